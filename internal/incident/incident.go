@@ -1,0 +1,140 @@
+// Package incident holds what denywatch tells people: the incident, its scope
+// and its transitions. The JSON form is the one of `replay --output jsonl`, the
+// HTTP API and the generic webhook.
+package incident
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// Direction is how a series left its baseline.
+type Direction string
+
+// The directions.
+const (
+	// Up: a broken wall, people are refused who used to get in.
+	Up Direction = "up"
+	// Down: a vanished wall, a door that should be locked stands open.
+	Down Direction = "down"
+	// New: a route nobody knew refuses from its first requests on.
+	New Direction = "new"
+)
+
+// State is where an incident is in its life.
+type State string
+
+// The states.
+const (
+	Open     State = "open"
+	Resolved State = "resolved"
+)
+
+// Severity is how urgent an incident is.
+type Severity string
+
+// The severities, from the mildest.
+const (
+	Low      Severity = "low"
+	Medium   Severity = "medium"
+	High     Severity = "high"
+	Critical Severity = "critical"
+)
+
+// Scope is the smallest slice of traffic that explains an incident. An empty
+// field means all. A prefix is written "/billing", a route as its template, a
+// role and a country as logged.
+type Scope struct {
+	Service string `json:"service,omitempty"`
+	Prefix  string `json:"prefix,omitempty"`
+	Route   string `json:"route,omitempty"`
+	Role    string `json:"role,omitempty"`
+	Geo     string `json:"geo,omitempty"`
+	Plan    string `json:"plan,omitempty"`
+	Host    string `json:"host,omitempty"`
+	Flag    string `json:"flag,omitempty"`
+	Layer   string `json:"layer,omitempty"`
+}
+
+// Incident is findings with one cause, one scope and one life.
+type Incident struct {
+	// ID is a hash of service, scope, direction and onset: the same input gives
+	// the same id.
+	ID        string    `json:"id"`
+	State     State     `json:"state"`
+	Direction Direction `json:"direction"`
+	// OpenedAt is the end of the slot in which the evidence sufficed, StartedAt
+	// the estimated onset, ResolvedAt the end of the slot in which recovery was
+	// certain; all in event time.
+	OpenedAt   time.Time  `json:"opened_at"`
+	StartedAt  time.Time  `json:"started_at"`
+	ResolvedAt *time.Time `json:"resolved_at,omitempty"`
+	Scope      Scope      `json:"scope"`
+	// ExpectedRate and ObservedRate are shares of requests refused, 0..1, over
+	// the incident's life so far and its scope.
+	ExpectedRate float64 `json:"expected_rate"`
+	ObservedRate float64 `json:"observed_rate"`
+	// Requests and Denials are counted in the scope since StartedAt, Identities
+	// and Accounts are distinct refused ones (exact while small, then +-1 %).
+	Requests   int64 `json:"requests"`
+	Denials    int64 `json:"denials"`
+	Identities int64 `json:"identities"`
+	Accounts   int64 `json:"accounts"`
+	// Layer is who refused, by the innermost vantage that saw it.
+	Layer string `json:"layer"`
+	// Causes are the layers' own words, the most frequent first.
+	Causes []string `json:"causes"`
+	// Marker is the id of the change the incident followed; MarkerInfo says
+	// more about it for texts.
+	Marker     string      `json:"marker,omitempty"`
+	MarkerInfo *MarkerInfo `json:"marker_info,omitempty"`
+	Severity   Severity    `json:"severity"`
+	Team       string      `json:"team"`
+	Journey    string      `json:"journey"`
+	// Vantages are those that saw it, the one that numbers it first.
+	Vantages []string `json:"vantages"`
+	// Contrast names slices beside the scope that are fine, with their rates.
+	Contrast []Contrast `json:"contrast,omitempty"`
+	// Degraded tells that a bound bit (folded keys, sampled hits, partial slots).
+	Degraded bool `json:"degraded,omitempty"`
+}
+
+// MarkerInfo describes the change an incident followed.
+type MarkerInfo struct {
+	Kind     string    `json:"kind"`
+	Time     time.Time `json:"time"`
+	Service  string    `json:"service,omitempty"`
+	Version  string    `json:"version,omitempty"`
+	Previous string    `json:"previous,omitempty"`
+}
+
+// Contrast is a neighbouring slice that shows what is not affected.
+type Contrast struct {
+	Scope        Scope   `json:"scope"`
+	ExpectedRate float64 `json:"expected_rate"`
+	ObservedRate float64 `json:"observed_rate"`
+	Requests     int64   `json:"requests"`
+}
+
+// Kind is what happened to an incident.
+type Kind string
+
+// The kinds of transition.
+const (
+	Opened       Kind = "opened"
+	Grew         Kind = "grew"
+	ResolvedKind Kind = "resolved"
+	Reopened     Kind = "reopened"
+)
+
+// Transition is one step in an incident's life, with the incident as it was
+// right after it. (Incident.ID, Seq) is unique and ordered from 1.
+type Transition struct {
+	Seq      int       `json:"seq"`
+	Kind     Kind      `json:"kind"`
+	At       time.Time `json:"at"`
+	Incident Incident  `json:"incident"`
+}
+
+// Encode returns the transition's canonical JSON.
+func (t *Transition) Encode() ([]byte, error) { return json.Marshal(t) }

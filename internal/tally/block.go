@@ -1,0 +1,217 @@
+// Package tally counts events into leaves per slot and carries the counts from
+// the collector to the detector in blocks. Only tallies leave the collector; a
+// block also carries the position it covers, so counts and positions become
+// durable together.
+package tally
+
+import (
+	"github.com/denywatch/denywatch/ingest"
+	"github.com/denywatch/denywatch/internal/event"
+)
+
+// Key names a leaf, the most specific thing that is counted. An empty field
+// means that the event did not say (role, geo) or that the dimension is not
+// configured (plan, host). The vantage is the block's.
+type Key struct {
+	Service, Route, Role, Geo, Plan, Host string
+}
+
+// Other is the value that stands for everything beyond a dictionary's bound.
+const Other = "_other"
+
+// Status is the column a status code is counted in.
+type Status uint8
+
+// The columns. Every event is in exactly one, so requests is their sum.
+const (
+	S2xx Status = iota
+	S3xx
+	S401
+	S402
+	S403
+	S404
+	S429
+	S451
+	S4xx // any other
+	S5xx
+	SOther // 1xx, no status, out of range
+	// Statuses is how many columns there are.
+	Statuses
+)
+
+var statusNames = [Statuses]string{"2xx", "3xx", "401", "402", "403", "404", "429", "451", "4xx", "5xx", "other"}
+
+// String returns the name used in output.
+func (s Status) String() string { return statusNames[s] }
+
+// StatusOf returns the column of a status code.
+func StatusOf(code uint16) Status {
+	switch code {
+	case 401:
+		return S401
+	case 402:
+		return S402
+	case 403:
+		return S403
+	case 404:
+		return S404
+	case 429:
+		return S429
+	case 451:
+		return S451
+	}
+	switch code / 100 {
+	case 2:
+		return S2xx
+	case 3:
+		return S3xx
+	case 4:
+		return S4xx
+	case 5:
+		return S5xx
+	}
+	return SOther
+}
+
+// LeafCount is what one leaf saw in one slot (or in a part of it).
+type LeafCount struct {
+	// Leaf numbers the stream's leaves in the order of Block.Keys.
+	Leaf uint32
+	// Status counts the events by status column.
+	Status [Statuses]uint32
+	// Denied counts the refusals by class; index NotDenied is unused.
+	Denied [event.Denials]uint32
+}
+
+// Requests is the number of events.
+func (c *LeafCount) Requests() uint32 {
+	var n uint32
+	for _, x := range c.Status {
+		n += x
+	}
+	return n
+}
+
+// Split counts denials of a leaf by class, layer and cause.
+type Split struct {
+	Leaf  uint32
+	Class event.Denial
+	Layer event.Layer
+	Cause string // a bounded token such as "acl", or empty
+	N     uint32
+}
+
+// Hit is what one refused identity did on one leaf in one slot: all its
+// requests that the stream saw there, and those refused.
+type Hit struct {
+	Leaf uint32
+	// Class is the class of the denials counted here.
+	Class event.Denial
+	// Named is set when the identity is a user or an account, not a bare address.
+	Named bool
+	// Identity and Account are keyed hashes; Account is 0 when unknown.
+	Identity, Account uint64
+	Requests, Denials uint32
+}
+
+// FlagCount counts events of a route that had a feature flag on.
+type FlagCount struct {
+	Leaf             uint32 // a leaf of that route; its other dimensions are not meant
+	Flag             string
+	Requests, Denied uint32
+}
+
+// SlotDelta is what a stream saw of one slot since its last block. The same slot
+// may come in many blocks; counts add up.
+type SlotDelta struct {
+	// Slot is the start of the slot in seconds since the Unix epoch, a multiple
+	// of the step.
+	Slot   int64
+	Leaves []LeafCount
+	Splits []Split
+	Hits   []Hit
+	Flags  []FlagCount
+	// Sampled is n when only one identity in 2^n was kept in Hits, chosen by
+	// hash; 0 when all were.
+	Sampled uint8
+}
+
+// Stats counts what happened to lines since the last block of the stream.
+type Stats struct {
+	// Lines counts all lines delivered; Bytes their bytes with newlines.
+	Lines, Bytes uint64
+	// Unparsed lines could not be understood, Skipped ones are no requests.
+	Unparsed, Skipped uint64
+	// Oversize lines were too long to be delivered.
+	Oversize uint64
+	// Untimed lines are understood but have no usable time.
+	Untimed uint64
+	// Future lines lie too far ahead of the clock to be counted.
+	Future uint64
+	// Folded counts events whose key went to Other because a bound was reached.
+	Folded uint64
+}
+
+// Add adds o to s.
+func (s *Stats) Add(o *Stats) {
+	s.Lines += o.Lines
+	s.Bytes += o.Bytes
+	s.Unparsed += o.Unparsed
+	s.Skipped += o.Skipped
+	s.Oversize += o.Oversize
+	s.Untimed += o.Untimed
+	s.Future += o.Future
+	s.Folded += o.Folded
+}
+
+// StreamState is what a stream knows of its own completeness.
+type StreamState uint8
+
+// The states of a stream.
+const (
+	// Reading: there is, or may be, unread data.
+	Reading StreamState = iota
+	// CaughtUp: everything written up to Block.Clock was delivered.
+	CaughtUp
+	// Unknown: the source cannot tell (permission denied, broker away).
+	Unknown
+	// Ended: no more lines will come.
+	Ended
+)
+
+// Block is what a stream hands over. The detector applies blocks of one stream
+// in order and owns them until Release.
+type Block struct {
+	// Stream is the name given to ingest.Host.Open, Source the configured
+	// source's name.
+	Stream, Source string
+	// Vantage is the source's.
+	Vantage event.Vantage
+	// Keys are the leaves first seen since the last block of this stream; the
+	// stream numbers its leaves from 0 over its life in this process.
+	Keys []Key
+	// Reset tells that the stream began its numbering anew before Keys.
+	Reset bool
+	Slots []SlotDelta
+	Stats Stats
+	// Newest is the latest event time seen so far, nanoseconds since the epoch,
+	// event.NoTime if none.
+	Newest int64
+	// State, and for CaughtUp the wall clock at which it was true (ns).
+	State StreamState
+	Clock int64
+	// Position covers everything counted up to this block. Forget tells to drop
+	// the stream's position instead.
+	Position ingest.Position
+	Forget   bool
+
+	release func(*Block)
+}
+
+// Release gives the block back to its stream. The caller must not touch it, or
+// anything it holds, afterwards.
+func (b *Block) Release() {
+	if b.release != nil {
+		b.release(b)
+	}
+}
