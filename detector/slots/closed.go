@@ -1,0 +1,69 @@
+// Package slots keeps the open slots of event time: it adds up the blocks that
+// streams hand over, decides by watermark when a slot is complete, and hands
+// closed slots to the detector in an order that depends on event time alone.
+package slots
+
+import (
+	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/tally"
+)
+
+// Split counts denials of a leaf by class, layer and cause.
+type Split struct {
+	Class event.Denial
+	Layer event.Layer
+	Cause string
+	N     uint32
+}
+
+// Hit is what one refused identity did on one leaf in one slot, over all
+// streams of the vantage.
+type Hit struct {
+	Class             event.Denial
+	Named             bool
+	Identity, Account uint64
+	Requests, Denials uint32
+}
+
+// Flag counts the leaf's events that had a feature flag on.
+type Flag struct {
+	Name             string
+	Requests, Denied uint32
+}
+
+// Leaf is one leaf's counts in a closed slot.
+type Leaf struct {
+	Key    tally.Key
+	Status [tally.Statuses]uint32
+	Denied [event.Denials]uint32
+	Splits []Split // in order of class, layer, cause
+	Hits   []Hit   // in order of identity, class
+	Flags  []Flag  // in order of name
+}
+
+// Requests is the number of events.
+func (l *Leaf) Requests() uint32 {
+	var n uint32
+	for _, x := range l.Status {
+		n += x
+	}
+	return n
+}
+
+// Closed is one vantage's slot, complete behind the watermark. It is valid
+// until the next call of the ledger.
+type Closed struct {
+	Vantage event.Vantage
+	// Start is the slot's start in seconds since the Unix epoch, a multiple of
+	// Step; Step is the slot's length in seconds.
+	Start, Step int64
+	// Partial tells that a source was given up waiting for: neither "down" nor
+	// recovery may be judged on this slot.
+	Partial bool
+	// Sampled is n when hits were kept for one identity in 2^n.
+	Sampled uint8
+	// Leaves holds what was seen, in order of Key (service, route, role, geo,
+	// plan, host). A slot without data is handed over too, with no leaves: no
+	// data is unknown, not zero.
+	Leaves []Leaf
+}
