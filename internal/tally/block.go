@@ -215,3 +215,7 @@ func (b *Block) Release() {
 		b.release(b)
 	}
 }
+
+// Kept reports whether an identity is among the one in 2^n that are kept when
+// hits are sampled. The identity is a keyed hash, so its low bits are fair.
+func Kept(identity uint64, n uint8) bool { return identity&(1<<n-1) == 0 }

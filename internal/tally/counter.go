@@ -1,0 +1,357 @@
+package tally
+
+import (
+	"math/bits"
+
+	"github.com/denywatch/denywatch/internal/event"
+)
+
+// Refusal says what was refused, by whom and why.
+type Refusal struct {
+	Class             event.Denial
+	Layer             event.Layer
+	Cause             string // a bounded token that outlives the call
+	Identity, Account uint64
+	Named             bool
+}
+
+// Bounds of one counter.
+const (
+	// MaxIdentities bounds the (identity, leaf) pairs counted of one slot; beyond
+	// it identities are sampled by hash.
+	MaxIdentities = 1 << 18
+	maxSplits     = 1 << 16
+)
+
+// Counter counts one stream's events by leaf and slot until Take hands them
+// over. It belongs to the stream's goroutine.
+//
+// Refused identities are told with all their requests on the leaf, those before
+// and after the refusal too. So the counter keeps who was seen in a slot until
+// Forget says that the slot is closed.
+type Counter struct {
+	slots map[int64]*slot
+	cur   *slot // the slot of the last event
+	free  []*slot
+	dirty bool
+}
+
+type slot struct {
+	start  int64
+	dirty  bool
+	index  []int32 // by leaf: 1 + position in counts, 0 none
+	counts []LeafCount
+	splits []Split
+	flags  []FlagCount
+
+	who     []who // open addressing by key, a power of two
+	whoN    int
+	refused []refused
+	changed []int32 // positions in refused
+	sampled uint8
+}
+
+// who is one identity on one leaf.
+type who struct {
+	key uint64 // of identity and leaf; 0 free
+	n   uint32 // requests
+	hit int32  // 1 + position in refused, 0 if never refused
+}
+
+type refused struct {
+	Hit
+	told                      bool // queued in changed
+	toldRequests, toldDenials uint32
+	next                      int32 // 1 + position of the same identity's next class
+}
+
+// NewCounter returns an empty counter.
+func NewCounter() *Counter { return &Counter{slots: map[int64]*slot{}} }
+
+// Slot selects the slot that starts at start (seconds) for the calls of Add that
+// follow.
+func (c *Counter) Slot(start int64) {
+	if c.cur != nil && c.cur.start == start {
+		return
+	}
+	s := c.slots[start]
+	if s == nil {
+		if n := len(c.free); n > 0 {
+			s = c.free[n-1]
+			c.free = c.free[:n-1]
+		} else {
+			s = &slot{who: make([]who, 64)}
+		}
+		s.start = start
+		c.slots[start] = s
+	}
+	c.cur = s
+}
+
+// Add counts an event of a leaf in the selected slot. identity is a keyed hash; r is nil unless the event was refused.
+func (c *Counter) Add(leaf uint32, st Status, identity uint64, r *Refusal) {
+	s := c.cur
+	s.dirty, c.dirty = true, true
+	lc := s.leaf(leaf)
+	lc.Status[st]++
+	if r != nil {
+		lc.Denied[r.Class]++
+		s.split(leaf, r)
+	}
+	if s.whoN*4 >= len(s.who)*3 {
+		s.grow()
+	}
+	if !Kept(identity, s.sampled) {
+		return
+	}
+	w := s.find(mixKey(identity, leaf))
+	w.n++
+	if w.hit == 0 && r == nil {
+		return
+	}
+	s.hit(w, leaf, identity, r)
+}
+
+// Flag counts an event of a leaf that had a feature flag on; name must outlive
+// the call.
+func (c *Counter) Flag(leaf uint32, name string, denied bool) {
+	s := c.cur
+	for i := range s.flags {
+		f := &s.flags[i]
+		if f.Leaf == leaf && f.Flag == name {
+			f.Requests++
+			if denied {
+				f.Denied++
+			}
+			return
+		}
+	}
+	if len(s.flags) < maxSplits {
+		f := FlagCount{Leaf: leaf, Flag: name, Requests: 1}
+		if denied {
+			f.Denied = 1
+		}
+		s.flags = append(s.flags, f)
+	}
+}
+
+func (s *slot) leaf(leaf uint32) *LeafCount {
+	if int(leaf) >= len(s.index) {
+		s.index = append(s.index, make([]int32, max(int(leaf)+1-len(s.index), len(s.index), 16))...)
+	}
+	i := s.index[leaf]
+	if i == 0 {
+		s.counts = append(s.counts, LeafCount{Leaf: leaf})
+		i = int32(len(s.counts))
+		s.index[leaf] = i
+	}
+	return &s.counts[i-1]
+}
+
+func (s *slot) split(leaf uint32, r *Refusal) {
+	// Denials are rare and their kinds few; the newest are the likeliest.
+	for i := len(s.splits) - 1; i >= 0 && i >= len(s.splits)-32; i-- {
+		x := &s.splits[i]
+		if x.Leaf == leaf && x.Class == r.Class && x.Layer == r.Layer && x.Cause == r.Cause {
+			x.N++
+			return
+		}
+	}
+	s.splits = append(s.splits, Split{Leaf: leaf, Class: r.Class, Layer: r.Layer, Cause: r.Cause, N: 1})
+	if len(s.splits) >= maxSplits {
+		s.splits = mergeSplits(s.splits)
+	}
+}
+
+func mergeSplits(in []Split) []Split {
+	type key struct {
+		leaf  uint32
+		class event.Denial
+		layer event.Layer
+		cause string
+	}
+	at := make(map[key]int, len(in))
+	out := in[:0]
+	for _, x := range in {
+		k := key{x.Leaf, x.Class, x.Layer, x.Cause}
+		if i, ok := at[k]; ok {
+			out[i].N += x.N
+			continue
+		}
+		at[k] = len(out)
+		out = append(out, x)
+	}
+	return out
+}
+
+// mixKey names an identity on a leaf. Its low bits are the identity's, so that
+// Kept may be asked of the key too.
+func mixKey(identity uint64, leaf uint32) uint64 {
+	hi, lo := bits.Mul64(identity^0x9e3779b97f4a7c15, uint64(leaf)*0xd6e8feb86659fd93+0x8ebc6af09c88c6e3)
+	return (hi^lo)&^lowBits | 1<<63 | identity&lowBits
+}
+
+const lowBits = 1<<16 - 1
+
+// find returns the entry of key, a new one if there is none; there is room.
+func (s *slot) find(key uint64) *who {
+	mask := uint64(len(s.who) - 1)
+	i := key >> 16 & mask
+	for {
+		w := &s.who[i]
+		if w.key == key {
+			return w
+		}
+		if w.key == 0 {
+			s.whoN++
+			w.key = key
+			return w
+		}
+		i = (i + 1) & mask
+	}
+}
+
+// grow makes room: a larger table, or half the identities once it is at its
+// bound.
+func (s *slot) grow() {
+	size := 2 * len(s.who)
+	if len(s.who) >= 2*MaxIdentities && s.sampled < 16 {
+		size = len(s.who)
+		s.sampled++
+	}
+	old, oldRefused := s.who, s.refused
+	s.who, s.whoN = make([]who, size), 0
+	place := make([]int32, len(oldRefused)+1)
+	if size == len(old) {
+		s.refused, s.changed = nil, s.changed[:0]
+		for i := range oldRefused {
+			if !Kept(oldRefused[i].Identity, s.sampled) {
+				continue
+			}
+			h := oldRefused[i]
+			h.next = place[h.next] // chains point backwards
+			s.refused = append(s.refused, h)
+			place[i+1] = int32(len(s.refused))
+			if h.told {
+				s.changed = append(s.changed, place[i+1]-1)
+			}
+		}
+	} else {
+		for i := range place {
+			place[i] = int32(i)
+		}
+	}
+	for i := range old {
+		if old[i].key == 0 || !Kept(old[i].key, s.sampled) {
+			continue
+		}
+		w := s.find(old[i].key)
+		w.n, w.hit = old[i].n, place[old[i].hit]
+	}
+}
+
+// hit notes that a refused identity did something.
+func (s *slot) hit(w *who, leaf uint32, identity uint64, r *Refusal) {
+	found := false
+	for i := w.hit; i != 0; i = s.refused[i-1].next {
+		h := &s.refused[i-1]
+		if r != nil && h.Class == r.Class {
+			h.Denials++
+			h.Account = max(h.Account, r.Account)
+			h.Named = h.Named || r.Named
+			found = true
+		}
+		h.Requests = w.n
+		if !h.told {
+			h.told = true
+			s.changed = append(s.changed, i-1)
+		}
+	}
+	if r == nil || found {
+		return
+	}
+	s.refused = append(s.refused, refused{
+		Hit: Hit{
+			Leaf: leaf, Class: r.Class, Named: r.Named, Identity: identity, Account: r.Account,
+			Requests: w.n, Denials: 1,
+		},
+		told: true, next: w.hit,
+	})
+	w.hit = int32(len(s.refused))
+	s.changed = append(s.changed, w.hit-1)
+}
+
+// Dirty reports whether there is anything to take.
+func (c *Counter) Dirty() bool { return c.dirty }
+
+// Take moves what was counted since the last Take into b.Slots, whose capacity
+// is used again.
+func (c *Counter) Take(b *Block) {
+	b.Slots = b.Slots[:0]
+	c.dirty = false
+	for _, s := range c.slots {
+		if !s.dirty {
+			continue
+		}
+		s.dirty = false
+		n := len(b.Slots)
+		if n < cap(b.Slots) {
+			b.Slots = b.Slots[:n+1]
+		} else {
+			b.Slots = append(b.Slots, SlotDelta{})
+		}
+		d := &b.Slots[n]
+		d.Slot, d.Sampled = s.start, s.sampled
+		for i := range s.counts {
+			s.index[s.counts[i].Leaf] = 0
+		}
+		// The block gets the filled slices and the slot the block's old ones.
+		d.Leaves, s.counts = s.counts, d.Leaves[:0]
+		d.Splits, s.splits = s.splits, d.Splits[:0]
+		d.Flags, s.flags = s.flags, d.Flags[:0]
+		d.Hits = d.Hits[:0]
+		for _, i := range s.changed {
+			h := &s.refused[i]
+			x := h.Hit
+			x.Requests -= h.toldRequests
+			x.Denials -= h.toldDenials
+			h.toldRequests, h.toldDenials, h.told = h.Requests, h.Denials, false
+			d.Hits = append(d.Hits, x)
+		}
+		s.changed = s.changed[:0]
+	}
+}
+
+// Forget drops the slots up to and including the one that starts at closed, but
+// for what was not taken yet.
+func (c *Counter) Forget(closed int64) {
+	for start, s := range c.slots {
+		if start > closed || s.dirty {
+			continue
+		}
+		delete(c.slots, start)
+		if c.cur == s {
+			c.cur = nil
+		}
+		if len(c.free) >= 4 || len(s.who) > 1<<16 && s.whoN*8 < len(s.who) {
+			continue
+		}
+		clear(s.who)
+		*s = slot{
+			index: s.index, counts: s.counts[:0], splits: s.splits[:0], flags: s.flags[:0],
+			who: s.who, refused: s.refused[:0], changed: s.changed[:0],
+		}
+		c.free = append(c.free, s)
+	}
+}
+
+// Reset drops the numbering of leaves: the next Add may use any number anew.
+// Everything must have been taken.
+func (c *Counter) Reset() {
+	c.cur = nil
+	clear(c.slots)
+	c.free = c.free[:0]
+}
+
+// Slots is how many slots are kept.
+func (c *Counter) Slots() int { return len(c.slots) }

@@ -1,0 +1,168 @@
+package tally_test
+
+import (
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/tally"
+)
+
+type who struct {
+	slot     int64
+	leaf     uint32
+	identity uint64
+}
+
+// TestTakeAnywhere: however often the counts are taken, they add up to the same,
+// and a refused identity is told with all its requests.
+func TestTakeAnywhere(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		c := tally.NewCounter()
+		requests, denials, refused := map[who]uint32{}, map[who]uint32{}, map[who]bool{}
+		gotReq, gotDen := map[who]uint32{}, map[who]uint32{}
+		leaves, wantLeaves := map[who]uint32{}, map[who]uint32{}
+		splits := uint32(0)
+		var b tally.Block
+		take := func() {
+			c.Take(&b)
+			for _, d := range b.Slots {
+				for _, l := range d.Leaves {
+					leaves[who{d.Slot, l.Leaf, 0}] += l.Requests()
+				}
+				for _, s := range d.Splits {
+					splits += s.N
+				}
+				for _, h := range d.Hits {
+					k := who{d.Slot, h.Leaf, h.Identity}
+					gotReq[k] += h.Requests
+					gotDen[k] += h.Denials
+				}
+			}
+		}
+		var denied uint32
+		for range rapid.IntRange(0, 300).Draw(t, "events") {
+			k := who{
+				rapid.Int64Range(0, 2).Draw(t, "slot") * 60,
+				rapid.Uint32Range(0, 40).Draw(t, "leaf"),
+				rapid.Uint64Range(1, 9).Draw(t, "who"),
+			}
+			c.Slot(k.slot)
+			var r *tally.Refusal
+			if rapid.IntRange(0, 4).Draw(t, "denied") == 0 {
+				r = &tally.Refusal{Class: event.Refused, Layer: event.LayerApp, Identity: k.identity}
+				refused[k] = true
+				denials[k]++
+				denied++
+			}
+			requests[k]++
+			wantLeaves[who{k.slot, k.leaf, 0}]++
+			c.Add(k.leaf, tally.S2xx, k.identity, r)
+			if rapid.IntRange(0, 9).Draw(t, "take") == 0 {
+				take()
+			}
+		}
+		take()
+		if c.Dirty() {
+			t.Fatal("dirty after Take")
+		}
+		for k, n := range wantLeaves {
+			if leaves[k] != n {
+				t.Fatalf("leaf %v: got %d, want %d", k, leaves[k], n)
+			}
+		}
+		if splits != denied {
+			t.Fatalf("splits add up to %d of %d denials", splits, denied)
+		}
+		for k := range refused {
+			if gotReq[k] != requests[k] || gotDen[k] != denials[k] {
+				t.Fatalf("%v: told %d/%d, want %d/%d", k, gotDen[k], gotReq[k], denials[k], requests[k])
+			}
+		}
+		if len(gotReq) != len(refused) {
+			t.Fatalf("%d identities told, %d refused", len(gotReq), len(refused))
+		}
+		c.Forget(1000)
+		if c.Slots() != 0 {
+			t.Fatalf("%d slots kept", c.Slots())
+		}
+	})
+}
+
+// TestSampling: a flood of identities is bounded, and what is kept is a fair
+// sample that is told as such.
+func TestSampling(t *testing.T) {
+	c := tally.NewCounter()
+	c.Slot(0)
+	x := uint64(88172645463325252)
+	const n = 1_500_000
+	for range n {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		c.Add(uint32(x>>40)%8, tally.S403, x, &tally.Refusal{Class: event.Refused, Identity: x})
+	}
+	var b tally.Block
+	c.Take(&b)
+	d := &b.Slots[0]
+	if d.Sampled == 0 || len(d.Hits) > 2*tally.MaxIdentities {
+		t.Fatalf("%d hits kept, sampled %d", len(d.Hits), d.Sampled)
+	}
+	got := float64(len(d.Hits)) * float64(int(1)<<d.Sampled)
+	if got < 0.97*n || got > 1.03*n {
+		t.Fatalf("%d hits at 1 in 2^%d estimate %.0f of %d", len(d.Hits), d.Sampled, got, n)
+	}
+	var requests uint32
+	for _, l := range d.Leaves {
+		requests += l.Requests()
+	}
+	if requests != n {
+		t.Fatalf("%d requests counted of %d", requests, n)
+	}
+}
+
+func TestSteadyStateDoesNotAllocate(t *testing.T) {
+	c := tally.NewCounter()
+	var b tally.Block
+	r := &tally.Refusal{Class: event.Refused, Identity: 3}
+	slot := int64(0)
+	run := func() {
+		slot += 60
+		c.Slot(slot)
+		for i := range uint32(200) {
+			c.Add(i%20, tally.S2xx, uint64(i%7), nil)
+			if i%5 == 0 {
+				c.Add(i%20, tally.S403, 3, r)
+			}
+		}
+		c.Take(&b)
+		c.Forget(slot - 60)
+	}
+	for range 50 {
+		run()
+	}
+	if a := testing.AllocsPerRun(100, run); a > 0.5 {
+		t.Fatalf("%v allocations for 240 events", a)
+	}
+}
+
+func BenchmarkAdd(b *testing.B) {
+	c := tally.NewCounter()
+	var blk tally.Block
+	x := uint64(88172645463325252)
+	i := 0
+	b.ReportAllocs()
+	for b.Loop() {
+		x ^= x << 13
+		x ^= x >> 7
+		x ^= x << 17
+		if i%60_000 == 0 {
+			c.Take(&blk)
+			c.Forget(int64(i) - 60_000)
+			c.Slot(int64(i))
+		}
+		c.Add(uint32(x>>40)%700, tally.S2xx, x%50_000, nil)
+		i++
+	}
+}
