@@ -1,12 +1,21 @@
-// Package alerts tells people: it renders incident transitions, decides which
-// sinks get them and delivers them through a durable outbox. Children implement
+// Package alerts tells people: it renders incident transitions in plain words
+// and delivers them to sinks through a durable outbox. Children implement
 // Notifier for one kind of sink each.
+//
+// What it promises: a transition that was committed together with the cut that
+// made it reaches every sink, in the order of the incident's life, over
+// restarts, crashes and outages; exactly once where the sink can tell that it
+// has a delivery already, at least once elsewhere. One sink's trouble never
+// holds up another. No text holds anything that was logged but templates, codes
+// and counts, and those are cleaned and cut.
 package alerts
 
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"github.com/denywatch/denywatch/internal/incident"
@@ -20,9 +29,14 @@ type Delivery struct {
 	// Sink is the configured name of the sink.
 	Sink       string              `json:"sink"`
 	Transition incident.Transition `json:"transition"`
+	// Seq orders the deliveries of one outbox; Outbox.Enqueue sets it.
+	Seq uint64 `json:"seq"`
+	// QueuedAt is when, by the wall clock, the delivery was queued. No try can
+	// have happened before it.
+	QueuedAt time.Time `json:"queued_at"`
 	// Attempts counts the tries so far. Uncertain is set while a try is under
-	// way and stays set when the process dies in it: the sink may or may not
-	// have got the delivery.
+	// way and stays set when it ended without an answer or the process died in
+	// it: the sink may or may not have got the delivery.
 	Attempts  int    `json:"attempts"`
 	Uncertain bool   `json:"uncertain,omitempty"`
 	LastError string `json:"last_error,omitempty"`
@@ -31,13 +45,55 @@ type Delivery struct {
 	Memory json.RawMessage `json:"-"`
 }
 
+// storeKey is the delivery's key in the outbox bucket: it sorts like Seq.
+func (d *Delivery) storeKey() string { return fmt.Sprintf("%020d", d.Seq) }
+
+// Plan returns the deliveries that the transitions make, in order: one for each
+// transition and sink. It is a pure function; Outbox.Enqueue makes them durable.
+func Plan(ts []incident.Transition, sinks []string) []Delivery {
+	ds := make([]Delivery, 0, len(ts)*len(sinks))
+	for _, t := range ts {
+		for _, sink := range sinks {
+			ds = append(ds, Delivery{
+				Key:        sink + "/" + t.Incident.ID + "/" + strconv.Itoa(t.Seq),
+				Sink:       sink,
+				Transition: t,
+			})
+		}
+	}
+	return ds
+}
+
+// maxSinkName bounds a sink's name: it becomes part of keys and metric labels.
+const maxSinkName = 64
+
+// ValidateSinkName checks a sink's configured name: 1 to 64 of a-z, 0-9, '-' and
+// '_'. The name becomes part of delivery keys, HTTP headers and metric labels.
+func ValidateSinkName(name string) error {
+	if name == "" || len(name) > maxSinkName {
+		return fmt.Errorf("a sink's name must have 1 to %d characters", maxSinkName)
+	}
+	for _, c := range []byte(name) {
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return errors.New("a sink's name may hold only a-z, 0-9, '-' and '_'")
+		}
+	}
+	return nil
+}
+
 // Notifier delivers to one sink. It is safe for concurrent use, but the outbox
 // calls it for one incident at a time, in the order of the transitions.
 type Notifier interface {
-	// Notify delivers d once. If d.Uncertain is set it finds out first whether
-	// an earlier try got through, where the sink can tell. It returns what the
-	// sink is to remember for the incident's next delivery (nil: keep the old).
-	// Errors are *Error where the kind is known; any other error is temporary.
+	// Notify delivers d once and does not change it. If d.Uncertain is set it
+	// finds out first whether an earlier try got through, where the sink can
+	// tell.
+	//
+	// It returns what the sink is to remember for the incident's next try or
+	// delivery (nil: keep the old). A memory beside an error is kept as well: it
+	// tells how far the delivery came. Errors are *Error where the kind is
+	// known; any other error is temporary and leaves the delivery uncertain.
+	// Errors hold no secrets and nothing that was logged; they are stored and
+	// shown.
 	Notify(ctx context.Context, d *Delivery) (memory json.RawMessage, err error)
 }
 
@@ -57,12 +113,30 @@ const (
 	Misconfigured
 )
 
+// String returns the name used in logs and metrics.
+func (k ErrorKind) String() string {
+	switch k {
+	case Temporary:
+		return "temporary"
+	case Permanent:
+		return "permanent"
+	case Misconfigured:
+		return "misconfigured"
+	}
+	return fmt.Sprintf("kind(%d)", uint8(k))
+}
+
 // Error is a failed delivery with what to do about it.
 type Error struct {
 	Kind ErrorKind
-	// RetryAfter is how long the sink asked to wait; 0 when it did not say.
+	// RetryAfter is how long the sink asked to wait; 0 when it did not say. The
+	// outbox holds back everything for the sink for that long.
 	RetryAfter time.Duration
-	Err        error
+	// Refused means that it is certain that this try left nothing at the sink
+	// beyond what the returned memory tells: the sink said no, or was never
+	// reached. After any other failure the next try has Uncertain set.
+	Refused bool
+	Err     error
 }
 
 // Error implements error.

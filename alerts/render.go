@@ -1,0 +1,617 @@
+package alerts
+
+import (
+	"strings"
+	"time"
+
+	"github.com/denywatch/denywatch/internal/incident"
+)
+
+// Text is a transition in plain words: what broke, for whom, since when, why we
+// think so, what next. Every field is one line without markup; a field with
+// nothing to say is empty.
+type Text struct {
+	// Headline says what broke and for whom, or that it is over.
+	Headline string
+	// Badge is the severity in a word, "recovered" once it is over.
+	Badge string
+	// Reason is the share refused now and usually.
+	Reason string
+	// People counts those affected.
+	People string
+	// Contrast says who or what beside the scope is fine.
+	Contrast string
+	// Since says when it started and which change it followed.
+	Since string
+	// Layer says who refused, and the layer's own reason.
+	Layer string
+	// Likely is the probable cause and Next what to do; empty once it is over.
+	Likely string
+	Next   string
+	// Note tells of limits of the numbers.
+	Note string
+	// Where names what the headline leaves out: journey, team, service.
+	Where []string
+	// Step is this transition as a line of the incident's time line, and Clock
+	// the time of day that goes in front of it.
+	Clock string
+	Step  string
+}
+
+// Style says how texts are written for one sink. The zero Style is plain text
+// with times in UTC.
+type Style struct {
+	// Escape makes a cleaned value that came from logs or markers safe for the
+	// sink's markup; nil for plain text. It is not applied to our own words,
+	// which hold no markup in any sink.
+	Escape func(string) string
+	// Location is the time zone of all times; nil means UTC.
+	Location *time.Location
+}
+
+// Bounds on values inside texts, in runes.
+const (
+	maxRoute = 90
+	maxValue = 40
+	maxCause = 60
+)
+
+// Render writes t in plain text.
+func Render(t incident.Transition) Text { return Style{}.Render(t) }
+
+// Render writes t. It is a pure function of the style and the transition.
+func (s Style) Render(t incident.Transition) Text {
+	in := &t.Incident
+	if s.Location == nil {
+		s.Location = time.UTC
+	}
+	w := writer{Style: s, in: in, at: t.At}
+	over := t.Kind == incident.ResolvedKind
+	text := Text{
+		Headline: w.headline(t.Kind),
+		Badge:    string(in.Severity),
+		Reason:   w.reason(over),
+		People:   w.people(over),
+		Contrast: w.contrast(over),
+		Since:    w.since(over),
+		Layer:    w.layer(),
+		Where:    w.where(),
+		Clock:    t.At.In(s.Location).Format("15:04"),
+		Step:     w.step(t.Kind),
+	}
+	if over {
+		text.Badge = "recovered"
+	} else {
+		text.Likely, text.Next = w.advice()
+	}
+	if in.Degraded {
+		text.Note = "Numbers are estimates: there was more traffic than could be counted one by one."
+	}
+	return text
+}
+
+type writer struct {
+	Style
+	in *incident.Incident
+	at time.Time
+}
+
+func (w *writer) val(s string, limit int) string {
+	s = Clean(s, limit)
+	if w.Escape != nil {
+		s = w.Escape(s)
+	}
+	return s
+}
+
+// place is the part of the product in the scope: "/billing/upgrade".
+func (w *writer) place(sc *incident.Scope) string {
+	switch {
+	case sc.Route != "":
+		return w.val(sc.Route, maxRoute)
+	case sc.Prefix != "" && sc.Prefix != "/":
+		return "everything under " + w.val(sc.Prefix, maxRoute)
+	case sc.Service != "":
+		return "all of " + w.val(sc.Service, maxValue)
+	}
+	return "the whole site"
+}
+
+// whom is the part of the people in the scope: "role member from BR"; empty
+// for everyone.
+func (w *writer) whom(sc *incident.Scope) string {
+	var parts []string
+	if sc.Role != "" {
+		parts = append(parts, "role "+w.val(sc.Role, maxValue))
+	}
+	if sc.Plan != "" {
+		parts = append(parts, "plan "+w.val(sc.Plan, maxValue))
+	}
+	who := strings.Join(parts, ", ")
+	if sc.Geo != "" {
+		if who == "" {
+			who = "people"
+		}
+		who += " from " + w.val(sc.Geo, maxValue)
+	}
+	if sc.Flag != "" {
+		if who == "" {
+			who = "people"
+		}
+		who += " with flag " + w.val(sc.Flag, maxValue)
+	}
+	return who
+}
+
+// everyone is the share from which "everyone" is said.
+const everyone = 0.95
+
+func (w *writer) headline(kind incident.Kind) string {
+	sc := &w.in.Scope
+	place, whom := w.place(sc), w.whom(sc)
+	if sc.Host != "" {
+		place += " on " + w.val(sc.Host, maxValue)
+	}
+	if kind == incident.ResolvedKind {
+		if whom == "" {
+			whom = "people"
+		}
+		switch w.in.Direction {
+		case incident.Down:
+			return "Recovered: " + place + " refuses " + whom + " again"
+		case incident.New:
+			return "Recovered: " + place + " lets " + whom + " in"
+		}
+		return "Recovered: " + place + " lets " + whom + " in again"
+	}
+	var s string
+	switch w.in.Direction {
+	case incident.Down:
+		if whom == "" {
+			whom = "people"
+		}
+		s = place + " lets in " + whom + " it used to refuse"
+		if sc.Role != "" && sc.Geo == "" && sc.Flag == "" {
+			s = place + " lets in " + whom + ", refused until now"
+		}
+	case incident.New:
+		s = "new route " + place + " refuses " + w.orEveryone(whom, "many people")
+	default:
+		s = place + " refuses " + w.orEveryone(whom, "more people than usual")
+	}
+	if kind == incident.Reopened {
+		return "Again: " + s
+	}
+	return upper(s)
+}
+
+func (w *writer) orEveryone(whom, otherwise string) string {
+	switch {
+	case whom != "":
+		return whom
+	case w.in.ObservedRate >= everyone:
+		return "everyone"
+	}
+	return otherwise
+}
+
+func (w *writer) reason(over bool) string {
+	their := "requests"
+	if w.whom(&w.in.Scope) != "" {
+		their = "their requests"
+	}
+	be := "are"
+	if over {
+		be = "were"
+	}
+	share := percent(w.in.ObservedRate) + " of " + their
+	switch {
+	case w.in.ObservedRate >= 1:
+		share = "all of " + their
+		if their == "requests" {
+			share = "all requests"
+		}
+	case w.in.ObservedRate <= 0:
+		share = "none of " + their
+		if their == "requests" {
+			share = "no requests"
+		}
+	}
+	usual := "usually " + percent(w.in.ExpectedRate)
+	if w.in.ExpectedRate <= 0 {
+		usual = "usually none"
+	}
+	if w.in.Direction == incident.New {
+		usual = strings.Replace(usual, "usually", "its neighbours:", 1)
+	}
+	return upper(share) + " " + be + " refused (" + usual + ")."
+}
+
+func (w *writer) people(over bool) string {
+	if w.in.Direction == incident.Down {
+		if w.in.Requests <= 0 {
+			return ""
+		}
+		return number(w.in.Requests-w.in.Denials) + " of " + count(w.in.Requests, "request", "requests") + " got in."
+	}
+	s := w.heads()
+	if s == "" {
+		return ""
+	}
+	if over {
+		if w.in.Identities == 1 {
+			return s + " was affected."
+		}
+		return s + " were affected."
+	}
+	return s + "."
+}
+
+// heads is "212 people on 38 accounts".
+func (w *writer) heads() string {
+	if w.in.Identities <= 0 {
+		return ""
+	}
+	s := count(w.in.Identities, "person", "people")
+	if w.in.Accounts > 0 {
+		s += " on " + count(w.in.Accounts, "account", "accounts")
+	}
+	return s
+}
+
+// contrastNames bounds how many neighbours are named.
+const contrastNames = 3
+
+// contrast names what differs between the scope and its fine neighbours: "Roles
+// owner and admin are fine."
+func (w *writer) contrast(over bool) string {
+	if over {
+		return ""
+	}
+	type group struct {
+		one, many string
+		names     []string
+	}
+	groups := []group{{"role", "roles", nil}, {"country", "countries", nil}, {"plan", "plans", nil},
+		{"", "", nil}, {"host", "hosts", nil}, {"people without the flag", "people without the flag", nil}, {"everyone else", "everyone else", nil}}
+	in := &w.in.Scope
+	for i := range w.in.Contrast {
+		c := &w.in.Contrast[i].Scope
+		switch {
+		case c.Role != in.Role && c.Role != "":
+			groups[0].names = append(groups[0].names, w.val(c.Role, maxValue))
+		case c.Geo != in.Geo && c.Geo != "":
+			groups[1].names = append(groups[1].names, w.val(c.Geo, maxValue))
+		case c.Plan != in.Plan && c.Plan != "":
+			groups[2].names = append(groups[2].names, w.val(c.Plan, maxValue))
+		case c.Route != in.Route && c.Route != "" || c.Prefix != in.Prefix && c.Prefix != "" || c.Service != in.Service && c.Service != "":
+			groups[3].names = append(groups[3].names, w.place(c))
+		case c.Host != in.Host && c.Host != "":
+			groups[4].names = append(groups[4].names, w.val(c.Host, maxValue))
+		case c.Flag == "" && in.Flag != "":
+			groups[5].names = []string{""}
+		default:
+			groups[6].names = []string{""}
+		}
+	}
+	var parts []string
+	plural := false
+	for i, g := range groups {
+		if len(g.names) == 0 {
+			continue
+		}
+		noun := g.one
+		if len(g.names) > 1 {
+			noun = g.many
+		}
+		parts = append(parts, strings.TrimSpace(noun+" "+list(g.names, contrastNames)))
+		plural = plural || len(g.names) > 1 || i == 5
+	}
+	if len(parts) == 0 {
+		return ""
+	}
+	be := " is "
+	if plural || len(parts) > 1 {
+		be = " are "
+	}
+	state := "fine"
+	if w.in.Direction == incident.Down {
+		state = "still refused"
+	}
+	return upper(list(parts, contrastNames)) + be + state + "."
+}
+
+// dayClock is how a time of another day is written.
+const dayClock = "Mon 2 Jan 15:04"
+
+// clock writes a time of day, with the date if it is not that of the transition.
+func (w *writer) clock(t time.Time) string {
+	t = t.In(w.Location)
+	y, m, d := t.Date()
+	if y2, m2, d2 := w.at.In(w.Location).Date(); y == y2 && m == m2 && d == d2 {
+		return t.Format("15:04")
+	}
+	return t.Format(dayClock)
+}
+
+func (w *writer) since(over bool) string {
+	zone := w.in.StartedAt.In(w.Location).Format(" MST")
+	s := "Started " + w.clock(w.in.StartedAt) + zone
+	if over {
+		end := w.at
+		if w.in.ResolvedAt != nil {
+			end = *w.in.ResolvedAt
+		}
+		to := w.clock(end)
+		if from := w.clock(w.in.StartedAt); len(from) > len(to) {
+			// The start needs its date, so the end, on another day, does too.
+			to = end.In(w.Location).Format(dayClock)
+		}
+		s = "From " + w.clock(w.in.StartedAt) + " to " + to + zone
+	}
+	if m := w.marker(); m != "" {
+		s += ", " + m
+	}
+	return s + "."
+}
+
+var markerWords = map[string]string{
+	"release":       "release",
+	"pricing":       "price change",
+	"entitlement":   "entitlement change",
+	"security_rule": "security rule change",
+	"flag":          "flag change",
+	"config":        "configuration change",
+}
+
+// marker says which change the incident followed and how soon.
+func (w *writer) marker() string {
+	m := w.in.MarkerInfo
+	if m == nil {
+		if w.in.Marker == "" {
+			return ""
+		}
+		return "after change " + w.val(w.in.Marker, maxValue)
+	}
+	var when string
+	switch d := w.in.StartedAt.Sub(m.Time); {
+	case m.Time.IsZero():
+		when = "after "
+	case d < -time.Minute:
+		// The onset is an estimate; it may lie before the change.
+		when = "around "
+	case d < time.Minute:
+		when = "right after "
+	default:
+		when = spanWords(d) + " after "
+	}
+	return when + w.change() + w.ofService(m.Service)
+}
+
+// change names the marker: "release v2.31.0".
+func (w *writer) change() string {
+	m := w.in.MarkerInfo
+	name, ok := markerWords[m.Kind]
+	if !ok {
+		name = "change"
+	}
+	switch {
+	case m.Version != "":
+		name += " " + w.val(m.Version, maxValue)
+	case w.in.Marker != "":
+		name += " " + w.val(w.in.Marker, maxValue)
+	}
+	return name
+}
+
+func (w *writer) ofService(service string) string {
+	if service == "" {
+		return ""
+	}
+	return " (service " + w.val(service, maxValue) + ")"
+}
+
+// causeWords put the layers' cause codes into words.
+var causeWords = map[string]string{
+	"acl":                   "an allow or deny rule",
+	"acl_or_rate_limit":     "a deny rule or a rate limit",
+	"authz":                 "the server's access rules",
+	"client_cert":           "a missing or wrong client certificate",
+	"conn_limit":            "a limit on connections",
+	"directory_index":       "no index page in the folder",
+	"exec_forbidden":        "running programs is not allowed there",
+	"forward_proxy_blocked": "the proxy's block list",
+	"fpm_limit_extensions":  "PHP-FPM does not run files of this type",
+	"fs_permission":         "file or folder permissions",
+	"name_too_long":         "a file name that is too long",
+	"not_regular_file":      "not an ordinary file",
+	"rate_limit":            "a rate limit",
+	"rewrite_forbidden":     "rewriting is not allowed there",
+	"sni_required":          "a connection without a host name",
+	"symlink":               "a symbolic link that may not be followed",
+	"tls_required":          "a connection without encryption",
+	"waf":                   "a web application firewall rule",
+}
+
+// namedCauses bounds how many causes a text names.
+const namedCauses = 2
+
+func (w *writer) layer() string {
+	var s string
+	switch w.layerName() {
+	case "app":
+		s = "Refused by the app, not the edge or the web server"
+	case "web":
+		s = "Refused by the web server, before the app was asked"
+	case "edge":
+		s = "Refused at the edge (firewall, CDN or load balancer), before your servers"
+	}
+	if w.in.Direction == incident.Down {
+		// Nobody refuses now: the layer is who used to.
+		s = strings.Replace(s, "Refused", "Used to be refused", 1)
+	}
+	var causes []string
+	for _, c := range w.in.Causes {
+		if c == "" || c == "none" {
+			continue
+		}
+		word, ok := causeWords[c]
+		if !ok && isCode(c) {
+			word = w.val(c, maxCause)
+		}
+		if word != "" {
+			causes = append(causes, word)
+		}
+		if len(causes) == namedCauses {
+			break
+		}
+	}
+	switch reason := list(causes, namedCauses); {
+	case s == "" && reason == "":
+		return ""
+	case s == "":
+		return "Reason given: " + reason + "."
+	case reason == "":
+		return s + "."
+	default:
+		return s + ". Reason given: " + reason + "."
+	}
+}
+
+// isCode tells whether a cause is a code, as "plan_expired" is. An application
+// may log a sentence instead, with names of people in it; texts leave it out.
+func isCode(s string) bool {
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("_-.:/", rune(c)) {
+			return false
+		}
+	}
+	return true
+}
+
+func (w *writer) layerName() string {
+	if w.in.Layer != "" && w.in.Layer != "unknown" {
+		return w.in.Layer
+	}
+	return w.in.Scope.Layer
+}
+
+// advice gives the likely cause and where to mend it (the table in the design
+// of the detector: symptom, cause, place).
+func (w *writer) advice() (likely, next string) {
+	in, sc, layer := w.in, &w.in.Scope, w.layerName()
+	kind, roll := "", ""
+	if in.MarkerInfo != nil {
+		kind = in.MarkerInfo.Kind
+		if kind == "release" {
+			roll = ", or roll back"
+		}
+	}
+	main := ""
+	if len(in.Causes) > 0 {
+		main = in.Causes[0]
+	}
+	switch in.Direction {
+	case incident.Down:
+		return "an access check was removed or no longer matches",
+			"find out whether this door is meant to be open; if not, restore the check" + roll
+	case incident.New:
+		return "access to the new route was not set up for everyone who needs it",
+			"compare the access rules of the new route with those of its neighbours"
+	}
+	switch {
+	case sc.Flag != "":
+		return "the feature flag and the access rules disagree", "check flag and access rules together"
+	case main == "fs_permission" || main == "symlink":
+		return "wrong file or folder permissions", "check owner and permissions of the files, and what the last deployment did to them"
+	case main == "directory_index":
+		return "the index page is missing and listing the folder is off", "restore the index page, or check the server's index setting"
+	case main == "rate_limit" || main == "conn_limit":
+		return "a limit on requests hits ordinary use", "compare the limit with what the product itself sends"
+	case (sc.Role != "" || sc.Plan != "") && layer != "edge":
+		return "role or entitlement mismatch", "compare " + w.check() + w.versions() + roll
+	case sc.Geo != "":
+		return "a country or reputation rule", "look at the country rules in the security layer"
+	case layer == "edge":
+		return "firewall, CDN or bot protection", "look at the security layer's events for this path"
+	case layer == "web" && sc.Route == "" && kind != "config":
+		return "wrong file or folder permissions, or a deny rule", "check permissions of the folder and the server's rules for it"
+	case layer == "web":
+		return "a rewrite or deny rule", "look at the latest changes of the server's configuration"
+	case kind == "pricing" || kind == "entitlement":
+		return "the changed prices or entitlements leave these people out", "compare who may use this before and after the change"
+	case kind == "security_rule":
+		return "the changed security rule is too wide", "look at what the rule matches"
+	case in.MarkerInfo != nil:
+		return "the " + w.change() + " changed who gets in", "compare " + w.check() + w.versions() + roll
+	}
+	return "", "look at what changed at " + w.clock(in.StartedAt) + in.StartedAt.In(w.Location).Format(" MST")
+}
+
+func (w *writer) check() string {
+	if w.in.Scope.Route != "" {
+		return "the permission check of this route"
+	}
+	return "the permission checks"
+}
+
+func (w *writer) versions() string {
+	m := w.in.MarkerInfo
+	switch {
+	case m == nil || m.Version == "":
+		return " before and after " + w.clock(w.in.StartedAt)
+	case m.Previous == "":
+		return " in " + w.val(m.Version, maxValue) + " with the version before"
+	}
+	return " in " + w.val(m.Version, maxValue) + " with " + w.val(m.Previous, maxValue)
+}
+
+func (w *writer) where() []string {
+	var xs []string
+	if w.in.Journey != "" {
+		xs = append(xs, w.val(w.in.Journey, maxValue)+" journey")
+	}
+	if w.in.Team != "" {
+		xs = append(xs, "team "+w.val(w.in.Team, maxValue))
+	}
+	if sc := w.in.Scope; sc.Service != "" && (sc.Route != "" || sc.Prefix != "" && sc.Prefix != "/") {
+		xs = append(xs, "service "+w.val(sc.Service, maxValue))
+	}
+	return xs
+}
+
+// step is the transition in the incident's time line.
+func (w *writer) step(kind incident.Kind) string {
+	heads := w.heads()
+	if w.in.Direction == incident.Down {
+		heads = ""
+		if w.in.Requests > 0 {
+			heads = count(w.in.Requests-w.in.Denials, "request", "requests") + " let in"
+		}
+	}
+	switch kind {
+	case incident.Opened:
+		return withHeads("opened", heads)
+	case incident.Reopened:
+		return withHeads("opened again", heads)
+	case incident.Grew:
+		if heads == "" {
+			return "grew"
+		}
+		return "grew to " + heads
+	case incident.ResolvedKind:
+		end := w.at
+		if w.in.ResolvedAt != nil {
+			end = *w.in.ResolvedAt
+		}
+		return withHeads("recovered after "+span(end.Sub(w.in.StartedAt)), heads)
+	}
+	return w.val(string(kind), maxValue)
+}
+
+func withHeads(s, heads string) string {
+	if heads == "" {
+		return s
+	}
+	return s + ": " + heads
+}

@@ -1,0 +1,314 @@
+package alerts_test
+
+import (
+	"flag"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/denywatch/denywatch/alerts"
+	"github.com/denywatch/denywatch/internal/incident"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func golden(t *testing.T, name, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", name)
+	if *update {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		return
+	}
+	want, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got != string(want) {
+		t.Errorf("%s differs (run with -update and look at the diff); got:\n%s", path, got)
+	}
+}
+
+var start1004 = time.Date(2026, 11, 18, 10, 4, 0, 0, time.UTC)
+
+// upgrade is the incident that the other cases vary.
+func upgrade() incident.Incident {
+	return incident.Incident{
+		ID: "a1b2c3d4", State: incident.Open, Direction: incident.Up,
+		StartedAt: start1004, OpenedAt: start1004.Add(3 * time.Minute),
+		Scope:        incident.Scope{Service: "shop", Route: "/billing/upgrade", Role: "member"},
+		ExpectedRate: 0.004, ObservedRate: 0.61, Requests: 700, Denials: 427, Identities: 212, Accounts: 38,
+		Layer: "app", Causes: []string{"entitlement_missing"}, Marker: "shop-v2.31.0",
+		MarkerInfo: &incident.MarkerInfo{Kind: "release", Time: start1004.Add(-4 * time.Minute), Service: "shop", Version: "v2.31.0", Previous: "v2.30.4"},
+		Severity:   incident.Critical, Team: "growth", Journey: "Upgrade", Vantages: []string{"app", "web"},
+		Contrast: []incident.Contrast{
+			{Scope: incident.Scope{Service: "shop", Route: "/billing/upgrade", Role: "owner"}, ObservedRate: 0.003, Requests: 900},
+			{Scope: incident.Scope{Service: "shop", Route: "/billing/upgrade", Role: "admin"}, ObservedRate: 0.002, Requests: 400},
+		},
+	}
+}
+
+type textCase struct {
+	name string
+	t    incident.Transition
+}
+
+func textCases() []textCase {
+	var cs []textCase
+	add := func(name string, kind incident.Kind, minutes int, edit func(*incident.Incident)) {
+		in := upgrade()
+		at := start1004.Add(time.Duration(minutes) * time.Minute)
+		if kind == incident.ResolvedKind {
+			in.State, in.ResolvedAt = incident.Resolved, &at
+		}
+		if edit != nil {
+			edit(&in)
+		}
+		cs = append(cs, textCase{name, incident.Transition{Seq: len(cs) + 1, Kind: kind, At: at, Incident: in}})
+	}
+	noMarker := func(in *incident.Incident) { in.Marker, in.MarkerInfo = "", nil }
+
+	add("one role on one route, opened", incident.Opened, 3, nil)
+	add("the same, grown", incident.Grew, 11, func(in *incident.Incident) { in.Identities, in.Accounts = 480, 71 })
+	add("the same, recovered", incident.ResolvedKind, 40, func(in *incident.Incident) { in.Identities, in.Accounts = 1104, 122 })
+	add("the same, opened again", incident.Reopened, 55, func(in *incident.Incident) { in.Identities, in.Accounts = 1190, 130 })
+	add("one person", incident.Opened, 3, func(in *incident.Incident) { in.Identities, in.Accounts = 1, 1 })
+	add("one person, recovered", incident.ResolvedKind, 1, func(in *incident.Incident) { in.Identities, in.Accounts = 1, 0 })
+	add("a country, whole site, at the edge", incident.Opened, 6, func(in *incident.Incident) {
+		noMarker(in)
+		in.Scope = incident.Scope{Geo: "BR"}
+		in.Layer, in.Causes, in.ObservedRate, in.ExpectedRate = "edge", []string{"waf"}, 0.38, 0.0004
+		in.Severity, in.Team, in.Journey, in.Accounts = incident.High, "security", "", 0
+		in.Contrast = []incident.Contrast{{Scope: incident.Scope{Geo: "DE"}}, {Scope: incident.Scope{Geo: "FR"}}, {Scope: incident.Scope{Geo: "US"}}, {Scope: incident.Scope{Geo: "JP"}}, {Scope: incident.Scope{Geo: "IN"}}}
+	})
+	add("role in a country", incident.Opened, 3, func(in *incident.Incident) {
+		in.Scope.Role, in.Scope.Geo = "editor", "BR"
+		in.Contrast = []incident.Contrast{{Scope: incident.Scope{Service: "shop", Route: "/billing/upgrade", Role: "editor", Geo: "DE"}}, {Scope: incident.Scope{Service: "shop", Route: "/billing/upgrade", Role: "owner", Geo: "BR"}}}
+	})
+	add("everyone on a directory, file permissions", incident.Opened, 3, func(in *incident.Incident) {
+		noMarker(in)
+		in.Scope = incident.Scope{Service: "docs", Prefix: "/manual"}
+		in.ObservedRate, in.ExpectedRate, in.Layer, in.Causes, in.Accounts = 1, 0, "web", []string{"fs_permission", "directory_index", "acl"}, 0
+		in.Contrast = []incident.Contrast{{Scope: incident.Scope{Service: "docs", Prefix: "/blog"}}}
+	})
+	add("more than usual, no slice", incident.Opened, 3, func(in *incident.Incident) {
+		noMarker(in)
+		in.Scope = incident.Scope{Route: "/search"}
+		in.ObservedRate, in.Layer, in.Causes, in.Contrast, in.Degraded = 0.07, "unknown", nil, nil, true
+	})
+	add("a plan, price change without version", incident.Opened, 3, func(in *incident.Incident) {
+		in.Scope = incident.Scope{Route: "/exports/{id}", Plan: "team"}
+		in.Marker = "prices-november"
+		in.MarkerInfo = &incident.MarkerInfo{Kind: "pricing", Time: start1004.Add(-150 * time.Minute)}
+		in.Causes = nil
+		in.Contrast = []incident.Contrast{{Scope: incident.Scope{Route: "/exports/{id}", Plan: "pro"}}, {Scope: incident.Scope{Route: "/exports/{id}"}}}
+	})
+	add("a flag", incident.Opened, 3, func(in *incident.Incident) {
+		in.Scope = incident.Scope{Route: "/editor/{id}", Flag: "new-editor"}
+		in.Marker, in.MarkerInfo = "flag-new-editor-on", &incident.MarkerInfo{Kind: "flag", Time: start1004}
+		in.Contrast = []incident.Contrast{{Scope: incident.Scope{Route: "/editor/{id}"}}}
+	})
+	add("a host, configuration change, web", incident.Opened, 3, func(in *incident.Incident) {
+		in.Scope = incident.Scope{Route: "/pricing", Host: "eu.example.com"}
+		in.Layer, in.Causes, in.ObservedRate = "web", []string{"acl"}, 0.998
+		in.MarkerInfo = &incident.MarkerInfo{Kind: "config", Time: start1004.Add(2 * time.Minute)}
+		in.Marker = "web-config"
+		in.Contrast = []incident.Contrast{{Scope: incident.Scope{Route: "/pricing", Host: "us.example.com"}}}
+	})
+	add("edge only on a public route", incident.Opened, 3, func(in *incident.Incident) {
+		noMarker(in)
+		in.Scope = incident.Scope{Route: "/docs/{page}", Layer: "edge"}
+		in.Layer, in.Causes = "", nil
+	})
+	add("a security rule, whole service", incident.Opened, 3, func(in *incident.Incident) {
+		in.Scope = incident.Scope{Service: "shop"}
+		in.Layer = ""
+		in.MarkerInfo = &incident.MarkerInfo{Kind: "security_rule", Time: start1004.Add(-time.Minute), Version: "rule 981"}
+	})
+	add("a vanished wall", incident.Opened, 3, func(in *incident.Incident) {
+		in.Direction = incident.Down
+		in.Scope = incident.Scope{Service: "shop", Route: "/admin/users", Role: "viewer"}
+		in.ExpectedRate, in.ObservedRate, in.Requests, in.Denials = 0.97, 0.004, 1240, 5
+		in.Contrast = []incident.Contrast{{Scope: incident.Scope{Service: "shop", Route: "/admin/users", Role: "guest"}}}
+	})
+	add("a vanished wall, grown", incident.Grew, 9, func(in *incident.Incident) {
+		in.Direction = incident.Down
+		in.Scope = incident.Scope{Prefix: "/admin"}
+		in.ExpectedRate, in.ObservedRate, in.Requests, in.Denials = 0.97, 0, 5000, 0
+		in.Contrast = nil
+	})
+	add("a vanished wall, recovered", incident.ResolvedKind, 26*60, func(in *incident.Incident) {
+		in.Direction = incident.Down
+		in.Scope = incident.Scope{Prefix: "/admin"}
+		in.ExpectedRate, in.ObservedRate, in.Requests, in.Denials = 0.97, 0.02, 5000, 100
+	})
+	add("a new route that refuses", incident.Opened, 3, func(in *incident.Incident) {
+		in.Direction = incident.New
+		in.Scope = incident.Scope{Service: "shop", Route: "/billing/v2/upgrade"}
+		in.ObservedRate = 0.38
+	})
+	add("a new route, recovered", incident.ResolvedKind, 3*24*60, func(in *incident.Incident) {
+		in.Direction = incident.New
+		in.Scope = incident.Scope{Service: "shop", Route: "/billing/v2/upgrade", Role: "member"}
+	})
+	add("causes in sentences are left out", incident.Opened, 3, func(in *incident.Incident) {
+		in.Causes = []string{"user bob@example.com may not upgrade", "none", "", "plan_expired", "rate_limit", "waf"}
+	})
+	add("only an id is known of the change", incident.Opened, 3, func(in *incident.Incident) { in.MarkerInfo = nil })
+	add("release without the version before, other day", incident.Grew, 15*60, func(in *incident.Incident) { in.MarkerInfo.Previous = "" })
+	add("nothing but a scope", incident.Opened, 3, func(in *incident.Incident) {
+		*in = incident.Incident{ID: "x", Direction: incident.Up, StartedAt: start1004}
+	})
+	return cs
+}
+
+// nasty are values that logs can hold.
+var nasty = map[string]string{
+	"markup":      "<b>*bold*</b> _it_ ~no~ `code` & <https://evil.example|click>",
+	"mention":     "<!channel> <!here> <@U123> @here @channel <#C1>",
+	"newline":     "a\r\nb\n\n> quote\tc\x00\x1b[31mred\x1b[0m",
+	"rtl":         "admin\u202egnp.exe",
+	"hebrew":      "מנהל",
+	"emoji":       "👩‍👩‍👧 :fire:",
+	"zalgo":       "z̴̢̛̯͓a̸̛͔lgo",
+	"long":        "/" + strings.Repeat("ünï/", 75),
+	"invalid":     "a\xff\xfeb\u2028c",
+	"invisible":   "ad\u200bmin\ufeff",
+	"only spaces": " \t ",
+}
+
+func dump(x alerts.Text) string {
+	var b strings.Builder
+	line := func(name, v string) {
+		if v != "" {
+			fmt.Fprintf(&b, "%-9s %s\n", name+":", v)
+		}
+	}
+	line("headline", x.Headline)
+	line("badge", x.Badge)
+	line("reason", x.Reason)
+	line("people", x.People)
+	line("contrast", x.Contrast)
+	line("since", x.Since)
+	line("layer", x.Layer)
+	line("likely", x.Likely)
+	line("next", x.Next)
+	line("note", x.Note)
+	line("where", strings.Join(x.Where, " · "))
+	line("step", x.Clock+" "+x.Step)
+	return b.String()
+}
+
+func TestTexts(t *testing.T) {
+	var b strings.Builder
+	for _, c := range textCases() {
+		fmt.Fprintf(&b, "## %s\n%s\n", c.name, dump(alerts.Render(c.t)))
+	}
+	zone := time.FixedZone("BRT", -3*3600)
+	fmt.Fprintf(&b, "## another time zone\n%s\n", dump(alerts.Style{Location: zone}.Render(textCases()[0].t)))
+	golden(t, "texts.golden", b.String())
+}
+
+func fill(v string) incident.Transition {
+	in := upgrade()
+	in.Scope = incident.Scope{Service: v, Route: v, Role: v, Geo: v, Plan: v, Host: v, Flag: v}
+	in.Team, in.Journey, in.Causes = v, v, []string{v, v, v}
+	in.MarkerInfo = &incident.MarkerInfo{Kind: v, Time: start1004, Service: v, Version: v, Previous: v}
+	in.Contrast = []incident.Contrast{{Scope: incident.Scope{Role: v + "2"}}, {Scope: incident.Scope{Geo: v + "3"}}, {Scope: incident.Scope{Route: v + "4"}}}
+	return incident.Transition{Seq: 1, Kind: incident.Opened, At: start1004.Add(3 * time.Minute), Incident: in}
+}
+
+func TestNastyValuesStayInOneLineOfText(t *testing.T) {
+	var b strings.Builder
+	for _, name := range []string{"markup", "mention", "newline", "rtl", "hebrew", "emoji", "zalgo", "long", "invalid", "invisible"} {
+		fmt.Fprintf(&b, "## %s\n%s\n", name, dump(alerts.Render(fill(nasty[name]))))
+	}
+	golden(t, "nasty.golden", b.String())
+	for name, v := range nasty {
+		checkHarmless(t, name, alerts.Render(fill(v)))
+	}
+}
+
+func checkHarmless(t *testing.T, name string, x alerts.Text) {
+	t.Helper()
+	for _, s := range append([]string{x.Headline, x.Reason, x.People, x.Contrast, x.Since, x.Layer, x.Likely, x.Next, x.Step}, x.Where...) {
+		if !utf8.ValidString(s) {
+			t.Errorf("%s: not UTF-8: %q", name, s)
+		}
+		if n := utf8.RuneCountInString(s); n > 600 {
+			t.Errorf("%s: %d runes", name, n)
+		}
+		depth := 0
+		for _, r := range s {
+			switch {
+			case r == 0x2068:
+				depth++
+			case r == 0x2069:
+				depth--
+			case unicode.IsControl(r), unicode.Is(unicode.Cf, r), r == 0x2028, r == 0x2029:
+				t.Errorf("%s: %U in %q", name, r, s)
+			}
+		}
+		if depth != 0 {
+			t.Errorf("%s: isolates are not paired in %q", name, s)
+		}
+	}
+}
+
+func TestEveryLoggedValueIsEscaped(t *testing.T) {
+	const canary = "CANARY"
+	style := alerts.Style{Escape: func(s string) string { return strings.ReplaceAll(s, canary, "escaped") }}
+	for _, kind := range []incident.Kind{incident.Opened, incident.Grew, incident.ResolvedKind, incident.Reopened, canary} {
+		for _, dir := range []incident.Direction{incident.Up, incident.Down, incident.New} {
+			for _, layer := range []string{"app", "web", "edge", canary} {
+				tr := fill(canary)
+				tr.Kind, tr.Incident.Direction, tr.Incident.Layer = kind, dir, layer
+				for _, sc := range []incident.Scope{tr.Incident.Scope, {Prefix: canary}, {Service: canary}, {Role: canary}} {
+					tr.Incident.Scope = sc
+					if out := dump(style.Render(tr)); strings.Contains(out, canary) {
+						t.Errorf("a value was not escaped:\n%s", out)
+					}
+				}
+			}
+		}
+	}
+}
+
+func TestClean(t *testing.T) {
+	for _, c := range []struct{ in, want string }{
+		{"", ""},
+		{"  a \n b  ", "a b"},
+		{"0123456789", "0123456789"},
+		{"0123456789x", "0123456789…"},
+		{"012345678 x", "012345678…"},
+		{"012345678  ", "012345678"},
+		{"日本語日本語日本語日本語", "日本語日本語日本語日…"},
+		{"a\u202eb", "ab"},
+		{"\xff", "\ufffd"},
+	} {
+		if got := alerts.Clean(c.in, 10); got != c.want {
+			t.Errorf("Clean(%q) = %q, want %q", c.in, got, c.want)
+		}
+	}
+}
+
+func TestClip(t *testing.T) {
+	for _, c := range []struct{ in, want string }{{"short", "short"}, {"exactly ten", "exactly t…"}, {"日本語日本語日本語日", "日本語日本語日本語日"}, {"12345678 0x", "12345678…"}} {
+		if got := alerts.Clip(c.in, 10); got != c.want {
+			t.Errorf("Clip(%q) = %q, want %q", c.in, got, c.want)
+		}
+	}
+}
+
+func FuzzRender(f *testing.F) {
+	for _, v := range nasty {
+		f.Add(v)
+	}
+	f.Fuzz(func(t *testing.T, v string) { checkHarmless(t, "fuzz", alerts.Render(fill(v))) })
+}
