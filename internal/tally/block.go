@@ -200,19 +200,25 @@ type Block struct {
 	// State, and for CaughtUp the wall clock at which it was true (ns).
 	State StreamState
 	Clock int64
+	// Trouble says why State is Unknown, and how to mend it.
+	Trouble string
 	// Position covers everything counted up to this block. Forget tells to drop
 	// the stream's position instead.
 	Position ingest.Position
 	Forget   bool
 
-	release func(*Block)
+	// Ready is set in a block that says only that all streams which Source had to
+	// open at start are open.
+	Ready bool
+	// Free takes the block back; nil if nobody wants it.
+	Free chan<- *Block
 }
 
 // Release gives the block back to its stream. The caller must not touch it, or
 // anything it holds, afterwards.
 func (b *Block) Release() {
-	if b.release != nil {
-		b.release(b)
+	if b.Free != nil {
+		b.Free <- b
 	}
 }
 
