@@ -82,7 +82,7 @@ func TestDamageIsSetAside(t *testing.T) {
 			}
 			return b
 		},
-		"zeroes":    func(b []byte) []byte { clear(b); return b },
+		"zeroes": func(b []byte) []byte { clear(b); return b },
 		"flipped": func(b []byte) []byte {
 			i := strings.Index(string(b), "precious")
 			b[i] ^= 1
