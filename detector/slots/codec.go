@@ -1,0 +1,262 @@
+package slots
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/tally"
+	"github.com/denywatch/denywatch/internal/wire"
+)
+
+// version is the version of the blocks below; it is the first byte of each.
+const version = 1
+
+// totalsBlock is how many totals one durable block holds.
+const totalsBlock = 256
+
+// Writer takes the changes of one cut.
+type Writer interface {
+	Put(key string, value []byte) error
+	Delete(key string) error
+}
+
+// Save writes what changed since the last Save that was confirmed by Saved.
+func (l *Ledger) Save(w Writer) error {
+	var head wire.Writer
+	head.Uint(version)
+	head.Int(l.step)
+	for v := range l.closed {
+		head.Int(l.closed[v])
+	}
+	if err := w.Put("head", head.B); err != nil {
+		return err
+	}
+	var buf wire.Writer
+	for v := range l.dirtySlots {
+		for start := range l.dirtySlots[v] {
+			key := slotKey(v, start)
+			slot := l.open[v][start]
+			if slot == nil {
+				if err := w.Delete(key); err != nil {
+					return err
+				}
+				continue
+			}
+			buf.B = buf.B[:0]
+			slot.encode(&buf)
+			if err := w.Put(key, buf.B); err != nil {
+				return err
+			}
+		}
+	}
+	for i := range l.dirtyTotals {
+		buf.B = buf.B[:0]
+		buf.Uint(version)
+		part := l.byNumber[i*totalsBlock : min((i+1)*totalsBlock, len(l.byNumber))]
+		buf.Uint(uint64(len(part)))
+		for _, t := range part {
+			buf.Uint(uint64(t.Vantage))
+			buf.String(t.Service)
+			buf.String(t.Route)
+			for _, n := range t.Status {
+				buf.Uint(n)
+			}
+		}
+		if err := w.Put(fmt.Sprintf("totals/%06d", i), buf.B); err != nil {
+			return err
+		}
+	}
+	if !l.dirtySources {
+		return nil
+	}
+	buf.B = buf.B[:0]
+	buf.Uint(version)
+	all := l.Sources()
+	buf.Uint(uint64(len(all)))
+	for i := range all {
+		s := &all[i]
+		buf.String(s.Name)
+		for _, n := range s.counts() {
+			buf.Uint(*n)
+		}
+	}
+	return w.Put("sources", buf.B)
+}
+
+// Saved tells that the last Save is durable.
+func (l *Ledger) Saved() {
+	clear(l.dirtyTotals)
+	l.dirtySources = false
+	for v := range l.dirtySlots {
+		clear(l.dirtySlots[v])
+	}
+}
+
+func (s *Source) counts() []*uint64 {
+	return []*uint64{&s.Lines, &s.Bytes, &s.Unparsed, &s.Skipped, &s.Oversize, &s.Untimed, &s.Future, &s.Folded, &s.Late}
+}
+
+func slotKey(v int, start int64) string {
+	return "slot/" + event.Vantage(v).String() + "/" + strconv.FormatInt(start, 10)
+}
+
+func (s *openSlot) encode(w *wire.Writer) {
+	w.Uint(version)
+	w.Uint(uint64(s.sampled))
+	w.Uint(uint64(len(s.leaves)))
+	for _, a := range s.leaves {
+		a.mergeHits()
+		a.hits = len(a.Hits)
+		for _, f := range []string{a.Key.Service, a.Key.Route, a.Key.Role, a.Key.Geo, a.Key.Plan, a.Key.Host} {
+			w.String(f)
+		}
+		for _, n := range a.Status {
+			w.Uint(uint64(n))
+		}
+		for _, n := range a.Denied {
+			w.Uint(uint64(n))
+		}
+		w.Uint(uint64(len(a.Splits)))
+		for _, x := range a.Splits {
+			w.Uint(uint64(x.Class))
+			w.Uint(uint64(x.Layer))
+			w.String(x.Cause)
+			w.Uint(uint64(x.N))
+		}
+		w.Uint(uint64(len(a.Hits)))
+		for i := range a.Hits {
+			x := &a.Hits[i]
+			w.Uint(uint64(x.Class))
+			w.Bool(x.Named)
+			w.Word(x.Identity)
+			w.Word(x.Account)
+			w.Uint(uint64(x.Requests))
+			w.Uint(uint64(x.Denials))
+		}
+		w.Uint(uint64(len(a.Flags)))
+		for _, x := range a.Flags {
+			w.String(x.Name)
+			w.Uint(uint64(x.Requests))
+			w.Uint(uint64(x.Denied))
+		}
+	}
+}
+
+func (l *Ledger) decodeSlot(v event.Vantage, b []byte) (*openSlot, error) {
+	r := &wire.Reader{B: b}
+	if r.Uint() != version {
+		return nil, wire.ErrCorrupt
+	}
+	s := &openSlot{sampled: uint8(r.Uint()), leaves: map[*leafKey]*leafAcc{}}
+	for range r.Len(6) {
+		k := tally.Key{Service: r.String(), Route: r.String(), Role: r.String(), Geo: r.String(), Plan: r.String(), Host: r.String()}
+		a := &leafAcc{Leaf: Leaf{Key: k}}
+		for i := range a.Status {
+			a.Status[i] = uint32(r.Uint())
+		}
+		for i := range a.Denied {
+			a.Denied[i] = uint32(r.Uint())
+		}
+		for range r.Len(4) {
+			a.Splits = append(a.Splits, Split{Class: event.Denial(r.Uint()), Layer: event.Layer(r.Uint()), Cause: r.String(), N: uint32(r.Uint())})
+		}
+		for range r.Len(20) {
+			a.Hits = append(a.Hits, Hit{
+				Class: event.Denial(r.Uint()), Named: r.Bool(), Identity: r.Word(), Account: r.Word(),
+				Requests: uint32(r.Uint()), Denials: uint32(r.Uint()),
+			})
+		}
+		for range r.Len(3) {
+			a.Flags = append(a.Flags, Flag{Name: r.String(), Requests: uint32(r.Uint()), Denied: uint32(r.Uint())})
+		}
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		a.hits = len(a.Hits)
+		s.hits += a.hits
+		s.leaves[l.key(v, k)] = a
+	}
+	return s, r.Done()
+}
+
+// Load takes one block that Save wrote; call it for each, in any order, on a new
+// ledger. The error means that the state is damaged.
+func (l *Ledger) Load(key string, value []byte) error {
+	// Totals are numbered as they are loaded, which need not be as they were:
+	// the next Save writes all of them.
+	defer func() {
+		for i := 0; i < len(l.byNumber); i += totalsBlock {
+			l.dirtyTotals[i/totalsBlock] = true
+		}
+	}()
+	return l.load(key, value)
+}
+
+func (l *Ledger) load(key string, value []byte) error {
+	kind, rest, _ := strings.Cut(key, "/")
+	r := &wire.Reader{B: value}
+	switch kind {
+	case "head":
+		if r.Uint() != version {
+			return wire.ErrCorrupt
+		}
+		step := r.Int()
+		for v := range l.closed {
+			l.closed[v] = r.Int()
+		}
+		if err := r.Done(); err != nil {
+			return err
+		}
+		if step < 1 || step > 3600 {
+			return wire.ErrCorrupt
+		}
+		l.step = step
+		return nil
+	case "slot":
+		name, num, _ := strings.Cut(rest, "/")
+		v, err := event.ParseVantage(name)
+		if err != nil {
+			return wire.ErrCorrupt
+		}
+		start, err := strconv.ParseInt(num, 10, 64)
+		if err != nil {
+			return wire.ErrCorrupt
+		}
+		s, err := l.decodeSlot(v, value)
+		if err != nil {
+			return err
+		}
+		l.open[v][start] = s
+		return nil
+	case "totals":
+		if r.Uint() != version {
+			return wire.ErrCorrupt
+		}
+		for range r.Len(3 + int(tally.Statuses)) {
+			v := event.Vantage(r.Uint())
+			service, route := r.String(), r.String()
+			if r.Err != nil || v >= event.Vantages {
+				return wire.ErrCorrupt
+			}
+			t := l.total(v, service, route)
+			for i := range t.Status {
+				t.Status[i] = r.Uint()
+			}
+		}
+		return r.Done()
+	case "sources":
+		if r.Uint() != version {
+			return wire.ErrCorrupt
+		}
+		for range r.Len(10) {
+			s := l.source(r.String())
+			for _, n := range s.counts() {
+				*n = r.Uint()
+			}
+		}
+		return r.Done()
+	}
+	return fmt.Errorf("%w: unknown block %q", wire.ErrCorrupt, kind)
+}

@@ -1,0 +1,615 @@
+package slots
+
+import (
+	"cmp"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/tally"
+)
+
+// The rules of event time.
+const (
+	// HoldUnknown is how long a stream whose source cannot say whether there is
+	// more keeps its vantage waiting, by the wall clock. After it slots close
+	// partial.
+	HoldUnknown = 10 * time.Minute
+	// HoldVantage is how long vantages wait for each other so that they close
+	// in event-time order, by the wall clock; a vantage further behind is left
+	// behind, so that slow edge logs do not delay what the application tells.
+	HoldVantage = 2 * time.Minute
+	// Ahead is how many slots beyond the watermark and the lateness a stream
+	// may read.
+	Ahead = 16
+	// maxGap is the longest stretch of slots without data that is handed over
+	// slot by slot.
+	maxGap = 7 * 24 * time.Hour
+	// maxTotals and maxKeys bound what is kept by name.
+	maxTotals = 20_000
+	maxKeys   = 200_000
+	// maxHits bounds the refused identities kept of one slot.
+	maxHits = 1 << 20
+	// maxCauses bounds the distinct denial splits of a leaf in a slot.
+	maxSplits = 64
+)
+
+const never = math.MinInt64
+
+// Config fixes how slots are cut.
+type Config struct {
+	// Step is the slot's length; a divisor of an hour, at least a second.
+	Step time.Duration
+	// Lateness says per vantage how long after its slot a line may come: the
+	// largest of its sources' values.
+	Lateness [event.Vantages]time.Duration
+}
+
+// Source is the running count of one configured source.
+type Source struct {
+	Name string
+	tally.Stats
+	// Late counts events whose slot was closed already: counted in Totals,
+	// neither judged nor learned.
+	Late uint64
+}
+
+// Total counts one route's events by status column since the state began, late
+// ones included.
+type Total struct {
+	Vantage        event.Vantage
+	Service, Route string
+	Status         [tally.Statuses]uint64
+}
+
+type totalKey struct {
+	vantage        event.Vantage
+	service, route string
+}
+
+type vantageKey struct {
+	vantage event.Vantage
+	tally.Key
+}
+
+// leafKey is a leaf's key, shared by the streams that see the leaf.
+type leafKey struct {
+	tally.Key
+	total *total
+}
+
+// total is a Total with its place in the durable state.
+type total struct {
+	Total
+	n int // number in order of creation
+}
+
+type stream struct {
+	vantage event.Vantage
+	leaves  []*leafKey
+	state   tally.StreamState
+	newest  int64 // ns
+	clock   int64 // ns, for CaughtUp
+	since   int64 // wall clock (ns) at which it became Unknown
+	// floor is what it last contributed before it became Unknown.
+	floor int64
+}
+
+type leafAcc struct {
+	Leaf
+	hits int // how many hits were added, merged or not
+}
+
+type openSlot struct {
+	leaves  map[*leafKey]*leafAcc
+	hits    int
+	sampled uint8
+}
+
+// Ledger keeps open slots. It has one writer: all methods are for one goroutine.
+type Ledger struct {
+	step     int64 // seconds
+	lateness [event.Vantages]int64
+	streams  map[string]*stream
+	keys     map[vantageKey]*leafKey
+	open     [event.Vantages]map[int64]*openSlot
+	closed   [event.Vantages]int64 // start of the newest closed slot; never
+	behind   [event.Vantages]int64 // wall clock at which it fell behind the others; 0
+	mark     [event.Vantages]int64 // watermark (ns), only grows
+	totals   map[totalKey]*total
+	byNumber []*total
+	sources  map[string]*Source
+	out      Closed
+	// What changed since Save: blocks of totals, sources, slots by vantage.
+	dirtyTotals  map[int]bool
+	dirtySources bool
+	dirtySlots   [event.Vantages]map[int64]bool
+}
+
+// New returns an empty ledger.
+func New(c Config) *Ledger {
+	l := &Ledger{
+		step:    int64(c.Step / time.Second),
+		streams: map[string]*stream{},
+		keys:    map[vantageKey]*leafKey{},
+		totals:  map[totalKey]*total{},
+		sources: map[string]*Source{},
+
+		dirtyTotals: map[int]bool{},
+	}
+	for v := range l.open {
+		l.open[v] = map[int64]*openSlot{}
+		l.dirtySlots[v] = map[int64]bool{}
+		l.closed[v], l.mark[v] = never, never
+	}
+	l.Configure(c)
+	return l
+}
+
+// Configure changes the lateness; the step of a ledger never changes.
+func (l *Ledger) Configure(c Config) {
+	for v := range l.lateness {
+		l.lateness[v] = int64(c.Lateness[v])
+	}
+}
+
+// Step is the slot's length in seconds.
+func (l *Ledger) Step() int64 { return l.step }
+
+// Open adds a stream; until its first block it holds its vantage.
+func (l *Ledger) Open(name string, v event.Vantage) {
+	l.streams[name] = &stream{vantage: v, newest: event.NoTime, floor: never}
+}
+
+// source returns the running count of a configured source.
+func (l *Ledger) source(name string) *Source {
+	s := l.sources[name]
+	if s == nil {
+		s = &Source{Name: name}
+		l.sources[name] = s
+	}
+	return s
+}
+
+func (l *Ledger) total(v event.Vantage, service, route string) *total {
+	k := totalKey{v, service, route}
+	t := l.totals[k]
+	if t == nil {
+		if len(l.totals) >= maxTotals && route != tally.Other {
+			return l.total(v, service, tally.Other)
+		}
+		t = &total{Total: Total{Vantage: v, Service: service, Route: route}, n: len(l.byNumber)}
+		l.byNumber = append(l.byNumber, t)
+		l.totals[k] = t
+	}
+	return t
+}
+
+func (l *Ledger) key(v event.Vantage, k tally.Key) *leafKey {
+	lk := l.keys[vantageKey{v, k}]
+	if lk == nil {
+		if len(l.keys) >= maxKeys {
+			// Streams hold pointers; forgetting the index only means that a leaf
+			// may be there twice, and equal leaves are merged when a slot closes.
+			clear(l.keys)
+		}
+		lk = &leafKey{Key: k, total: l.total(v, k.Service, k.Route)}
+		l.keys[vantageKey{v, k}] = lk
+	}
+	return lk
+}
+
+// Apply adds what b holds. now is the wall clock in nanoseconds, NoTime in
+// replay. b may be released afterwards.
+func (l *Ledger) Apply(b *tally.Block, now int64) {
+	st := l.streams[b.Stream]
+	if st == nil {
+		l.Open(b.Stream, b.Vantage)
+		st = l.streams[b.Stream]
+	}
+	if b.Reset {
+		st.leaves = st.leaves[:0]
+	}
+	for _, k := range b.Keys {
+		st.leaves = append(st.leaves, l.key(st.vantage, k))
+	}
+	src := l.source(b.Source)
+	src.Add(&b.Stats)
+	l.dirtySources = l.dirtySources || b.Stats != tally.Stats{} || len(b.Slots) > 0
+	for i := range b.Slots {
+		l.applySlot(st, src, &b.Slots[i])
+	}
+	if b.Newest != event.NoTime && b.Newest > st.newest {
+		st.newest = b.Newest
+	}
+	if b.State == tally.Unknown && st.state != tally.Unknown {
+		st.floor, st.since = st.contribution(), now
+	}
+	st.state, st.clock = b.State, b.Clock
+	if b.State == tally.Ended {
+		delete(l.streams, b.Stream)
+	}
+}
+
+func (l *Ledger) applySlot(st *stream, src *Source, d *tally.SlotDelta) {
+	late := d.Slot <= l.closed[st.vantage]
+	var slot *openSlot
+	if !late {
+		slot = l.open[st.vantage][d.Slot]
+		if slot == nil {
+			slot = &openSlot{leaves: map[*leafKey]*leafAcc{}}
+			l.open[st.vantage][d.Slot] = slot
+		}
+		slot.sampled = max(slot.sampled, d.Sampled)
+		l.dirtySlots[st.vantage][d.Slot] = true
+	}
+	for i := range d.Leaves {
+		c := &d.Leaves[i]
+		lk := st.leaves[c.Leaf]
+		for s, n := range c.Status {
+			lk.total.Status[s] += uint64(n)
+		}
+		l.dirtyTotals[lk.total.n/totalsBlock] = true
+		if late {
+			src.Late += uint64(c.Requests())
+			continue
+		}
+		a := slot.acc(lk)
+		for s, n := range c.Status {
+			a.Status[s] += n
+		}
+		for s, n := range c.Denied {
+			a.Denied[s] += n
+		}
+	}
+	if late {
+		return
+	}
+	for i := range d.Splits {
+		slot.acc(st.leaves[d.Splits[i].Leaf]).split(&d.Splits[i])
+	}
+	for i := range d.Flags {
+		f := &d.Flags[i]
+		a := slot.acc(st.leaves[f.Leaf])
+		j := slices.IndexFunc(a.Flags, func(x Flag) bool { return x.Name == f.Flag })
+		if j < 0 {
+			a.Flags = append(a.Flags, Flag{Name: f.Flag})
+			j = len(a.Flags) - 1
+		}
+		a.Flags[j].Requests += f.Requests
+		a.Flags[j].Denied += f.Denied
+	}
+	for i := range d.Hits {
+		h := &d.Hits[i]
+		if !kept(h.Identity, slot.sampled) {
+			continue
+		}
+		a := slot.acc(st.leaves[h.Leaf])
+		a.Hits = append(a.Hits, Hit{Class: h.Class, Named: h.Named, Identity: h.Identity, Account: h.Account, Requests: h.Requests, Denials: h.Denials})
+		slot.hits++
+		if n := len(a.Hits); n >= 64 && n >= 2*a.hits {
+			// Streams report an identity again and again as the slot fills.
+			a.mergeHits()
+			slot.hits -= n - len(a.Hits)
+			a.hits = len(a.Hits)
+		}
+	}
+	for slot.hits > maxHits {
+		slot.sampled++
+		slot.hits = 0
+		for _, a := range slot.leaves {
+			a.Hits = slices.DeleteFunc(a.Hits, func(h Hit) bool { return !kept(h.Identity, slot.sampled) })
+			a.hits = len(a.Hits)
+			slot.hits += len(a.Hits)
+		}
+	}
+}
+
+// kept reports whether an identity is among the 1 in 2^n that are kept.
+func kept(identity uint64, n uint8) bool { return tally.Kept(identity, n) }
+
+func (s *openSlot) acc(k *leafKey) *leafAcc {
+	a := s.leaves[k]
+	if a == nil {
+		a = &leafAcc{Leaf: Leaf{Key: k.Key}}
+		s.leaves[k] = a
+	}
+	return a
+}
+
+func (a *leafAcc) split(d *tally.Split) {
+	cause := d.Cause
+	for pass := range 2 {
+		for i := range a.Splits {
+			s := &a.Splits[i]
+			if s.Class == d.Class && s.Layer == d.Layer && s.Cause == cause {
+				s.N += d.N
+				return
+			}
+		}
+		if pass == 0 && len(a.Splits) < maxSplits {
+			break
+		}
+		cause = tally.Other
+	}
+	a.Splits = append(a.Splits, Split{Class: d.Class, Layer: d.Layer, Cause: cause, N: d.N})
+}
+
+// mergeHits sorts the hits by identity and class and adds up equal ones.
+func (a *leafAcc) mergeHits() {
+	slices.SortFunc(a.Hits, func(x, y Hit) int {
+		return cmp.Or(cmp.Compare(x.Identity, y.Identity), cmp.Compare(x.Class, y.Class))
+	})
+	n := 0
+	for i := range a.Hits {
+		h := &a.Hits[i]
+		if n > 0 && a.Hits[n-1].Identity == h.Identity && a.Hits[n-1].Class == h.Class {
+			p := &a.Hits[n-1]
+			p.Requests += h.Requests
+			p.Denials += h.Denials
+			p.Named = p.Named || h.Named
+			p.Account = max(p.Account, h.Account)
+			continue
+		}
+		a.Hits[n] = *h
+		n++
+	}
+	a.Hits = a.Hits[:n]
+}
+
+// contribution is up to when a stream vouches that all was delivered, but for
+// lateness.
+func (s *stream) contribution() int64 {
+	switch s.state {
+	case tally.CaughtUp:
+		return s.clock
+	case tally.Unknown:
+		return s.floor
+	}
+	return s.newest
+}
+
+// watermarks computes up to when each vantage is complete, but for lateness:
+// the least of what its streams vouch for, MaxInt64 where none is left.
+func (l *Ledger) watermarks(now int64) (w [event.Vantages]int64, partial [event.Vantages]bool) {
+	for v := range w {
+		w[v] = math.MaxInt64
+		if now != event.NoTime {
+			w[v] = now
+		}
+	}
+	for _, s := range l.streams {
+		if s.state == tally.Unknown && now != event.NoTime && now-s.since >= int64(HoldUnknown) {
+			partial[s.vantage] = true
+			continue
+		}
+		w[s.vantage] = min(w[s.vantage], s.contribution())
+	}
+	for v := range w {
+		w[v] = max(w[v], l.mark[v])
+		if w[v] != math.MaxInt64 {
+			l.mark[v] = w[v]
+		}
+	}
+	return w, partial
+}
+
+// Next closes the next complete slot and returns it, or nil. now is the wall
+// clock in nanoseconds, NoTime in replay.
+//
+// Slots close in order of their end plus their vantage's lateness, then of the
+// vantage: an order that event time alone decides, however the blocks came. Only
+// a vantage that was behind the others for HoldVantage by the wall clock is not
+// waited for.
+func (l *Ledger) Next(now int64) *Closed {
+	w, partial := l.watermarks(now)
+	var next, due [event.Vantages]int64
+	first := -1
+	for v := range w {
+		next[v], due[v] = l.next(v, w[v] == math.MaxInt64), math.MaxInt64
+		if next[v] == never {
+			continue
+		}
+		due[v] = (next[v]+l.step)*int64(time.Second) + l.lateness[v]
+		if first < 0 || due[v] < due[first] {
+			first = v
+		}
+	}
+	if first < 0 {
+		return nil
+	}
+	for v := range w {
+		switch {
+		case w[v] >= due[first]:
+			l.behind[v] = 0
+		case now == event.NoTime:
+			return nil
+		case l.behind[v] == 0:
+			l.behind[v] = now
+		}
+	}
+	// The first by due time whose vantage is complete, unless an earlier one may
+	// still be waited for.
+	best := -1
+	for v := range w {
+		if due[v] == math.MaxInt64 || w[v] < due[v] && l.excused(v, now) {
+			continue
+		}
+		if best < 0 || due[v] < due[best] {
+			best = v
+		}
+	}
+	if best < 0 {
+		return nil
+	}
+	for v := range w {
+		if w[v] < due[best] && !l.excused(v, now) {
+			return nil
+		}
+	}
+	return l.close(best, next[best], partial[best])
+}
+
+// excused reports whether vantage v has been behind for so long that the others
+// do not wait for it.
+func (l *Ledger) excused(v int, now int64) bool {
+	return now != event.NoTime && l.behind[v] != 0 && now-l.behind[v] >= int64(HoldVantage)
+}
+
+// next is the start of the vantage's next slot to close, never if there is none.
+// ended tells that no stream is left: then there is nothing after the last slot
+// with data.
+func (l *Ledger) next(v int, ended bool) int64 {
+	first := int64(math.MaxInt64)
+	for s := range l.open[v] {
+		first = min(first, s)
+	}
+	if l.closed[v] == never {
+		if first == math.MaxInt64 {
+			return never
+		}
+		return first
+	}
+	n := l.closed[v] + l.step
+	if first != math.MaxInt64 && first-n > int64(maxGap/time.Second) {
+		return first
+	}
+	if first == math.MaxInt64 && ended {
+		return never
+	}
+	return n
+}
+
+func (l *Ledger) close(v int, start int64, partial bool) *Closed {
+	slot := l.open[v][start]
+	delete(l.open[v], start)
+	l.dirtySlots[v][start] = true
+	l.closed[v] = start
+	l.out.Leaves = l.out.Leaves[:0]
+	l.out = Closed{Vantage: event.Vantage(v), Start: start, Step: l.step, Partial: partial, Leaves: l.out.Leaves}
+	if slot == nil {
+		return &l.out
+	}
+	l.out.Sampled = slot.sampled
+	for _, a := range slot.leaves {
+		a.Hits = slices.DeleteFunc(a.Hits, func(h Hit) bool { return !kept(h.Identity, slot.sampled) })
+		l.out.Leaves = append(l.out.Leaves, a.Leaf)
+	}
+	slices.SortFunc(l.out.Leaves, func(x, y Leaf) int { return CompareKeys(&x.Key, &y.Key) })
+	n := 0
+	for i := range l.out.Leaves {
+		if n > 0 && l.out.Leaves[n-1].Key == l.out.Leaves[i].Key {
+			merge(&l.out.Leaves[n-1], &l.out.Leaves[i])
+			continue
+		}
+		l.out.Leaves[n] = l.out.Leaves[i]
+		n++
+	}
+	l.out.Leaves = l.out.Leaves[:n]
+	for i := range l.out.Leaves {
+		a := leafAcc{Leaf: l.out.Leaves[i]}
+		a.mergeHits()
+		slices.SortFunc(a.Splits, func(x, y Split) int {
+			return cmp.Or(cmp.Compare(x.Class, y.Class), cmp.Compare(x.Layer, y.Layer), cmp.Compare(x.Cause, y.Cause))
+		})
+		slices.SortFunc(a.Flags, func(x, y Flag) int { return cmp.Compare(x.Name, y.Name) })
+		l.out.Leaves[i] = a.Leaf
+	}
+	return &l.out
+}
+
+// merge adds y, a leaf of the same key, to x.
+func merge(x, y *Leaf) {
+	for i := range x.Status {
+		x.Status[i] += y.Status[i]
+	}
+	for i := range x.Denied {
+		x.Denied[i] += y.Denied[i]
+	}
+	x.Hits = append(x.Hits, y.Hits...)
+	a := leafAcc{Leaf: *x}
+	for _, s := range y.Splits {
+		a.split(&tally.Split{Class: s.Class, Layer: s.Layer, Cause: s.Cause, N: s.N})
+	}
+	for _, f := range y.Flags {
+		if j := slices.IndexFunc(a.Flags, func(x Flag) bool { return x.Name == f.Name }); j >= 0 {
+			a.Flags[j].Requests += f.Requests
+			a.Flags[j].Denied += f.Denied
+		} else {
+			a.Flags = append(a.Flags, f)
+		}
+	}
+	*x = a.Leaf
+}
+
+// CompareKeys orders leaves: service, route, role, geo, plan, host.
+func CompareKeys(x, y *tally.Key) int {
+	return cmp.Or(
+		strings.Compare(x.Service, y.Service), strings.Compare(x.Route, y.Route), strings.Compare(x.Role, y.Role),
+		strings.Compare(x.Geo, y.Geo), strings.Compare(x.Plan, y.Plan), strings.Compare(x.Host, y.Host))
+}
+
+// Horizon is the event time in nanoseconds beyond which no stream may read yet:
+// the least watermark plus the lateness plus Ahead slots; NoTime while a stream
+// has not begun.
+func (l *Ledger) Horizon(now int64) int64 {
+	w, _ := l.watermarks(now)
+	least, late := int64(math.MaxInt64), int64(0)
+	for v := range w {
+		if w[v] < least && !l.excused(v, now) {
+			least = w[v]
+		}
+		late = max(late, l.lateness[v])
+	}
+	if least == never {
+		return event.NoTime
+	}
+	reach := late + Ahead*l.step*int64(time.Second)
+	if least > math.MaxInt64-reach {
+		return math.MaxInt64
+	}
+	return least + reach
+}
+
+// ClosedSlot is the start (seconds) of the vantage's newest closed slot, and
+// whether there is one.
+func (l *Ledger) ClosedSlot(v event.Vantage) (int64, bool) {
+	return l.closed[v], l.closed[v] != never
+}
+
+// Watermark is up to when the vantage is known to be complete, but for lateness,
+// in nanoseconds; MinInt64 when nothing is known.
+func (l *Ledger) Watermark(v event.Vantage) int64 { return l.mark[v] }
+
+// Sources returns the running counts in order of name.
+func (l *Ledger) Sources() []Source {
+	out := make([]Source, 0, len(l.sources))
+	for _, s := range l.sources {
+		out = append(out, *s)
+	}
+	slices.SortFunc(out, func(x, y Source) int { return strings.Compare(x.Name, y.Name) })
+	return out
+}
+
+// Totals returns the counts per route in order of vantage, service, route.
+func (l *Ledger) Totals() []Total {
+	out := make([]Total, 0, len(l.totals))
+	for _, t := range l.totals {
+		out = append(out, t.Total)
+	}
+	slices.SortFunc(out, func(x, y Total) int {
+		return cmp.Or(cmp.Compare(x.Vantage, y.Vantage), strings.Compare(x.Service, y.Service), strings.Compare(x.Route, y.Route))
+	})
+	return out
+}
+
+// OpenSlots is how many slots are open.
+func (l *Ledger) OpenSlots() int {
+	n := 0
+	for v := range l.open {
+		n += len(l.open[v])
+	}
+	return n
+}
