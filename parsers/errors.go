@@ -1,0 +1,29 @@
+package parsers
+
+// LineError says why a line could not be understood. It never holds text of the
+// line, which is hostile and personal; the values below are the only ones, so
+// returning one does not allocate.
+type LineError struct {
+	// Reason is one short word, fit for a metric label.
+	Reason string
+	text   string
+}
+
+// Error implements error.
+func (e *LineError) Error() string { return e.text }
+
+// The ways in which a line can fail.
+var (
+	// ErrShort: the line ends before the fields that every request must have.
+	ErrShort = &LineError{Reason: "short", text: "the line ends too early for this format"}
+	// ErrMismatch: the line has other text where the format has fixed text.
+	ErrMismatch = &LineError{Reason: "mismatch", text: "the line does not follow the format"}
+	// ErrTime: the time is no time, or outside of the years 1970 to 2200.
+	ErrTime = &LineError{Reason: "time", text: "the time cannot be understood"}
+	// ErrStatus: the status is not a number of three digits.
+	ErrStatus = &LineError{Reason: "status", text: "the status is not a number of three digits"}
+	// ErrNotObject: a line of a JSON log does not start with an object.
+	ErrNotObject = &LineError{Reason: "not_object", text: "the line is not a JSON object"}
+	// ErrSyntax: a JSON object is cut off or broken.
+	ErrSyntax = &LineError{Reason: "syntax", text: "the JSON object is cut off or broken"}
+)

@@ -1,0 +1,547 @@
+package parsers
+
+import (
+	"bytes"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/denywatch/denywatch/internal/event"
+)
+
+// The json format reads one object a line, whatever the order of its keys. The
+// scanner below walks a line once and keeps views of the values it wants, with
+// no tree in between: it costs about a third of a general decoder, and it
+// forgives what hand-made templates of servers write and decoders refuse (empty
+// values, "-" for numbers, \x22 in strings, Apache's """" for an empty user).
+// The tests compare it with encoding/json.
+
+// hit is what a key means at its place.
+type hit struct {
+	node    *node // of a nested object that holds wanted fields
+	field   field
+	rank    uint8
+	claimed bool
+}
+
+// node is an object whose fields are known by name, exactly (from Mapping) or
+// folded (recognised names).
+type node struct {
+	exact  map[string]hit
+	folded map[string]hit
+	salt   uint64 // keeps equal keys of different objects apart in a keyCache
+}
+
+func (n *node) find(key []byte) hit {
+	h, ok := n.exact[string(key)]
+	var buf [maxKey]byte
+	f := n.folded[string(appendFolded(buf[:0], key))]
+	if !ok {
+		return f
+	}
+	if h.node == nil {
+		h.node = f.node
+	}
+	if h.field == fieldNone {
+		h.field, h.rank, h.claimed = f.field, f.rank, f.claimed
+	}
+	return h
+}
+
+// jsonProgram is a compiled json format, immutable and shared.
+type jsonProgram struct {
+	root *node
+	loc  *time.Location
+}
+
+// containerRank is added to the rank of names inside containers.
+const containerRank = 16
+
+func compileJSON(mapping map[string]string, loc *time.Location) *jsonProgram {
+	b := jsonBuilder{nodes: map[string]*node{}}
+	b.node("")
+	mapped := [fields]bool{}
+	for key, path := range mapping {
+		f := mappable(key)
+		mapped[f] = true
+		b.add(path, hit{field: f, claimed: f == fieldUser && claimedNames[fold(path)]}, true)
+	}
+	for f := fieldTime; f < fields; f++ {
+		if mapped[f] {
+			continue
+		}
+		for rank, names := range recognised[f] {
+			for _, name := range bytes.Fields([]byte(names)) {
+				h := hit{field: f, rank: uint8(rank), claimed: f == fieldUser && claimedNames[string(name)]}
+				b.add(string(name), h, false)
+				h.rank += containerRank
+				for _, c := range containers {
+					b.add(c+"."+string(name), h, false)
+				}
+			}
+		}
+	}
+	return &jsonProgram{root: b.nodes[""], loc: loc}
+}
+
+// jsonBuilder makes the nodes. Nodes of mapped and recognised names are shared
+// through the folded path.
+type jsonBuilder struct {
+	nodes map[string]*node
+}
+
+// add enters a dotted path: as nested objects, as one key with dots, and as
+// anything between.
+func (b *jsonBuilder) add(path string, h hit, exact bool) {
+	cuts := []int{}
+	for i := 0; i < len(path); i++ {
+		if path[i] == '.' && i > 0 && i < len(path)-1 {
+			cuts = append(cuts, i)
+		}
+	}
+	starts := append([]int{0}, cuts...)
+	ends := append(append([]int{}, cuts...), len(path))
+	for si, s := range starts {
+		from := 0
+		prefix := ""
+		if si > 0 {
+			from, prefix = s+1, path[:s]
+		}
+		n := b.node(prefix)
+		for ei := si; ei < len(ends); ei++ {
+			key := path[from:ends[ei]]
+			m := n.folded
+			if exact {
+				m = n.exact
+			} else {
+				key = fold(key)
+			}
+			old := m[key]
+			if ends[ei] == len(path) {
+				if old.field == fieldNone || h.rank < old.rank {
+					old.field, old.rank, old.claimed = h.field, h.rank, h.claimed
+				}
+			} else {
+				old.node = b.node(path[:ends[ei]])
+			}
+			m[key] = old
+		}
+	}
+}
+
+func (b *jsonBuilder) node(path string) *node {
+	path = fold(path)
+	n := b.nodes[path]
+	if n == nil {
+		n = &node{exact: map[string]hit{}, folded: map[string]hit{}, salt: uint64(len(b.nodes)) * 0x9e3779b97f4a7c15}
+		b.nodes[path] = n
+	}
+	return n
+}
+
+// kind is the type of a JSON value.
+type kind uint8
+
+const (
+	kindString kind = iota
+	kindNumber      // and true, false
+	kindArray
+	kindObject
+)
+
+// value is a value that was seen for a field.
+type value struct {
+	raw     []byte // without quotes, escapes unresolved
+	kind    kind
+	rank    uint8
+	claimed bool
+}
+
+// keyCache remembers what keys mean: logs repeat theirs on every line. A key is
+// found by its hash in one place; whoever comes later takes the place.
+type keyCache struct {
+	slots [256]struct {
+		parent *node
+		key    []byte
+		hit    hit
+	}
+}
+
+// maxKey bounds the keys that can mean something; no recognised name is longer.
+const maxKey = 64
+
+func (c *keyCache) find(parent *node, key []byte) hit {
+	if len(key) > maxKey {
+		return hit{}
+	}
+	s := &c.slots[(xxhash.Sum64(key)^parent.salt)%uint64(len(c.slots))]
+	if s.parent == parent && string(s.key) == string(key) {
+		return s.hit
+	}
+	s.parent, s.key, s.hit = parent, append(s.key[:0], key...), parent.find(key)
+	return s.hit
+}
+
+// jsonParser reads the lines of one stream.
+type jsonParser struct {
+	prog    *jsonProgram
+	keys    keyCache
+	clock   clock
+	scratch []byte
+	seen    uint32 // bit f: vals[f] is of this line
+	vals    [fields]value
+}
+
+func newJSONParser(p *jsonProgram) *jsonParser {
+	return &jsonParser{prog: p, clock: clock{loc: p.loc}}
+}
+
+// maxDepth bounds nested objects with known names; deeper ones are skipped.
+const maxDepth = 16
+
+// Parse implements Parser. A line without a status is ErrSkip: an ordinary line
+// of the application's log.
+func (p *jsonParser) Parse(line []byte, e *event.Event) error {
+	p.seen, p.scratch = 0, p.scratch[:0]
+	i := space(line, 0)
+	if i == len(line) || line[i] != '{' {
+		return ErrNotObject
+	}
+	i, ok := p.object(line, i, p.prog.root, 0)
+	if !ok || space(line, i) != len(line) {
+		return ErrSyntax
+	}
+	return p.fill(e)
+}
+
+func space(b []byte, i int) int {
+	for i < len(b) && (b[i] == ' ' || b[i] == '\t' || b[i] == '\r' || b[i] == '\n') {
+		i++
+	}
+	return i
+}
+
+// stringEnd is the index of the '"' that ends the string that starts at b[i], or
+// -1.
+func stringEnd(b []byte, i int) int {
+	n := bytes.IndexByte(b[i:], '"')
+	if n < 0 {
+		return -1
+	}
+	if n == 0 || b[i+n-1] != '\\' {
+		return i + n
+	}
+	if n = quoteEnd(b[i:]); n < 0 {
+		return -1
+	}
+	return i + n
+}
+
+// object reads the object at b[i] and returns the index behind it.
+func (p *jsonParser) object(b []byte, i int, n *node, depth int) (int, bool) {
+	i = space(b, i+1)
+	if i < len(b) && b[i] == '}' {
+		return i + 1, true
+	}
+	for {
+		if i >= len(b) || b[i] != '"' {
+			return 0, false
+		}
+		end := stringEnd(b, i+1)
+		if end < 0 {
+			return 0, false
+		}
+		h := p.keys.find(n, b[i+1:end])
+		i = space(b, end+1)
+		if i >= len(b) || b[i] != ':' {
+			return 0, false
+		}
+		i = space(b, i+1)
+		if i >= len(b) {
+			return 0, false
+		}
+		from := i
+		switch b[i] {
+		case '"':
+			end = stringEnd(b, i+1)
+			if end < 0 {
+				return 0, false
+			}
+			if h.field != fieldNone {
+				p.offer(h, kindString, b[i+1:end])
+			}
+			if i = end + 1; end == from+1 && i+1 < len(b) && b[i] == '"' && b[i+1] == '"' {
+				i += 2 // Apache's "" inside quotes
+			}
+		case '{':
+			var ok bool
+			if h.node != nil && depth < maxDepth {
+				i, ok = p.object(b, i, h.node, depth+1)
+			} else {
+				i, ok = skipNested(b, i)
+			}
+			if !ok {
+				return 0, false
+			}
+			if h.field == fieldFlags || h.field == fieldRole {
+				p.offer(h, kindObject, b[from:i])
+			}
+		case '[':
+			var ok bool
+			if i, ok = skipNested(b, i); !ok {
+				return 0, false
+			}
+			if h.field != fieldNone {
+				p.offer(h, kindArray, b[from:i])
+			}
+		default:
+			for i < len(b) && b[i] != ',' && b[i] != '}' && b[i] > ' ' {
+				switch b[i] {
+				case '"', '{', '[', ']', ':':
+					return 0, false
+				}
+				i++
+			}
+			if h.field != fieldNone {
+				p.offer(h, kindNumber, b[from:i])
+			}
+		}
+		if i = space(b, i); i >= len(b) {
+			return 0, false
+		}
+		switch b[i] {
+		case '}':
+			return i + 1, true
+		case ',':
+			i = space(b, i+1)
+		default:
+			return 0, false
+		}
+	}
+}
+
+// skipNested returns the index behind the object or array at b[i].
+func skipNested(b []byte, i int) (int, bool) {
+	depth := 0
+	for i < len(b) {
+		switch b[i] {
+		case '"':
+			end := stringEnd(b, i+1)
+			if end < 0 {
+				return 0, false
+			}
+			i = end
+		case '{', '[':
+			depth++
+		case '}', ']':
+			if depth--; depth == 0 {
+				return i + 1, true
+			}
+		}
+		i++
+	}
+	return 0, false
+}
+
+// offer keeps a value for its field if it can be one and nothing better is there.
+func (p *jsonParser) offer(h hit, k kind, raw []byte) {
+	if p.seen&(1<<h.field) != 0 && p.vals[h.field].rank < h.rank {
+		return
+	}
+	if k == kindArray && h.field != fieldRole && h.field != fieldFlags {
+		first, fk, ok := firstOf(raw)
+		if !ok {
+			return
+		}
+		raw, k = first, fk
+	}
+	if !plausible(h.field, k, raw) {
+		return
+	}
+	p.seen |= 1 << h.field
+	p.vals[h.field] = value{raw: raw, kind: k, rank: h.rank, claimed: h.claimed}
+}
+
+// firstOf is the first string or number of an array (Caddy logs headers so).
+func firstOf(raw []byte) ([]byte, kind, bool) {
+	i := space(raw, 1)
+	switch {
+	case i >= len(raw) || raw[i] == ']' || raw[i] == '{' || raw[i] == '[':
+		return nil, 0, false
+	case raw[i] == '"':
+		end := stringEnd(raw, i+1)
+		return raw[i+1 : end], kindString, true
+	}
+	end := i
+	for raw[end] != ',' && raw[end] != ']' && raw[end] > ' ' {
+		end++
+	}
+	return raw[i:end], kindNumber, true
+}
+
+// plausible keeps values from a field that cannot be meant: names such as status
+// and time are used for many things.
+func plausible(f field, k kind, raw []byte) bool {
+	if f == fieldUpstream {
+		return k == kindString || k == kindNumber
+	}
+	if len(raw) == 0 || len(raw) == 1 && raw[0] == '-' {
+		return false
+	}
+	if k == kindNumber {
+		switch string(raw) {
+		case "null", "true", "false":
+			return false
+		}
+	}
+	switch f {
+	case fieldStatus:
+		n, ok := statusNumber(raw)
+		return ok && n >= 100
+	case fieldTime:
+		return len(raw) >= 9 && (raw[0]-'0' <= 9 || raw[0] == '[')
+	case fieldMethod:
+		return k == kindString && raw[0]|0x20 >= 'a' && raw[0]|0x20 <= 'z'
+	case fieldPath, fieldRoute, fieldRequest:
+		return k == kindString
+	case fieldClient:
+		return k == kindString && (raw[0]-'0' <= 9 || raw[0]|0x20 >= 'a' && raw[0]|0x20 <= 'z' || raw[0] == ':' || raw[0] == '[')
+	}
+	return true
+}
+
+// text is a value with its escapes resolved.
+func (p *jsonParser) text(raw []byte) []byte {
+	if bytes.IndexByte(raw, '\\') < 0 {
+		return raw
+	}
+	from := len(p.scratch)
+	p.scratch = unescape(p.scratch, raw)
+	return p.scratch[from:len(p.scratch):len(p.scratch)]
+}
+
+// codeRank is the rank of "code" as a status: so many things are codes that it
+// counts only in lines that also have a path.
+var codeRank = uint8(len(recognised[fieldStatus]) - 1)
+
+// fill turns the values into an event.
+func (p *jsonParser) fill(e *event.Event) error {
+	has := func(f field) bool { return p.seen&(1<<f) != 0 }
+	if !has(fieldStatus) || p.vals[fieldStatus].rank%containerRank == codeRank && !has(fieldPath) && !has(fieldRequest) {
+		return ErrSkip
+	}
+	e.Status, _ = statusNumber(p.vals[fieldStatus].raw)
+	if has(fieldRequest) {
+		e.Method, e.Path = splitRequest(p.text(p.vals[fieldRequest].raw))
+	}
+	for f := fieldTime; f < fields; f++ {
+		if p.seen&(1<<f) == 0 {
+			continue
+		}
+		v := &p.vals[f]
+		switch f {
+		case fieldStatus, fieldRequest:
+		case fieldTime:
+			t, ok := p.clock.any(p.text(v.raw))
+			if !ok {
+				return ErrTime
+			}
+			e.Time = t
+		case fieldUpstream:
+			upstreamStatus(p.text(v.raw), e)
+		case fieldUser:
+			e.User, e.UserClaimed = p.text(v.raw), v.claimed
+		case fieldPath:
+			e.Path = p.text(v.raw)
+		case fieldClient:
+			c := p.text(v.raw)
+			if i := bytes.IndexByte(c, ','); i >= 0 {
+				c = c[:i] // a list of proxies; the first is the client
+			}
+			e.Client = c
+		case fieldRole:
+			e.Roles = p.list(e.Roles, v)
+		case fieldFlags:
+			e.Flags = p.list(e.Flags, v)
+		case fieldCause:
+			if e.Status/100 == 4 && len(v.raw) <= maxCause {
+				e.Cause = p.text(v.raw)
+			}
+		default:
+			setText(f, p.text(v.raw), e)
+		}
+	}
+	return nil
+}
+
+// maxCause is the longest cause: a longer one is a message, not a reason.
+const maxCause = 128
+
+// list appends the words of a string, the strings and numbers of an array, or
+// the keys of an object whose values are true.
+func (p *jsonParser) list(to [][]byte, v *value) [][]byte {
+	if v.kind == kindString || v.kind == kindNumber {
+		return splitList(to, p.text(v.raw))
+	}
+	b := v.raw
+	var key []byte
+	for i := 1; i < len(b); {
+		switch c := b[i]; {
+		case c == '"':
+			end := stringEnd(b, i+1)
+			if end < 0 {
+				return to
+			}
+			s := b[i+1 : end]
+			i = end + 1
+			switch {
+			case v.kind == kindObject && key == nil:
+				if key = s; len(s) == 0 {
+					key = b[:0:0]
+				}
+			case v.kind == kindObject:
+				if w := string(s); w == "true" || w == "on" || w == "enabled" {
+					to = appendWord(to, p.text(key))
+				}
+				key = nil
+			default:
+				to = appendWord(to, p.text(s))
+			}
+		case c == '{' || c == '[':
+			end, ok := skipNested(b, i)
+			if !ok {
+				return to
+			}
+			i, key = end, nil
+		case c == ',' || c == ':' || c == ']' || c == '}' || c <= ' ':
+			i++
+		default:
+			end := i
+			for end < len(b) && b[end] != ',' && b[end] != ']' && b[end] != '}' && b[end] > ' ' {
+				end++
+			}
+			s := b[i:end]
+			i = end
+			switch {
+			case v.kind == kindArray && string(s) != "null":
+				to = appendWord(to, s)
+			case key != nil && string(s) == "true":
+				to = appendWord(to, p.text(key))
+			}
+			key = nil
+		}
+	}
+	return to
+}
+
+func appendWord(to [][]byte, w []byte) [][]byte {
+	if len(w) == 0 || len(w) == 1 && w[0] == '-' {
+		return to
+	}
+	return append(to, w)
+}
+
+// jsonCandidates are the JSON formats that Detect tries.
+func jsonCandidates() []candidate {
+	return []candidate{{config: Config{Format: familyJSON}, why: "every line is a JSON object"}}
+}

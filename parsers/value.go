@@ -1,0 +1,206 @@
+package parsers
+
+import (
+	"bytes"
+	"unicode/utf8"
+
+	"github.com/denywatch/denywatch/internal/event"
+)
+
+// splitRequest cuts a request line ("GET /x HTTP/1.1") into method and target.
+// Servers log what they read, unvalidated: the protocol may be absent
+// (HTTP/0.9), the target may hold spaces, and all of it may be garbage such as a
+// TLS hello, which has neither.
+func splitRequest(r []byte) (method, path []byte) {
+	sp := bytes.IndexByte(r, ' ')
+	if sp <= 0 || sp > 32 {
+		return nil, nil
+	}
+	method = r[:sp]
+	for _, c := range method {
+		// A token of RFC 9110; '\\' is what binary bytes are logged as.
+		if c <= ' ' || c >= 0x7f || c == '\\' || c == '"' || c == '{' || c == '(' || c == '<' || c == '/' || c == ':' {
+			return nil, nil
+		}
+	}
+	path = r[sp+1:]
+	if n := len(path) - len(" HTTP/1.1"); n >= 0 && string(path[n:n+6]) == " HTTP/" {
+		path = path[:n]
+	} else if i := bytes.LastIndexByte(path, ' '); i >= 0 && bytes.HasPrefix(path[i+1:], httpSlash) {
+		path = path[:i]
+	}
+	switch {
+	case len(path) == 0:
+		return nil, nil
+	case path[0] == '/', path[0] == '*', bytes.Contains(path, schemeSlashes), string(method) == "CONNECT":
+		return method, path
+	}
+	return nil, nil
+}
+
+var (
+	httpSlash     = []byte("HTTP/")
+	schemeSlashes = []byte("://")
+)
+
+// upstreamStatus reads nginx's $upstream_status: servers tried in turn are
+// separated by ", ", internal redirects by " : ". The last of the last group is
+// what nginx got in the end.
+func upstreamStatus(v []byte, e *event.Event) {
+	for {
+		i := bytes.LastIndexByte(v, ' ')
+		if i < 0 {
+			break
+		}
+		v = v[i+1:]
+	}
+	if i := bytes.LastIndexByte(v, ','); i >= 0 {
+		v = v[i+1:]
+	}
+	n, ok := statusNumber(v)
+	if !ok || n == 0 {
+		e.Upstream = event.UpstreamNone
+		return
+	}
+	e.Upstream, e.UpstreamStatus = event.UpstreamAnswered, n
+}
+
+// statusNumber reads a status of three digits. 000 is a request that was never
+// answered.
+func statusNumber(v []byte) (uint16, bool) {
+	if len(v) != 3 {
+		return 0, false
+	}
+	a, b, c := v[0]-'0', v[1]-'0', v[2]-'0'
+	if a > 9 || b > 9 || c > 9 {
+		return 0, false
+	}
+	return uint16(a)*100 + uint16(b)*10 + uint16(c), true
+}
+
+// splitList appends the words of v to list: separated by commas or semicolons
+// where there are any, else by white space. Empty words and "-" are left out.
+func splitList(list [][]byte, v []byte) [][]byte {
+	commas := bytes.IndexByte(v, ',') >= 0 || bytes.IndexByte(v, ';') >= 0
+	start := 0
+	for i := 0; i <= len(v); i++ {
+		if i < len(v) && !isSeparator(v[i], commas) {
+			continue
+		}
+		if w := bytes.TrimSpace(v[start:i]); len(w) > 0 && !(len(w) == 1 && w[0] == '-') {
+			list = append(list, w)
+		}
+		start = i + 1
+	}
+	return list
+}
+
+func isSeparator(c byte, commas bool) bool {
+	if commas {
+		return c == ',' || c == ';'
+	}
+	return c == ' ' || c == '\t'
+}
+
+func hex(c byte) (byte, bool) {
+	switch {
+	case c-'0' <= 9:
+		return c - '0', true
+	case c|0x20 >= 'a' && c|0x20 <= 'f':
+		return c | 0x20 - 'a' + 10, true
+	}
+	return 0, false
+}
+
+// unescape appends v to dst with the escapes of nginx (\xHH), Apache (\" \\ \n
+// \t \xhh ...) and JSON (\uXXXX) resolved. A backslash that starts no escape
+// stands for itself.
+func unescape(dst, v []byte) []byte {
+	for {
+		i := bytes.IndexByte(v, '\\')
+		if i < 0 || i+1 >= len(v) {
+			return append(dst, v...)
+		}
+		dst = append(dst, v[:i]...)
+		c := v[i+1]
+		v = v[i+2:]
+		switch c {
+		case '"', '\\', '/':
+			dst = append(dst, c)
+		case 'n':
+			dst = append(dst, '\n')
+		case 'r':
+			dst = append(dst, '\r')
+		case 't':
+			dst = append(dst, '\t')
+		case 'b':
+			dst = append(dst, '\b')
+		case 'f':
+			dst = append(dst, '\f')
+		case 'v':
+			dst = append(dst, '\v')
+		case 'x':
+			if len(v) >= 2 {
+				h, ok1 := hex(v[0])
+				l, ok2 := hex(v[1])
+				if ok1 && ok2 {
+					dst = append(dst, h<<4|l)
+					v = v[2:]
+					continue
+				}
+			}
+			dst = append(dst, '\\', 'x')
+		case 'u':
+			r, ok := hex4(v)
+			if !ok {
+				dst = append(dst, '\\', 'u')
+				continue
+			}
+			v = v[4:]
+			if r >= 0xd800 && r < 0xdc00 && len(v) >= 6 && v[0] == '\\' && v[1] == 'u' {
+				if low, ok := hex4(v[2:]); ok && low >= 0xdc00 && low < 0xe000 {
+					r = 0x10000 + (r-0xd800)<<10 + (low - 0xdc00)
+					v = v[6:]
+				}
+			}
+			dst = utf8.AppendRune(dst, r)
+		default:
+			dst = append(dst, '\\', c)
+		}
+	}
+}
+
+func hex4(v []byte) (rune, bool) {
+	if len(v) < 4 {
+		return 0, false
+	}
+	var r rune
+	for _, c := range v[:4] {
+		d, ok := hex(c)
+		if !ok {
+			return 0, false
+		}
+		r = r<<4 | rune(d)
+	}
+	return r, true
+}
+
+// quoteEnd is the index of the first '"' of b that no backslash escapes, or -1.
+func quoteEnd(b []byte) int {
+	from := 0
+	for {
+		i := bytes.IndexByte(b[from:], '"')
+		if i < 0 {
+			return -1
+		}
+		i += from
+		slashes := 0
+		for k := i - 1; k >= 0 && b[k] == '\\'; k-- {
+			slashes++
+		}
+		if slashes&1 == 0 {
+			return i
+		}
+		from = i + 1
+	}
+}
