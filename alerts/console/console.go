@@ -1,0 +1,118 @@
+// Package console writes incident transitions to a terminal or a pipe, each as
+// one short readable block.
+//
+// A stream cannot be asked what it holds, so a delivery that was cut short by a
+// crash is written again: at least once, in order.
+package console
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/denywatch/denywatch/alerts"
+	"github.com/denywatch/denywatch/internal/incident"
+)
+
+// Options say how blocks look.
+type Options struct {
+	// Color uses ANSI colours; set it only for a terminal.
+	Color bool
+	// Location is the time zone of all times; nil means UTC.
+	Location *time.Location
+}
+
+// Notifier writes transitions to a stream. It is safe for concurrent use.
+type Notifier struct {
+	mu  sync.Mutex
+	w   io.Writer
+	opt Options
+}
+
+// New returns a notifier that writes to w, one Write a transition.
+func New(w io.Writer, opt Options) *Notifier { return &Notifier{w: w, opt: opt} }
+
+// Notify implements alerts.Notifier. A failed write is temporary.
+func (n *Notifier) Notify(ctx context.Context, d *alerts.Delivery) (json.RawMessage, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, &alerts.Error{Kind: alerts.Temporary, Refused: true, Err: err}
+	}
+	block := Format(d.Transition, n.opt)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, err := io.WriteString(n.w, block); err != nil {
+		return nil, fmt.Errorf("console: write: %w", err)
+	}
+	return nil, nil
+}
+
+// ANSI sequences.
+const (
+	bold, dim          = "\x1b[1m", "\x1b[2m"
+	red, yellow, green = "\x1b[31m", "\x1b[33m", "\x1b[32m"
+	reset              = "\x1b[0m"
+)
+
+// Format returns the block for one transition: a line with what happened, and
+// below it, indented, the reason. It ends with a line break.
+func Format(t incident.Transition, opt Options) string {
+	if opt.Location == nil {
+		opt.Location = time.UTC
+	}
+	x := alerts.Style{Location: opt.Location}.Render(t)
+	paint := func(color, s string) string {
+		if !opt.Color || s == "" {
+			return s
+		}
+		return color + s + reset
+	}
+	sign, color := "●", red
+	switch {
+	case t.Kind == incident.ResolvedKind:
+		sign, color = "○", green
+	case t.Incident.Severity == incident.Low, t.Incident.Severity == incident.Medium:
+		color = yellow
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "%s %s  %s", paint(color, sign), t.At.In(opt.Location).Format("Mon 2 Jan 15:04"), paint(bold, x.Headline))
+	tags := x.Where
+	if x.Badge != "" && t.Kind != incident.ResolvedKind {
+		tags = append([]string{x.Badge}, tags...)
+	}
+	if len(tags) > 0 {
+		b.WriteString("  " + paint(dim, strings.Join(tags, " · ")))
+	}
+	b.WriteByte('\n')
+	line := func(parts ...string) {
+		s := strings.Join(strings.Fields(strings.Join(parts, " ")), " ")
+		if s != "" {
+			b.WriteString("  " + s + "\n")
+		}
+	}
+	if t.Kind == incident.Grew || t.Kind == incident.ResolvedKind {
+		// What was said when it opened is not said again.
+		line(sentence(x.Step)+".", x.Reason)
+		return b.String()
+	}
+	line(x.Reason, x.People, x.Contrast, x.Note)
+	line(x.Since, x.Layer)
+	switch {
+	case x.Likely != "":
+		line("Likely: " + x.Likely + ". Next: " + x.Next + ".")
+	case x.Next != "":
+		line("Next: " + x.Next + ".")
+	}
+	return b.String()
+}
+
+// sentence starts s with a capital; the steps are our own words, in ASCII.
+func sentence(s string) string {
+	if s == "" {
+		return s
+	}
+	return strings.ToUpper(s[:1]) + s[1:]
+}

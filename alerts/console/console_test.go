@@ -1,0 +1,89 @@
+package console_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"flag"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/denywatch/denywatch/alerts"
+	"github.com/denywatch/denywatch/alerts/console"
+	"github.com/denywatch/denywatch/internal/incident"
+)
+
+var update = flag.Bool("update", false, "rewrite the golden files")
+
+func life() []incident.Transition {
+	start := time.Date(2026, 11, 18, 10, 4, 0, 0, time.UTC)
+	in := incident.Incident{
+		ID: "a1b2", State: incident.Open, Direction: incident.Up, StartedAt: start, OpenedAt: start.Add(3 * time.Minute),
+		Scope:        incident.Scope{Service: "shop", Route: "/billing/upgrade", Role: "member"},
+		ExpectedRate: 0.004, ObservedRate: 0.61, Requests: 700, Denials: 427, Identities: 212, Accounts: 38, Layer: "app",
+		Marker:     "shop-v2.31.0",
+		MarkerInfo: &incident.MarkerInfo{Kind: "release", Time: start.Add(-4 * time.Minute), Service: "shop", Version: "v2.31.0", Previous: "v2.30.4"},
+		Severity:   incident.Critical, Team: "growth", Journey: "Upgrade",
+		Contrast: []incident.Contrast{{Scope: incident.Scope{Service: "shop", Route: "/billing/upgrade", Role: "owner"}}},
+	}
+	grown := in
+	grown.Identities, grown.Accounts = 480, 71
+	done := in
+	end := start.Add(40 * time.Minute)
+	done.State, done.ResolvedAt, done.Identities, done.Accounts = incident.Resolved, &end, 1104, 122
+	small := incident.Incident{ID: "c3", State: incident.Open, Direction: incident.Up, StartedAt: start, Scope: incident.Scope{Route: "/x\x1b[2J\nfake"},
+		ObservedRate: 0.2, Severity: incident.Low}
+	return []incident.Transition{
+		{Seq: 1, Kind: incident.Opened, At: start.Add(3 * time.Minute), Incident: in},
+		{Seq: 2, Kind: incident.Grew, At: start.Add(11 * time.Minute), Incident: grown},
+		{Seq: 3, Kind: incident.ResolvedKind, At: end, Incident: done},
+		{Seq: 4, Kind: incident.Reopened, At: start.Add(50 * time.Minute), Incident: in},
+		{Seq: 1, Kind: incident.Opened, At: start.Add(time.Minute), Incident: small},
+	}
+}
+
+func TestBlocks(t *testing.T) {
+	for name, opt := range map[string]console.Options{"plain": {}, "color": {Color: true, Location: time.FixedZone("CET", 3600)}} {
+		t.Run(name, func(t *testing.T) {
+			var buf bytes.Buffer
+			n := console.New(&buf, opt)
+			for _, tr := range life() {
+				if _, err := n.Notify(context.Background(), &alerts.Delivery{Transition: tr}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			path := "testdata/" + name + ".golden"
+			if *update {
+				if err := os.WriteFile(path, buf.Bytes(), 0o644); err != nil {
+					t.Fatal(err)
+				}
+			}
+			want, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if buf.String() != string(want) {
+				t.Errorf("%s differs (run with -update and look at the diff); got:\n%s", path, buf.String())
+			}
+			if name == "plain" && strings.ContainsRune(buf.String(), 0x1b) {
+				t.Error("escape sequences without colour")
+			}
+		})
+	}
+}
+
+type broken struct{}
+
+func (broken) Write([]byte) (int, error) { return 0, errors.New("broken pipe") }
+
+func TestWriteErrorIsTemporary(t *testing.T) {
+	_, err := console.New(broken{}, console.Options{}).Notify(context.Background(), &alerts.Delivery{Transition: life()[0]})
+	if err == nil || !strings.Contains(err.Error(), "broken pipe") {
+		t.Fatalf("err = %v", err)
+	}
+	if e, ok := errors.AsType[*alerts.Error](err); ok && e.Kind != alerts.Temporary {
+		t.Errorf("kind = %v", e.Kind)
+	}
+}

@@ -1,0 +1,221 @@
+// Package webhook delivers incident transitions to an HTTP endpoint of the
+// user's: one signed POST with JSON a transition.
+//
+// The request carries the delivery's key in the header Idempotency-Key (and in
+// the body as id). The same key always means the same transition, so a receiver
+// that remembers keys gets every transition exactly once; one that does not gets
+// it at least once. Transitions of one incident come in order; a gap in
+// transition.seq means that updates were left out while the receiver was slow.
+//
+// With a secret, the header Denywatch-Signature is "t=<unix>,v1=<hex>", where
+// hex is the HMAC-SHA256 under the secret of "<unix>.<body>". A receiver
+// computes it over the raw body, compares in constant time and refuses times too
+// far from its own clock; Verify does that.
+package webhook
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/textproto"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/denywatch/denywatch/alerts"
+	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/secret"
+)
+
+// Version is the version of the body's schema. It rises only when a receiver
+// that ignores unknown fields would misread a body.
+const Version = 1
+
+// The headers of a request.
+const (
+	HeaderKey       = "Idempotency-Key"
+	HeaderSignature = "Denywatch-Signature"
+)
+
+// Config is one webhook.
+type Config struct {
+	// URL is where to POST to. It is a secret, for tokens are often part of it.
+	URL secret.String `yaml:"url"`
+	// Secret signs the requests; without one they are not signed.
+	Secret secret.String `yaml:"secret,omitempty"`
+	// Headers are added to every request.
+	Headers map[string]secret.String `yaml:"headers,omitempty"`
+}
+
+// minSecret is the least length of a signing secret, in bytes.
+const minSecret = 16
+
+// Validate reports all problems, each with the field it is in. It does no I/O.
+func (c *Config) Validate() error {
+	var errs []error
+	if u, err := url.Parse(c.URL.Reveal()); c.URL == "" {
+		errs = append(errs, errors.New("url: is missing; give the address to POST to"))
+	} else if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
+		// The error of url.Parse shows the URL.
+		errs = append(errs, errors.New("url: is not a complete http or https address"))
+	} else if u.Fragment != "" {
+		errs = append(errs, errors.New("url: must not have a #fragment"))
+	}
+	if c.Secret != "" && len(c.Secret) < minSecret {
+		errs = append(errs, fmt.Errorf("secret: is shorter than %d bytes; make one with: openssl rand -hex 32", minSecret))
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Headers)) {
+		switch canonical := textproto.CanonicalMIMEHeaderKey(name); {
+		case !isToken(name):
+			errs = append(errs, fmt.Errorf("headers: %q is not a header name", alerts.Clean(name, 40)))
+		case slices.Contains([]string{HeaderKey, HeaderSignature, "Content-Type", "Content-Length", "Host", "Connection", "Transfer-Encoding"}, canonical):
+			errs = append(errs, fmt.Errorf("headers: %s is set by denywatch itself", canonical))
+		case strings.ContainsFunc(c.Headers[name].Reveal(), func(r rune) bool { return r < 0x20 && r != '\t' || r == 0x7f }):
+			errs = append(errs, fmt.Errorf("headers: the value of %s contains control characters", canonical))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// isToken tells whether s is a token (RFC 9110 section 5.6.2).
+func isToken(s string) bool {
+	for _, c := range []byte(s) {
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", rune(c)) {
+			return false
+		}
+	}
+	return s != ""
+}
+
+// Body is the JSON of a request.
+type Body struct {
+	Version int `json:"version"`
+	// ID is the delivery's idempotency key.
+	ID         string              `json:"id"`
+	Transition incident.Transition `json:"transition"`
+}
+
+// Notifier posts transitions to one endpoint. It is safe for concurrent use.
+type Notifier struct {
+	conf   Config
+	client *http.Client
+}
+
+// New returns a notifier for a valid configuration. It sends nothing.
+func New(conf Config) (*Notifier, error) {
+	if err := conf.Validate(); err != nil {
+		return nil, fmt.Errorf("webhook: %w", err)
+	}
+	return &Notifier{conf: conf, client: alerts.NewHTTPClient()}, nil
+}
+
+// Close gives back idle connections. The notifier must not be used after it.
+func (n *Notifier) Close() { n.client.CloseIdleConnections() }
+
+// maxAnswer bounds how much of an answer is read (to reuse the connection).
+const maxAnswer = 4 << 10
+
+// Notify implements alerts.Notifier: any 2xx answer means delivered, within 10 s.
+// A try after an uncertain one is the same request with the same key.
+func (n *Notifier) Notify(ctx context.Context, d *alerts.Delivery) (json.RawMessage, error) {
+	body, err := json.Marshal(Body{Version: Version, ID: d.Key, Transition: d.Transition})
+	if err != nil {
+		return nil, &alerts.Error{Kind: alerts.Permanent, Refused: true, Err: fmt.Errorf("webhook: encode: %w", err)}
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, n.conf.URL.Reveal(), bytes.NewReader(body))
+	if err != nil {
+		return nil, &alerts.Error{Kind: alerts.Misconfigured, Refused: true, Err: errors.New("webhook: the URL cannot be used")}
+	}
+	for name, v := range n.conf.Headers {
+		req.Header.Set(name, v.Reveal())
+	}
+	req.Header.Set("Content-Type", "application/json")
+	if req.Header.Get("User-Agent") == "" {
+		req.Header.Set("User-Agent", "denywatch")
+	}
+	req.Header.Set(HeaderKey, d.Key)
+	if n.conf.Secret != "" {
+		req.Header.Set(HeaderSignature, Sign(n.conf.Secret, time.Now(), body))
+	}
+	resp, err := n.client.Do(req)
+	if err != nil {
+		return nil, wrap(alerts.TransportError(err))
+	}
+	defer resp.Body.Close()
+	_, _ = io.CopyN(io.Discard, resp.Body, maxAnswer)
+	if resp.StatusCode/100 == 2 {
+		return nil, nil
+	}
+	return nil, wrap(alerts.StatusError(resp.StatusCode, resp.Header, time.Now()))
+}
+
+func wrap(e *alerts.Error) error {
+	e.Err = fmt.Errorf("webhook: %w", e.Err)
+	return e
+}
+
+// Sign returns the signature header for a body sent at t.
+func Sign(key secret.String, t time.Time, body []byte) string {
+	return fmt.Sprintf("t=%d,v1=%s", t.Unix(), hex.EncodeToString(mac(key, t.Unix(), body)))
+}
+
+func mac(key secret.String, unix int64, body []byte) []byte {
+	h := hmac.New(sha256.New, []byte(key.Reveal()))
+	h.Write(strconv.AppendInt(nil, unix, 10))
+	h.Write([]byte{'.'})
+	h.Write(body)
+	return h.Sum(nil)
+}
+
+// Verify checks a signature header against the raw body of a request. It fails
+// if no v1 signature matches or if the signed time is more than tolerance before
+// or after now (five minutes is usual). It compares in constant time. A header
+// may hold several v1 signatures, while a secret is being changed.
+func Verify(key secret.String, header string, body []byte, now time.Time, tolerance time.Duration) error {
+	var unix int64
+	var sigs [][]byte
+	stamped := false
+	for part := range strings.SplitSeq(header, ",") {
+		k, v, _ := strings.Cut(strings.TrimSpace(part), "=")
+		switch k {
+		case "t":
+			n, err := strconv.ParseInt(v, 10, 64)
+			if err != nil || stamped {
+				return errors.New("webhook: the signature header has no single time")
+			}
+			unix, stamped = n, true
+		case "v1":
+			if sig, err := hex.DecodeString(v); err == nil && len(sig) == sha256.Size {
+				sigs = append(sigs, sig)
+			}
+		}
+	}
+	if !stamped || len(sigs) == 0 {
+		return errors.New("webhook: the signature header is missing or malformed")
+	}
+	if key == "" {
+		return errors.New("webhook: no secret to verify with")
+	}
+	want := mac(key, unix, body)
+	good := false
+	for _, sig := range sigs {
+		good = hmac.Equal(sig, want) || good
+	}
+	if !good {
+		return errors.New("webhook: the signature does not match")
+	}
+	if d := now.Sub(time.Unix(unix, 0)); d > tolerance || d < -tolerance {
+		return errors.New("webhook: the signature is too old, or from the future")
+	}
+	return nil
+}
