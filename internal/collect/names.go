@@ -1,0 +1,157 @@
+package collect
+
+import (
+	"bytes"
+	"slices"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/denywatch/denywatch/internal/tally"
+)
+
+// maxName bounds a role, country, plan, host, service or flag in bytes.
+const maxName = 64
+
+// names numbers the values of one dimension: 0 is the empty value, 1 Other.
+type names struct {
+	ids  map[string]uint32
+	list []string
+	max  int
+}
+
+func newNames(most int) *names {
+	return &names{ids: map[string]uint32{}, list: []string{"", tally.Other}, max: most}
+}
+
+// id numbers b; folded tells that the bound was reached and b counts as Other.
+func (n *names) id(b []byte) (id uint32, folded bool) {
+	if len(b) == 0 {
+		return 0, false
+	}
+	if id, ok := n.ids[string(b)]; ok {
+		return id, false
+	}
+	return n.add(string(b), clean(b))
+}
+
+// add numbers a new value under its raw and its clean form.
+func (n *names) add(raw, name string) (id uint32, folded bool) {
+	id, ok := n.ids[name]
+	if !ok {
+		if len(n.list) >= n.max {
+			return 1, true
+		}
+		id = uint32(len(n.list))
+		n.list = append(n.list, name)
+		n.ids[name] = id
+	}
+	if raw != name && len(raw) <= 4*maxName && len(n.ids) < 2*n.max {
+		n.ids[raw] = id
+	}
+	return id, false
+}
+
+// clean makes a value fit for keys, messages and labels: valid UTF-8 without
+// control characters, at most maxName bytes.
+func clean(b []byte) string {
+	s := strings.ToValidUTF8(string(b), "\ufffd")
+	s = strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return '\ufffd'
+		}
+		return r
+	}, s)
+	if len(s) <= maxName {
+		return s
+	}
+	cut := maxName - len("…")
+	for !utf8.RuneStart(s[cut]) {
+		cut--
+	}
+	return s[:cut] + "…"
+}
+
+// roles makes one value of several roles: the first of the configured priority,
+// else all of them sorted and joined.
+func joinRoles(dst []byte, roles [][]byte, priority []string) []byte {
+	switch len(roles) {
+	case 0:
+		return dst
+	case 1:
+		return append(dst, roles[0]...)
+	}
+	for _, p := range priority {
+		for _, r := range roles {
+			if string(r) == p {
+				return append(dst, r...)
+			}
+		}
+	}
+	slices.SortFunc(roles, bytes.Compare)
+	for i, r := range roles {
+		if i > 0 {
+			if bytes.Equal(r, roles[i-1]) {
+				continue
+			}
+			dst = append(dst, '+')
+		}
+		dst = append(dst, r...)
+		if len(dst) > maxName {
+			break
+		}
+	}
+	return dst
+}
+
+// leafTable finds a leaf's number by the numbers of its names.
+type leafTable struct {
+	ents []leafEnt // open addressing, a power of two
+	n    uint32
+}
+
+type leafEnt struct {
+	a, b uint64
+	leaf uint32 // 1 + number; 0 free
+}
+
+// find returns the leaf's number and whether it is new.
+func (t *leafTable) find(route, role, geo, service, plan, host uint32) (leaf uint32, fresh bool) {
+	a := uint64(route)<<32 | uint64(role)<<16 | uint64(geo)
+	b := uint64(service)<<40 | uint64(plan)<<20 | uint64(host)
+	if int(t.n)*2 >= len(t.ents) {
+		t.grow()
+	}
+	i := t.slot(a, b)
+	if e := &t.ents[i]; e.leaf != 0 {
+		return e.leaf - 1, false
+	}
+	t.n++
+	t.ents[i] = leafEnt{a, b, t.n}
+	return t.n - 1, true
+}
+
+func (t *leafTable) slot(a, b uint64) int {
+	mask := len(t.ents) - 1
+	h := (a ^ b*0x9e3779b97f4a7c15) * 0xd6e8feb86659fd93
+	for i := int(h>>32) & mask; ; i = (i + 1) & mask {
+		if e := &t.ents[i]; e.leaf == 0 || e.a == a && e.b == b {
+			return i
+		}
+	}
+}
+
+func (t *leafTable) grow() {
+	old := t.ents
+	t.ents = make([]leafEnt, max(64, 2*len(old)))
+	for _, e := range old {
+		if e.leaf != 0 {
+			t.ents[t.slot(e.a, e.b)] = e
+		}
+	}
+}
+
+func (t *leafTable) reset() {
+	clear(t.ents)
+	t.n = 0
+}

@@ -1,0 +1,515 @@
+// Package collect is the first stage: it parses the lines of each stream,
+// normalises them and counts them, and hands tallies over to the detector. It is
+// stateless but for positions; everything it does with a line is a pure function
+// of the line and the configuration.
+package collect
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"github.com/denywatch/denywatch/ingest"
+	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/route"
+	"github.com/denywatch/denywatch/internal/tally"
+	"github.com/denywatch/denywatch/parsers"
+)
+
+// Bounds of one stream's dictionaries. Beyond them values count as tally.Other.
+const (
+	maxRoutes   = 1 << 15
+	maxRoles    = 512
+	maxGeos     = 512
+	maxPlans    = 128
+	maxHosts    = 512
+	maxServices = 128
+	maxFlags    = 256
+	maxCauses   = 256
+)
+
+const (
+	// future is how far ahead of the clock a line may be and still move event
+	// time on; farFuture how far it may be and still be counted.
+	future    = int64(5 * time.Minute)
+	farFuture = int64(time.Hour)
+	// jump is how far event time may leap in one line. A longer leap is believed
+	// when the next line is there too, so that one damaged time stamp does not
+	// make everything after it late.
+	jump = int64(time.Hour)
+	// handEvery is how often counts are handed over at least, by the wall clock.
+	handEvery = time.Second
+	// handLines is after how many lines they are handed over at the latest.
+	handLines = 1 << 17
+	// unreset is how long (event time) a full dictionary of routes stays before
+	// the stream numbers its leaves anew.
+	unreset = int64(time.Hour)
+)
+
+// Config is what the streams of one source share. It is not changed after use.
+type Config struct {
+	// Source is the source's name, Service the service of events that name none.
+	Source, Service string
+	Vantage         event.Vantage
+	// Step is the slot's length in seconds.
+	Step int64
+	// Denied says per status whether it is a denial.
+	Denied [600]bool
+	// TrustUser counts a merely claimed user as an identity.
+	TrustUser bool
+	// RolePriority decides which of several roles counts.
+	RolePriority []string
+	// Role, Geo, Plan and Host say which dimensions are part of the leaf.
+	Role, Geo, Plan, Host bool
+	Routes                *route.Router
+	Identity              IdentityKey
+	// NewParser makes the parser of a stream. sample holds the first lines that
+	// were delivered, for formats that are recognised by their looks; it dies
+	// when the call returns.
+	NewParser func(stream string, sample [][]byte) (parsers.Parser, error)
+	Log       *slog.Logger
+}
+
+// Stream counts the lines of one stream. It implements ingest.Handler.
+type Stream struct {
+	c      *Config
+	name   string
+	clock  *Clock
+	parser parsers.Parser
+	ev     event.Event
+	out    chan<- *tally.Block
+	free   chan *tally.Block
+
+	counter  *tally.Counter
+	leaves   leafTable
+	routes   *names
+	roles    *names
+	geos     *names
+	plans    *names
+	hosts    *names
+	services *names
+	flags    *names
+	causes   *names
+	cache    []cached // routes by key, direct mapped
+	hits     int      // cache entries replaced since it grew
+	keys     []tally.Key
+	reset    bool
+	fullAt   int64 // event time at which the routes became full; 0
+
+	stats    tally.Stats
+	pos      ingest.Position
+	newest   int64
+	leap     int64 // a leap ahead that waits to be believed; NoTime
+	state    tally.StreamState
+	trouble  string
+	changed  bool // position or state changed since the last hand-over
+	handed   time.Time
+	handSlot int64
+	lines    int
+
+	scratch  []byte
+	template []byte
+	role     []byte
+	refusal  tally.Refusal
+	warned   bool
+	forget   bool
+	unchosen bool // no parser fits yet
+}
+
+type cached struct {
+	key   uint64
+	route uint32 // 1 + number; 0 free
+}
+
+const (
+	minCache = 1 << 6
+	maxCache = 1 << 14
+)
+
+// newStream starts a stream at pos. Blocks are sent to out.
+func newStream(c *Config, name string, pos ingest.Position, clock *Clock, out chan<- *tally.Block) *Stream {
+	s := &Stream{
+		c: c, name: name, clock: clock, out: out, free: make(chan *tally.Block, 2),
+		counter: tally.NewCounter(), pos: pos, newest: event.NoTime, leap: event.NoTime,
+		handed: time.Now(),
+	}
+	s.free <- &tally.Block{Free: s.free}
+	s.free <- &tally.Block{Free: s.free}
+	s.dictionaries()
+	return s
+}
+
+// sampleLines is how many lines at most a parser is chosen by.
+const sampleLines = 200
+
+// choose makes the parser from the first lines of b. While no format fits, lines
+// are counted as unparsed and the next batch is tried.
+func (s *Stream) choose(b *ingest.Batch) {
+	var sample [][]byte
+	for line := range bytes.Lines(b.Data) {
+		if len(sample) == sampleLines {
+			break
+		}
+		sample = append(sample, bytes.TrimRight(line, "\r\n"))
+	}
+	p, err := s.c.NewParser(s.name, sample)
+	if err != nil {
+		s.parser = unknownFormat{}
+		s.unchosen = true
+		if !s.warned {
+			s.warned = true
+			s.c.Log.Error("no line of the stream is understood", "source", s.c.Source, "stream", s.name, "error", err)
+		}
+		return
+	}
+	s.parser, s.unchosen = p, false
+}
+
+// unknownFormat parses nothing.
+type unknownFormat struct{}
+
+func (unknownFormat) Parse([]byte, *event.Event) error { return parsers.ErrUnknownFormat }
+
+// dictionaries starts the numbering of names and leaves.
+func (s *Stream) dictionaries() {
+	s.routes = newNames(maxRoutes)
+	s.roles = newNames(maxRoles)
+	s.geos = newNames(maxGeos)
+	s.plans = newNames(maxPlans)
+	s.hosts = newNames(maxHosts)
+	s.services = newNames(maxServices)
+	s.flags = newNames(maxFlags)
+	s.causes = newNames(maxCauses)
+	s.cache = make([]cached, minCache)
+	s.leaves.reset()
+	s.fullAt = 0
+}
+
+// Batch implements ingest.Handler.
+func (s *Stream) Batch(ctx context.Context, b *ingest.Batch) error {
+	if s.parser == nil || s.unchosen {
+		s.choose(b)
+	}
+	s.setState(tally.Reading, "")
+	s.pos = b.Start
+	s.changed = true
+	s.stats.Oversize += uint64(b.Skipped)
+	for off := 0; off < len(b.Data); {
+		n := bytes.IndexByte(b.Data[off:], '\n')
+		if n < 0 {
+			n = len(b.Data) - off // a reader's mistake, but no reason to lose the line
+		}
+		s.ev.Reset()
+		err := s.parser.Parse(b.Data[off:off+n], &s.ev)
+		if err == nil && s.ev.Time > s.newest && s.ev.Time != event.NoTime {
+			s.pos.Offset = b.Start.Offset + int64(off)
+			ok, werr := s.advance(ctx, s.ev.Time)
+			if werr != nil {
+				return werr
+			}
+			if !ok {
+				err = errFuture
+			}
+		}
+		s.lines++
+		s.stats.Lines++
+		s.stats.Bytes += uint64(n + 1)
+		if err == nil {
+			s.count()
+		} else {
+			s.bad(err, b.Start.Offset+int64(off))
+		}
+		off += n + 1
+		if s.lines >= handLines {
+			s.pos.Offset = b.Start.Offset + int64(off)
+			if off >= len(b.Data) {
+				s.pos = b.End
+			}
+			if err := s.hand(ctx); err != nil {
+				return err
+			}
+		}
+	}
+	s.pos = b.End
+	if s.slotOf(s.newest) != s.handSlot || time.Since(s.handed) >= handEvery {
+		return s.hand(ctx)
+	}
+	return nil
+}
+
+var errFuture = errors.New("the line's time lies in the future")
+
+// bad counts a line that is no event.
+func (s *Stream) bad(err error, offset int64) {
+	switch {
+	case errors.Is(err, parsers.ErrSkip):
+		s.stats.Skipped++
+		return
+	case errors.Is(err, errFuture):
+		s.stats.Future++
+	default:
+		s.stats.Unparsed++
+	}
+	if !s.warned {
+		s.warned = true
+		s.c.Log.Warn("a line cannot be counted; more of this stream are counted in the metrics, not logged",
+			"source", s.c.Source, "stream", s.name, "offset", offset, "reason", err)
+	}
+}
+
+// advance moves event time on to t, the time of the line at s.pos, and waits
+// while t lies beyond the horizon. It returns false for a line too far in the
+// future to be counted at all.
+func (s *Stream) advance(ctx context.Context, t int64) (bool, error) {
+	if now := s.clock.now(); now != event.NoTime && t > now+future {
+		return t <= now+farFuture, nil
+	}
+	if s.newest == event.NoTime || t-s.newest > jump {
+		if s.leap == event.NoTime || t < s.leap-jump {
+			s.leap = t
+			return true, nil
+		}
+		t = min(t, s.leap)
+	}
+	s.leap = event.NoTime
+	s.newest = max(s.newest, t)
+	if s.newest <= s.clock.Horizon() {
+		return true, nil
+	}
+	if err := s.hand(ctx); err != nil {
+		return false, err
+	}
+	return true, s.clock.wait(ctx, s.newest)
+}
+
+// slotOf is the start of the slot that holds t.
+func (s *Stream) slotOf(t int64) int64 {
+	if t == event.NoTime {
+		return event.NoTime
+	}
+	sec := t / int64(time.Second)
+	if t < 0 {
+		sec = (t - int64(time.Second) + 1) / int64(time.Second)
+	}
+	r := sec % s.c.Step
+	if r < 0 {
+		r += s.c.Step
+	}
+	return sec - r
+}
+
+// count normalises and counts s.ev.
+func (s *Stream) count() {
+	e, c := &s.ev, s.c
+	if e.Time == event.NoTime {
+		s.stats.Untimed++
+		return
+	}
+	if e.Time <= s.newest {
+		s.leap = event.NoTime
+	}
+	routeID := s.route(e)
+	var roleID, geoID, planID, hostID uint32
+	if c.Role && len(e.Roles) > 0 {
+		role := e.Roles[0]
+		if len(e.Roles) > 1 {
+			s.role = joinRoles(s.role[:0], e.Roles, c.RolePriority)
+			role = s.role
+		}
+		roleID = s.number(s.roles, role)
+	}
+	if c.Geo {
+		geoID = s.number(s.geos, e.Geo)
+	}
+	if c.Plan {
+		planID = s.number(s.plans, e.Plan)
+	}
+	if c.Host {
+		hostID = s.number(s.hosts, e.Host)
+	}
+	serviceID := s.number(s.services, e.Service)
+	leaf, fresh := s.leaves.find(routeID, roleID, geoID, serviceID, planID, hostID)
+	if fresh {
+		service := s.services.list[serviceID]
+		if service == "" {
+			service = c.Service
+		}
+		s.keys = append(s.keys, tally.Key{
+			Service: service, Route: s.routes.list[routeID], Role: s.roles.list[roleID],
+			Geo: s.geos.list[geoID], Plan: s.plans.list[planID], Host: s.hosts.list[hostID],
+		})
+	}
+	id, account, named := c.Identity.identity(e, c.TrustUser, &s.scratch)
+	s.counter.Slot(s.slotOf(e.Time))
+	var r *tally.Refusal
+	if int(e.Status) < len(c.Denied) && c.Denied[e.Status] {
+		r = &s.refusal
+		*r = tally.Refusal{Class: event.Refused, Layer: layer(c.Vantage, e), Cause: s.cause(e.Cause), Identity: id, Account: account, Named: named}
+	}
+	s.counter.Add(leaf, tally.StatusOf(e.Status), id, r)
+	for _, f := range e.Flags {
+		s.counter.Flag(leaf, s.flags.list[s.number(s.flags, f)], r != nil)
+	}
+}
+
+func (s *Stream) number(n *names, b []byte) uint32 {
+	id, folded := n.id(b)
+	if folded {
+		s.stats.Folded++
+	}
+	return id
+}
+
+// route numbers the event's template.
+func (s *Stream) route(e *event.Event) uint32 {
+	path := route.Path(e.Path)
+	key, end := s.c.Routes.Key(path, e.Route)
+	c := &s.cache[key&uint64(len(s.cache)-1)]
+	if c.key == key && c.route != 0 {
+		return c.route - 1
+	}
+	s.template = s.c.Routes.Template(s.template[:0], path[:end], e.Route)
+	id, ok := s.routes.ids[string(s.template)]
+	if !ok {
+		if len(s.template) == 0 {
+			return 0 // garbage where a request line should be
+		}
+		t := string(s.template)
+		var folded bool
+		if id, folded = s.routes.add(t, t); folded {
+			s.stats.Folded++
+			if s.fullAt == 0 {
+				s.fullAt = e.Time
+			}
+			return id
+		}
+	}
+	if c.route != 0 {
+		if s.hits++; s.hits > len(s.cache) && len(s.cache) < maxCache {
+			old := s.cache
+			s.cache, s.hits = make([]cached, 4*len(old)), 0
+			for _, x := range old {
+				if x.route != 0 {
+					s.cache[x.key&uint64(len(s.cache)-1)] = x
+				}
+			}
+			c = &s.cache[key&uint64(len(s.cache)-1)]
+		}
+	}
+	*c = cached{key, id + 1}
+	return id
+}
+
+// cause keeps a denial's reason only if it is a token such as "acl" or
+// "missing_scope": free text may hold names and addresses.
+func (s *Stream) cause(b []byte) string {
+	if len(b) == 0 || len(b) > maxName {
+		return ""
+	}
+	for _, c := range b {
+		switch {
+		case c >= 'a' && c <= 'z', c >= 'A' && c <= 'Z', c >= '0' && c <= '9', c == '_', c == '-', c == '.', c == ':', c == '/':
+		default:
+			return ""
+		}
+	}
+	return s.causes.list[s.number(s.causes, b)]
+}
+
+// layer tells who refused, as far as one line can (formats, section 8): a server
+// that asked another one and got the same answer only passed it on.
+func layer(v event.Vantage, e *event.Event) event.Layer {
+	switch v {
+	case event.App:
+		return event.LayerApp
+	case event.Edge:
+		switch {
+		case e.Upstream == event.UpstreamNone:
+			return event.LayerEdge
+		case e.Upstream == event.UpstreamAnswered && e.UpstreamStatus != e.Status:
+			return event.LayerEdge
+		}
+		return event.LayerUnknown // the origin: its web server or the application
+	}
+	switch {
+	case e.Upstream == event.UpstreamNone:
+		return event.LayerWeb
+	case e.Upstream == event.UpstreamAnswered && e.UpstreamStatus != e.Status:
+		return event.LayerWeb
+	case e.Upstream == event.UpstreamAnswered:
+		return event.LayerApp
+	}
+	return event.LayerUnknown
+}
+
+func (s *Stream) setState(st tally.StreamState, trouble string) {
+	if s.state != st || s.trouble != trouble {
+		s.state, s.trouble, s.changed = st, trouble, true
+	}
+}
+
+// hand sends what was counted since the last time to the detector.
+func (s *Stream) hand(ctx context.Context) error {
+	var b *tally.Block
+	select {
+	case b = <-s.free:
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	s.counter.Take(b)
+	b.Stream, b.Source, b.Vantage = s.name, s.c.Source, s.c.Vantage
+	b.Keys = append(b.Keys[:0], s.keys...)
+	b.Reset = s.reset
+	b.Stats = s.stats
+	b.Newest = s.newest
+	b.State, b.Clock, b.Trouble = s.state, s.clock.now(), s.trouble
+	b.Position, b.Forget = s.pos, s.forget
+	s.keys, s.reset, s.stats = s.keys[:0], false, tally.Stats{}
+	s.changed, s.lines = false, 0
+	s.handed, s.handSlot = time.Now(), s.slotOf(s.newest)
+	if s.fullAt != 0 && s.newest-s.fullAt > unreset {
+		s.counter.Reset()
+		s.dictionaries()
+		s.reset = true
+	} else {
+		s.counter.Forget(s.clock.Closed(s.c.Vantage))
+	}
+	select {
+	case s.out <- b:
+		return nil
+	case <-ctx.Done():
+		// What was taken must not be lost while the detector still runs: it takes
+		// blocks until every stream is closed.
+		s.out <- b
+		return nil
+	}
+}
+
+// CaughtUp implements ingest.Handler.
+func (s *Stream) CaughtUp(ctx context.Context) error {
+	s.setState(tally.CaughtUp, "")
+	if !s.changed && !s.counter.Dirty() && time.Since(s.handed) < handEvery {
+		return nil
+	}
+	return s.hand(ctx)
+}
+
+// Unknown implements ingest.Handler.
+func (s *Stream) Unknown(err error) {
+	s.setState(tally.Unknown, err.Error())
+	if s.changed {
+		_ = s.hand(context.Background())
+	}
+}
+
+// Close implements ingest.Handler.
+func (s *Stream) Close(ctx context.Context, forget bool) error {
+	if s.forget = forget; forget {
+		s.setState(tally.Ended, "")
+	} else {
+		s.setState(tally.Unknown, "reading has stopped")
+	}
+	return s.hand(ctx)
+}
