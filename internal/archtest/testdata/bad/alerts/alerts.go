@@ -1,0 +1,6 @@
+// Package alerts breaks a rule.
+package alerts
+
+import (
+	_ "github.com/denywatch/denywatch/detector"
+)

@@ -1,0 +1,7 @@
+// Package slack breaks a rule.
+package slack
+
+import (
+	_ "github.com/denywatch/denywatch/alerts"
+	_ "github.com/denywatch/denywatch/ingest"
+)

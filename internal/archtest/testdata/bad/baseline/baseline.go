@@ -1,0 +1,6 @@
+// Package baseline breaks a rule.
+package baseline
+
+import (
+	_ "github.com/denywatch/denywatch/detector"
+)

@@ -1,0 +1,7 @@
+// Package detector breaks a rule.
+package detector
+
+import (
+	_ "github.com/denywatch/denywatch/baseline"
+	_ "github.com/denywatch/denywatch/configs"
+)

@@ -1,0 +1,6 @@
+// Package archtest breaks a rule.
+package archtest
+
+import (
+	_ "github.com/denywatch/denywatch/internal/event"
+)

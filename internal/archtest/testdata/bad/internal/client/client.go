@@ -1,0 +1,6 @@
+// Package client breaks a rule.
+package client
+
+import (
+	_ "github.com/denywatch/denywatch/detector"
+)

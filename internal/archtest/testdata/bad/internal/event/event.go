@@ -1,0 +1,7 @@
+// Package event breaks a rule.
+package event
+
+import (
+	_ "github.com/denywatch/denywatch/ingest"
+	_ "github.com/slack-go/slack"
+)

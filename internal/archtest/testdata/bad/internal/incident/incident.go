@@ -1,0 +1,6 @@
+// Package incident breaks a rule.
+package incident
+
+import (
+	_ "github.com/denywatch/denywatch/alerts"
+)

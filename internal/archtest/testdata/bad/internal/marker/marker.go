@@ -1,0 +1,6 @@
+// Package marker breaks a rule.
+package marker
+
+import (
+	_ "github.com/denywatch/denywatch/detector"
+)

@@ -1,0 +1,6 @@
+// Package report breaks a rule.
+package report
+
+import (
+	_ "github.com/denywatch/denywatch/configs"
+)

@@ -1,0 +1,6 @@
+// Package state breaks a rule.
+package state
+
+import (
+	_ "github.com/denywatch/denywatch/internal/event"
+)
