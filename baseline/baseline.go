@@ -1,0 +1,173 @@
+// Package baseline holds what is normal: the pure statistics of denial rates,
+// without clock, input or bookkeeping. A Cell learns the rate of one slice of
+// traffic with a lag and a memory and knows about epochs and probation; Season
+// corrects it for the hour of the day; Evidence weighs what was seen against
+// what was expected; Dispersion keeps the evidence honest where traffic is
+// noisier than coin tosses.
+//
+// Nothing here is safe for concurrent use. Times are seconds since the Unix
+// epoch, evidence is in nats. Results depend on the order of calls only where a
+// comment says so. The formulas are explained in detector/DESIGN.md.
+package baseline
+
+import "math"
+
+// Memory and strength of the baseline.
+const (
+	// HalfLife is how long it takes, in seconds, until a count weighs half.
+	HalfLife = 48 * 3600
+	// Lag is the period in seconds of learning: counts wait between one and two
+	// of them before they teach, so that a change is judged before it is learned.
+	Lag = 1800
+	// Prior is how many requests' worth every level of the hierarchy trusts the
+	// level above.
+	Prior = 20
+	// FirstGuess is the rate of a product of which nothing is known.
+	FirstGuess = 0.02
+	// MaxHold bounds in seconds how long overlapping probations can freeze a
+	// baseline.
+	MaxHold = 6 * 3600
+)
+
+// Discount returns the factor by which counts lose weight in d seconds.
+func Discount(d int64) float32 { return float32(math.Exp2(-float64(d) / HalfLife)) }
+
+// Shrink is the posterior mean of a rate after k of n, given the rate prior of
+// the level above with the weight of Prior requests. Where the rarer outcome was
+// hardly seen yet, the prior weighs as much as half of one: a thousand clean
+// requests below a rate of 0.05 % do not prove 0.001 %.
+func Shrink(k, n float32, prior float64) float64 {
+	rare, seen := prior, float64(k)
+	if prior > 0.5 {
+		rare, seen = 1-prior, float64(n-k)
+	}
+	w := max(Prior, 0.5/(max(rare, 1e-6)*(1+max(seen, 0))))
+	return (float64(k) + w*prior) / (float64(n) + w)
+}
+
+// Cell is what is known of the rate of one slice of traffic: discounted counts
+// of its current epoch, newer counts on their way in, and, during probation, the
+// hold that keeps the old epoch as judge.
+type Cell struct {
+	// K of N requests were refused, discounted.
+	K, N float32
+	// k0 of n0 is the newest data, k1 of n1 what waits.
+	k0, n0, k1, n1 float32
+	// hold is the end of the probation, 0 when there is none; since is its start.
+	hold, since uint32
+	// P is the expected rate, shrunk towards the cell's parents. The owner sets it.
+	P Rate
+}
+
+// Learn adds k of n requests to what will teach the baseline later.
+func (c *Cell) Learn(k, n float32) {
+	c.k0 += k
+	c.n0 += n
+}
+
+// Forget drops what was not learned yet.
+func (c *Cell) Forget() { c.k0, c.n0, c.k1, c.n1 = 0, 0, 0, 0 }
+
+// Held reports whether the old epoch is frozen as judge.
+func (c *Cell) Held() bool { return c.hold != 0 }
+
+// Ends reports whether a probation is over at now.
+func (c *Cell) Ends(now int64) bool { return c.hold != 0 && int64(c.hold) <= now }
+
+// Freeze keeps the baseline as it is from now until then, while newer counts
+// gather apart as the new epoch. An earlier hold is prolonged, to MaxHold in all.
+func (c *Cell) Freeze(now, until int64) {
+	if until <= now {
+		return
+	}
+	if c.hold == 0 {
+		c.since = uint32(now)
+	}
+	c.hold = max(c.hold, uint32(min(until, int64(c.since)+MaxHold)))
+}
+
+// Thaw ends a hold and keeps the old epoch.
+func (c *Cell) Thaw() { c.hold, c.since = 0, 0 }
+
+// Turn ends one learning period: what waited is learned, what is newest waits.
+// During a hold everything waits.
+func (c *Cell) Turn(discount float32) {
+	if c.hold != 0 {
+		c.k1 += c.k0
+		c.n1 += c.n0
+	} else {
+		c.K = c.K*discount + c.k1
+		c.N = c.N*discount + c.n1
+		c.k1, c.n1 = c.k0, c.n0
+	}
+	c.k0, c.n0 = 0, 0
+}
+
+// Epoch sums what cells of one group know at the end of a probation.
+type Epoch struct{ oldK, oldN, newK, newN float64 }
+
+// Add adds a cell whose probation ends.
+func (e *Epoch) Add(c *Cell) {
+	e.oldK += float64(c.K)
+	e.oldN += float64(c.N)
+	e.newK += float64(c.k0 + c.k1)
+	e.newN += float64(c.n0 + c.n1)
+}
+
+// disagree is the evidence (three standard deviations) from which on the old and
+// the new epoch are taken to have different rates.
+const disagree = 4.5
+
+// Keep is the share of the old counts that stays as a prior for the new epoch:
+// never more than the group's own new evidence, and no more than Prior requests
+// when the epochs disagree; at least Prior requests' worth, so that rare routes
+// do not go blind.
+func (e *Epoch) Keep() float32 {
+	if e.oldN <= Prior {
+		return 1
+	}
+	most := max(e.newN, Prior)
+	if e.newN > 0 {
+		if Divergence(e.newK, e.newN, e.newN*e.oldK/e.oldN) > disagree {
+			most = Prior
+		}
+	}
+	return float32(min(1, most/e.oldN))
+}
+
+// Begin ends a hold with the new epoch: of the old counts the share keep stays,
+// the new ones are learned.
+func (c *Cell) Begin(keep float32) {
+	c.K = c.K*keep + c.k1
+	c.N = c.N*keep + c.n1
+	c.k1, c.n1 = c.k0, c.n0
+	c.k0, c.n0 = 0, 0
+	c.Thaw()
+}
+
+// Replace makes k of n the whole baseline and ends any hold.
+func (c *Cell) Replace(k, n float32) {
+	c.K, c.N = k, n
+	c.Forget()
+	c.Thaw()
+}
+
+// Divergence is the Kullback-Leibler information, in nats, of x of n requests
+// refused where m were expected.
+func Divergence(x, n, m float64) float64 {
+	m = min(max(m, 1e-9), n-1e-9)
+	var g float64
+	if x > 0 {
+		g += x * math.Log(x/m)
+	}
+	if n-x > 1e-9 {
+		g += (n - x) * math.Log((n-x)/(n-m))
+	}
+	return max(g, 0)
+}
+
+// LogOdds of a rate, kept away from certainty.
+func LogOdds(p float64) float64 {
+	p = min(max(p, 1e-5), 1-1e-5)
+	return math.Log(p / (1 - p))
+}

@@ -1,0 +1,64 @@
+package detector
+
+import (
+	"fmt"
+	"math"
+	"time"
+)
+
+// Config is the judge's part of the configuration.
+type Config struct {
+	// AlertsPerWeek is how many false alarms a week the team accepts, spread over
+	// everything that is watched.
+	AlertsPerWeek float64 `yaml:"alerts_per_week"`
+	// Learn is how long a vantage of a service is only watched, not judged, when
+	// nothing is known of it yet.
+	Learn time.Duration `yaml:"learn"`
+	// MaxCells bounds how many leaves (route, role, country, ...) have a baseline
+	// of their own, over all services; the rest is counted as "_other".
+	MaxCells int `yaml:"max_cells"`
+}
+
+// maxCells is the largest MaxCells: names are numbered in 20 bits.
+const maxCells = 1<<20 - 2
+
+// Defaults is the configuration of a team that configured nothing.
+func Defaults() Config {
+	return Config{AlertsPerWeek: 1, Learn: 2 * time.Hour, MaxCells: 50_000}
+}
+
+// Problem is a value that cannot be used.
+type Problem struct {
+	// Path is the option's name inside the detector's configuration, Msg says
+	// what is wrong with it and what to write instead.
+	Path, Msg string
+}
+
+// Validate returns everything that is wrong with c, nothing if New may have it.
+func (c *Config) Validate() []Problem {
+	var ps []Problem
+	bad := func(path, format string, a ...any) {
+		ps = append(ps, Problem{path, fmt.Sprintf(format, a...)})
+	}
+	switch a := c.AlertsPerWeek; {
+	case math.IsNaN(a) || math.IsInf(a, 0):
+		bad("alerts_per_week", "is not a number; give a number > 0 (1 is usual)")
+	case a <= 0:
+		bad("alerts_per_week", "%v would never alert; give a number > 0 (1 is usual)", a)
+	case a > 10_000:
+		bad("alerts_per_week", "%v is more than one a minute; give at most 10000 (1 is usual)", a)
+	}
+	switch {
+	case c.Learn < 0:
+		bad("learn", "%v is negative; give a duration such as 2h, or 0 to judge from the first minute", c.Learn)
+	case c.Learn > 31*24*time.Hour:
+		bad("learn", "%v would stay silent for more than a month; give a duration such as 2h", c.Learn)
+	}
+	switch {
+	case c.MaxCells < 100:
+		bad("max_cells", "%d is too few to tell routes apart; give at least 100 (50000 is usual, each takes about 200 bytes)", c.MaxCells)
+	case c.MaxCells > maxCells:
+		bad("max_cells", "%d is more than can be numbered; give at most %d", c.MaxCells, maxCells)
+	}
+	return ps
+}

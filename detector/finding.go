@@ -1,0 +1,445 @@
+package detector
+
+import (
+	"math"
+	"slices"
+
+	"github.com/denywatch/denywatch/baseline"
+	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/tally"
+)
+
+const (
+	mergeWithin  int64 = 30 * 60
+	reopenWithin int64 = 60 * 60
+	acceptAfter  int64 = 24 * 3600
+	calmSlots          = 5
+	// calmEvidence is what must speak for the base rate, against the incident's,
+	// since it last did not.
+	calmEvidence = 5
+	maxCauses    = 64
+	// together is how much of the score of two findings one scope must reach to
+	// stand for both.
+	together = 0.8
+)
+
+// refineAt are the ages in slots at which a young finding's scope is looked for
+// again.
+var refineAt = [...]int64{1, 2, 3, 5, 8, 12, 16, 25}
+
+type causeCount struct {
+	cause string
+	n     int64
+}
+
+// finding is what one judge knows of an incident: one scope left its baseline in
+// one direction. Its cells are masked while it is open.
+type finding struct {
+	uid  uint64
+	mask uint16
+	scope
+	dir   int8
+	fresh bool // of direction "new"
+	// opened and resolved are ends of slots, started is the start of one; resolved
+	// is 0 while open.
+	opened, started, resolved int64
+	shift                     float64 // of the log-odds, against the mix-adjusted base
+	rate, base                float64 // when it was located
+
+	requests, denials int64
+	expected          float64
+	who, named        people
+	accounts          people
+	layers            [event.Layers]int64
+	causes            []causeCount
+	sampled           uint8
+	degraded          bool
+	// kept is set while its incident is open, from whatever vantage.
+	kept bool
+
+	x5, n5, m5 float32 // decayed sums over the scope
+	last       int64
+	calm       float64 // evidence for recovery
+	calmSince  int64   // the slot in which it left zero
+	// The current slot's sums: denials, requests, expected denials, and the
+	// log-likelihood of the shift.
+	sx, sn, sm float32
+	llr        float64
+}
+
+// begin prepares for the counts of a slot.
+func (f *finding) begin() { f.sx, f.sn, f.sm, f.llr = 0, 0, 0, 0 }
+
+// take adds a cell's counts of the current slot.
+func (f *finding) take(t *touched, r baseline.Rate, part *baseline.Sum) {
+	p := float64(r.Share())
+	f.requests += int64(t.n)
+	f.denials += int64(t.x)
+	f.expected += float64(t.n) * p
+	f.sx += t.xc
+	f.sn += t.nc
+	f.sm += part.M
+	f.llr += float64(t.xc)*f.shift - float64(t.nc)*baseline.LogPartition(p, f.shift)
+}
+
+// witness adds who was refused in one slot of the past on the finding's cells.
+func (j *judge) witness(f *finding, p *pastSlot) {
+	for i := range p.hits {
+		h := &p.hits[i]
+		if j.cells[h.cell].mask != f.mask {
+			continue
+		}
+		f.who.add(h.id)
+		if h.named {
+			f.named.add(h.id)
+		}
+		if h.account != 0 {
+			f.accounts.add(h.account)
+		}
+	}
+	for i := range p.splits {
+		s := &p.splits[i]
+		if j.cells[s.cell].mask != f.mask || s.layer >= event.Layers {
+			continue
+		}
+		f.layers[s.layer] += int64(s.n)
+		f.blame(s.cause, int64(s.n))
+	}
+	f.sampled = max(f.sampled, p.sampled)
+	f.degraded = f.degraded || p.partial || p.sampled > 0
+}
+
+func (f *finding) blame(cause string, n int64) {
+	if cause == "" {
+		return
+	}
+	for i := range f.causes {
+		if f.causes[i].cause == cause {
+			f.causes[i].n += n
+			return
+		}
+	}
+	if len(f.causes) < maxCauses {
+		f.causes = append(f.causes, causeCount{cause, n})
+	}
+}
+
+// masking returns the open finding with a mask.
+func (j *judge) masking(mask uint16) *finding {
+	for _, f := range j.findings {
+		if f.mask == mask && f.resolved == 0 {
+			return f
+		}
+	}
+	return nil
+}
+
+// freeMask returns a mask that nobody uses, 0 when there is none left.
+func (j *judge) freeMask() uint16 {
+	for m := uint16(1); m != 0; m++ {
+		used := slices.ContainsFunc(j.findings, func(f *finding) bool { return f.mask == m && f.resolved == 0 }) ||
+			slices.ContainsFunc(j.announced, func(a announcement) bool { return a.mask == m })
+		if !used {
+			return m
+		}
+	}
+	return 0
+}
+
+// open makes a finding of a located change, or widens or reopens an older one.
+// It returns the scope that is explained now.
+func (j *judge) open(l *located, fired []int32) scope {
+	now := j.end()
+	// A recent finding may be a part of something wider.
+	for i := len(j.findings) - 1; i >= 0; i-- {
+		f := j.findings[i]
+		if f.resolved != 0 || f.dir != l.dir || now-f.opened > mergeWithin {
+			continue
+		}
+		w, ok := j.best(nil, l.dir, f.mask, &l.scope)
+		if !ok || !w.scope.overlaps(&j.book, f.scope) {
+			continue
+		}
+		// Two changes at a time stay two unless one scope explains both as well.
+		if l.scope.contains(&j.book, f.scope) || w.score >= together*(l.score+j.scoreOf(f.scope, f.dir, f.mask)) {
+			j.widen(f, &w)
+			return f.scope
+		}
+	}
+	for i := len(j.findings) - 1; i >= 0; i-- {
+		f := j.findings[i]
+		if f.resolved == 0 || f.dir != l.dir || now-f.resolved > reopenWithin ||
+			!f.scope.contains(&j.book, l.scope) && !l.scope.contains(&j.book, f.scope) {
+			continue
+		}
+		if f.mask = j.freeMask(); f.mask == 0 {
+			break
+		}
+		since := max(j.onset(l, fired), f.resolved)
+		f.resolved = 0
+		j.locate(f, l)
+		j.hide(f)
+		j.recount(f, since)
+		j.reset(f.scope)
+		j.changed = append(j.changed, f)
+		return f.scope
+	}
+	f := &finding{mask: j.freeMask(), dir: l.dir, opened: now}
+	if f.mask == 0 {
+		return l.scope
+	}
+	j.nextUID++
+	f.uid = j.nextUID
+	f.started = j.onset(l, fired)
+	f.fresh = l.dir == baseline.Up && j.isNew(l.scope) && f.started-j.firstSeen(l.scope) <= newOnset
+	j.locate(f, l)
+	j.findings = append(j.findings, f)
+	j.hide(f)
+	j.recount(f, f.started)
+	j.reset(f.scope)
+	j.changed = append(j.changed, f)
+	return f.scope
+}
+
+func (j *judge) firstSeen(s scope) int64 {
+	if s.route != all {
+		return j.routes[s.route].first
+	}
+	return j.prefixes[s.prefix].first
+}
+
+// locate takes over what a scan found.
+func (j *judge) locate(f *finding, l *located) {
+	f.scope = l.scope
+	x, n, m := float64(l.X), float64(l.N), float64(l.M)
+	f.rate, f.base = x/n, m/n
+	d := baseline.LogOdds((x+0.1)/(n+0.2)) - baseline.LogOdds(max(f.base, 1e-4))
+	// At least what was accepted, so that recovery can be told from the incident.
+	f.shift = min(max(d*float64(l.dir), minRise), 7) * float64(l.dir)
+	f.calm = 0
+}
+
+// onset estimates the start of the slot in which the change began: the start
+// that makes the located shift most likely, over the detailed past. What began
+// earlier is told by the evidence of the series that fired.
+func (j *judge) onset(l *located, fired []int32) int64 {
+	shift := l.Shift(l.dir)
+	best, at, sum := math.Inf(-1), j.start, 0.0
+	oldest := j.start
+	for i := len(j.past.slots) - 1; i >= 0; i-- {
+		p := &j.past.slots[i]
+		for k := range p.counts {
+			t := &p.counts[k]
+			c := &j.cells[t.cell]
+			if c.mask == 0 && l.scope.has(&j.book, c) {
+				sum += baseline.Ratio(t.nc, t.xc, j.normal(c), l.dir, shift)
+			}
+		}
+		oldest = p.start
+		if sum > best {
+			best, at = sum, p.start
+		}
+	}
+	if at > oldest {
+		return at
+	}
+	var most float32
+	for _, s := range fired {
+		if !j.series[s].scope.overlaps(&j.book, l.scope) {
+			continue
+		}
+		if e, age := j.series[s].Best(l.dir, j.number()); e > most {
+			most = e
+			at = min(oldest, j.start-int64(age)*j.step)
+		}
+	}
+	return max(at, j.born)
+}
+
+// hide masks the cells of a finding: they leave every series and teach nothing.
+func (j *judge) hide(f *finding) {
+	f.x5, f.n5, f.m5, f.last = 0, 0, 0, j.start
+	for i := range j.cells {
+		c := &j.cells[i]
+		if c.mask == 0 && f.scope.has(&j.book, c) {
+			c.mask = f.mask
+			j.markCell(int32(i))
+		}
+		if c.mask == f.mask {
+			j.decay(c)
+			f.x5 += c.x5
+			f.n5 += c.n5
+			f.m5 += c.m5
+		}
+	}
+}
+
+// show unmasks the cells of a mask. With forget, what they saw is tainted: it is
+// neither learned nor scanned, and the old epoch stays the judge.
+func (j *judge) show(mask uint16, forget bool) {
+	for i := range j.cells {
+		c := &j.cells[i]
+		if c.mask != mask {
+			continue
+		}
+		c.mask = 0
+		j.markCell(int32(i))
+		if forget {
+			c.Forget()
+			c.Thaw()
+			c.x5, c.n5, c.m5, c.x40, c.n40, c.m40 = 0, 0, 0, 0, 0, 0
+		}
+	}
+}
+
+// recount adds what the past knows of a finding since a time.
+func (j *judge) recount(f *finding, since int64) {
+	for i := range j.past.slots {
+		p := &j.past.slots[i]
+		if p.start < since {
+			continue
+		}
+		for k := range p.counts {
+			t := &p.counts[k]
+			if c := &j.cells[t.cell]; c.mask == f.mask {
+				f.requests += int64(t.n)
+				f.denials += int64(t.x)
+				f.expected += float64(t.n) * float64(j.normal(c).Share())
+			}
+		}
+		j.witness(f, p)
+	}
+	if f.scope.route != all && j.routeNames.list[f.scope.route] == tally.Other {
+		f.degraded = true
+	}
+}
+
+// widen gives a finding the scope that a scan found and counts it anew.
+func (j *judge) widen(f *finding, l *located) {
+	j.show(f.mask, false)
+	f.started = min(f.started, j.onset(l, nil))
+	j.locate(f, l)
+	j.hide(f)
+	if len(j.past.slots) > 0 && j.past.slots[0].start <= max(f.started, j.born) {
+		f.requests, f.denials, f.expected = 0, 0, 0
+		f.who, f.named, f.accounts = people{}, people{}, people{}
+		f.layers, f.causes = [event.Layers]int64{}, nil
+		j.recount(f, f.started)
+	} else {
+		f.degraded = true // the past is gone: what was counted stays
+	}
+	j.reset(f.scope)
+}
+
+// tend looks after the open findings at the end of a slot: it counts who was
+// refused, refines young scopes, and resolves what recovered or became normal.
+func (j *judge) tend(partial bool) {
+	now := j.end()
+	j.findings = slices.DeleteFunc(j.findings, func(f *finding) bool { return f.resolved != 0 && !f.kept && now-f.resolved > reopenWithin })
+	var seen *pastSlot
+	if n := len(j.past.slots); n > 0 && j.past.slots[n-1].start == j.start {
+		seen = &j.past.slots[n-1]
+	}
+	for _, f := range j.findings {
+		if f.resolved != 0 {
+			continue
+		}
+		if seen != nil {
+			j.witness(f, seen)
+		}
+		age := (now - f.opened) / j.step
+		if slices.Contains(refineAt[:], age) {
+			j.refine(f)
+		}
+		recovered := seen != nil && j.recovered(f, partial) && age >= calmSlots
+		switch {
+		case now-f.opened >= acceptAfter:
+			j.adopt(f)
+		case recovered:
+			f.resolved = now
+			j.show(f.mask, true)
+			j.reset(f.scope)
+		}
+	}
+}
+
+// refine looks for a scope that explains a young finding better.
+func (j *judge) refine(f *finding) {
+	w, ok := j.best(nil, f.dir, f.mask, &f.scope)
+	if !ok || w.scope == f.scope || w.sig < minEvidence {
+		return
+	}
+	if w.score > j.scoreOf(f.scope, f.dir, f.mask)+betterBy {
+		j.widen(f, &w)
+	}
+}
+
+// recovered weighs the slot's counts for recovery: the base rate must have
+// explained them better than the incident's for some slots, with evidence, and
+// nothing of the excess may be left. Partial slots prove nothing.
+func (j *judge) recovered(f *finding, partial bool) bool {
+	dt := min((j.start-f.last)/j.step, 255)
+	a := j.decay5[dt]
+	f.x5 = f.x5*a + f.sx
+	f.n5 = f.n5*a + f.sn
+	f.m5 = f.m5*a + f.sm
+	f.last = j.start
+	if partial {
+		return false
+	}
+	if f.sn > 0 {
+		was := f.calm
+		f.calm = max(0, f.calm-f.llr)
+		if was == 0 && f.calm > 0 {
+			f.calmSince = j.start
+		}
+	}
+	if f.calm < calmEvidence || j.end()-f.calmSince < calmSlots*j.step {
+		return false
+	}
+	x, n, m := float64(f.x5), float64(f.n5), float64(f.m5)
+	if n < 0.5 {
+		return true
+	}
+	left := (x-m)*float64(f.dir) > 0 && baseline.Divergence(x, n, m) > 2 && math.Abs(x-m) > 0.25*math.Abs(f.rate-f.base)*n
+	return !left
+}
+
+// adopt accepts the level of a day-old finding as the new normal.
+func (j *judge) adopt(f *finding) {
+	for i := range j.cells {
+		c := &j.cells[i]
+		if c.mask != f.mask {
+			continue
+		}
+		if j.decay(c); c.n40 > 0.5 {
+			c.Replace(c.x40, c.n40)
+		}
+	}
+	f.resolved = j.end()
+	j.show(f.mask, true)
+	j.relearn()
+	j.reset(f.scope)
+}
+
+// relearn makes the series' baselines and all expectations anew, after baselines
+// were replaced.
+func (j *judge) relearn() {
+	for i := range j.series {
+		j.series[i].k, j.series[i].n = 0, 0
+		j.markSeries(int32(i))
+	}
+	for i := range j.cells {
+		c := &j.cells[i]
+		for _, s := range c.parents {
+			if s >= 0 {
+				j.series[s].k += c.K
+				j.series[s].n += c.N
+			}
+		}
+	}
+	for i := range j.cells {
+		j.expect(int32(i))
+		j.markCell(int32(i))
+	}
+}

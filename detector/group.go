@@ -1,0 +1,418 @@
+package detector
+
+import (
+	"cmp"
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/denywatch/denywatch/baseline"
+	"github.com/denywatch/denywatch/detector/slots"
+	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/incident"
+)
+
+const (
+	// joinWithin is how far apart the onsets of one incident may lie between
+	// vantages, in seconds.
+	joinWithin int64 = 30 * 60
+	// tellSlots is how many slots must pass between an incident's news.
+	tellSlots   = 5
+	maxContrast = 3
+	topCauses   = 5
+	// A marker names incidents that begin up to this long after it.
+	blameWithin = 2 * time.Hour
+)
+
+// member is a finding that belongs to a group.
+type member struct {
+	judge int
+	uid   uint64
+	// started and scope are the finding's, for findings that ended long ago.
+	started int64
+	scope   incident.Scope
+}
+
+// group is the incident that people hear of: the findings of all vantages with
+// one direction, overlapping scopes and one onset.
+type group struct {
+	inc     incident.Incident
+	rise    bool
+	seq     int
+	members []member
+	// What was last told, and when (the end of the slot).
+	told struct {
+		at         int64
+		scope      incident.Scope
+		identities int64
+		lead       string
+		marker     string
+	}
+}
+
+// clone copies the incident, so that nobody shares its lists.
+func (g *group) clone() incident.Incident {
+	inc := g.inc
+	inc.Causes = slices.Clone(inc.Causes)
+	inc.Vantages = slices.Clone(inc.Vantages)
+	inc.Contrast = slices.Clone(inc.Contrast)
+	if inc.ResolvedAt != nil {
+		t := *inc.ResolvedAt
+		inc.ResolvedAt = &t
+	}
+	if inc.MarkerInfo != nil {
+		m := *inc.MarkerInfo
+		inc.MarkerInfo = &m
+	}
+	return inc
+}
+
+func instant(sec int64) time.Time { return time.Unix(sec, 0).UTC() }
+
+// settle turns what the judges of one vantage found into transitions.
+func (d *Detector) settle(c *slots.Closed) []incident.Transition {
+	now := c.Start + c.Step
+	var out []incident.Transition
+	tell := func(g *group, kind incident.Kind) {
+		if kind != incident.ResolvedKind {
+			d.contrast(g)
+		}
+		g.seq++
+		g.told.at, g.told.scope, g.told.identities = now, g.inc.Scope, g.inc.Identities
+		g.told.lead, g.told.marker = g.inc.Vantages[0], g.inc.Marker
+		out = append(out, incident.Transition{Seq: g.seq, Kind: kind, At: instant(now), Incident: g.clone()})
+	}
+	for _, j := range d.judges {
+		if j.vantage != c.Vantage {
+			continue
+		}
+		for _, f := range j.changed {
+			g := d.groupOf(j, f)
+			kind := incident.Reopened
+			switch {
+			case g == nil:
+				g = &group{rise: f.dir == baseline.Up}
+				g.inc.OpenedAt = instant(now)
+				g.inc.Direction = direction(f)
+				g.members = []member{{judge: j.index, uid: f.uid}}
+				d.refresh(g, now)
+				g.inc.ID = identify(g)
+				d.groups = append(d.groups, g)
+				kind = incident.Opened
+			case g.inc.State == incident.Open:
+				continue // it joined, or a part of it came back
+			}
+			g.inc.State, g.inc.ResolvedAt = incident.Open, nil
+			d.refresh(g, now)
+			tell(g, kind)
+		}
+		j.changed = j.changed[:0]
+	}
+	for _, g := range d.groups {
+		if g.inc.State != incident.Open || !d.concerns(g, c.Vantage) {
+			continue
+		}
+		if open := d.refresh(g, now); !open {
+			t := instant(now)
+			g.inc.State, g.inc.ResolvedAt = incident.Resolved, &t
+			tell(g, incident.ResolvedKind)
+			continue
+		}
+		if now-g.told.at < tellSlots*c.Step {
+			continue
+		}
+		if g.inc.Scope != g.told.scope || g.inc.Identities >= 2*max(g.told.identities, 1) ||
+			g.inc.Vantages[0] != g.told.lead || g.inc.Marker != g.told.marker {
+			tell(g, incident.Grew)
+		}
+	}
+	d.forgetGroups(now)
+	return out
+}
+
+// forgetGroups drops resolved incidents that are old or too many.
+func (d *Detector) forgetGroups(now int64) {
+	resolved := 0
+	for _, g := range d.groups {
+		if g.inc.State == incident.Resolved {
+			resolved++
+		}
+	}
+	d.groups = slices.DeleteFunc(d.groups, func(g *group) bool {
+		if g.inc.State != incident.Resolved || resolved <= maxRecent && g.inc.ResolvedAt.Unix() >= now-recentLife {
+			return false
+		}
+		resolved--
+		return true
+	})
+}
+
+func direction(f *finding) incident.Direction {
+	switch {
+	case f.dir == baseline.Down:
+		return incident.Down
+	case f.fresh:
+		return incident.New
+	}
+	return incident.Up
+}
+
+// identify makes the public id from what the incident was when it opened.
+func identify(g *group) string {
+	s := &g.inc.Scope
+	h := xxhash.Sum64String(fmt.Sprintf("%q %s %d %q", s.Service, g.inc.Direction, g.inc.StartedAt.Unix(),
+		[]string{s.Prefix, s.Route, s.Role, s.Geo, s.Plan, s.Host}))
+	return hex.EncodeToString([]byte{byte(h >> 56), byte(h >> 48), byte(h >> 40), byte(h >> 32), byte(h >> 24), byte(h >> 16)})
+}
+
+// finding returns the finding of a member, nil when it ended long ago.
+func (d *Detector) finding(m *member) (*judge, *finding) {
+	j := d.judges[m.judge]
+	for _, f := range j.findings {
+		if f.uid == m.uid {
+			return j, f
+		}
+	}
+	return j, nil
+}
+
+// concerns reports whether a member of the group is seen from the vantage.
+func (d *Detector) concerns(g *group, v event.Vantage) bool {
+	return slices.ContainsFunc(g.members, func(m member) bool { return d.judges[m.judge].vantage == v })
+}
+
+// groupOf returns the group that a finding belongs to, or joins: one of other
+// vantages with the same direction, an overlapping scope and an onset close by.
+func (d *Detector) groupOf(j *judge, f *finding) *group {
+	for _, g := range d.groups {
+		if slices.ContainsFunc(g.members, func(m member) bool { return m.judge == j.index && m.uid == f.uid }) {
+			return g
+		}
+	}
+	scope := j.public(j.service, f.scope)
+	for _, g := range slices.Backward(d.groups) {
+		if g.rise != (f.dir == baseline.Up) || g.inc.State == incident.Resolved && f.opened-g.inc.ResolvedAt.Unix() > reopenWithin {
+			continue
+		}
+		for i := range g.members {
+			m := &g.members[i]
+			if d.judges[m.judge].vantage == j.vantage {
+				continue
+			}
+			if gap := f.started - m.started; gap >= -joinWithin && gap <= joinWithin && overlap(&m.scope, &scope) {
+				g.members = append(g.members, member{judge: j.index, uid: f.uid, started: f.started, scope: scope})
+				return g
+			}
+		}
+	}
+	return nil
+}
+
+// refresh makes the public incident from its members and reports whether one is
+// still open.
+func (d *Detector) refresh(g *group, now int64) (open bool) {
+	type seen struct {
+		j *judge
+		f *finding
+	}
+	var live []seen
+	for i := range g.members {
+		m := &g.members[i]
+		j, f := d.finding(m)
+		if f == nil {
+			continue
+		}
+		m.started, m.scope = f.started, j.public(j.service, f.scope)
+		live = append(live, seen{j, f})
+		open = open || f.resolved == 0
+	}
+	for _, s := range live {
+		s.f.kept = open
+	}
+	if len(live) == 0 {
+		return false
+	}
+	slices.SortStableFunc(live, func(a, b seen) int {
+		return cmp.Or(-cmp.Compare(a.f.named.count(), b.f.named.count()), -cmp.Compare(a.f.who.count(), b.f.who.count()),
+			-cmp.Compare(a.j.vantage, b.j.vantage), cmp.Compare(a.f.uid, b.f.uid))
+	})
+	lead := live[0]
+	f, inc := lead.f, &g.inc
+	inc.StartedAt = instant(f.started)
+	inc.Scope = lead.j.public(lead.j.service, f.scope)
+	inc.Requests, inc.Denials = f.requests, f.denials
+	inc.ExpectedRate, inc.ObservedRate = 0, 0
+	if f.requests > 0 {
+		inc.ExpectedRate = f.expected / float64(f.requests)
+		inc.ObservedRate = float64(f.denials) / float64(f.requests)
+	}
+	// Of sampled hits each identity stands for its like.
+	inc.Identities = f.who.count() << min(f.sampled, 31)
+	inc.Accounts = f.accounts.count() << min(f.sampled, 31)
+	inc.Vantages = inc.Vantages[:0:0]
+	inc.Degraded = false
+	causes := map[string]int64{}
+	inner := -1
+	for i, s := range live {
+		if v := s.j.vantage.String(); !slices.Contains(inc.Vantages, v) {
+			inc.Vantages = append(inc.Vantages, v)
+		}
+		inc.Degraded = inc.Degraded || s.f.degraded
+		for _, c := range s.f.causes {
+			causes[c.cause] += c.n
+		}
+		if s.f.denials > 0 && (inner < 0 || s.j.vantage > live[inner].j.vantage) {
+			inner = i
+		}
+	}
+	inc.Layer = event.LayerUnknown.String()
+	if inner >= 0 {
+		inc.Layer = layer(live[inner].f).String()
+	}
+	names := make([]string, 0, len(causes))
+	for c := range causes {
+		names = append(names, c)
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Or(-cmp.Compare(causes[a], causes[b]), cmp.Compare(a, b)) })
+	inc.Causes = names[:min(len(names), topCauses)]
+	d.attribute(g, lead.j.step)
+	inc.Severity = severity(inc)
+	return open
+}
+
+// layer is who refused most, unknown only when nobody knows.
+func layer(f *finding) event.Layer {
+	best := event.LayerUnknown
+	for l := event.LayerEdge; l < event.Layers; l++ {
+		if f.layers[l] > 0 && (best == event.LayerUnknown || f.layers[l] > f.layers[best]) {
+			best = l
+		}
+	}
+	return best
+}
+
+// attribute names the latest change that the incident followed.
+func (d *Detector) attribute(g *group, step int64) {
+	inc := &g.inc
+	inc.Marker, inc.MarkerInfo = "", nil
+	from, to := inc.StartedAt.Add(-blameWithin), inc.StartedAt.Add(time.Duration(step)*time.Second)
+	for i := len(d.marks) - 1; i >= 0 && !d.marks[i].Time.Before(from); i-- {
+		m := &d.marks[i].Marker
+		scope := m.Scope
+		if len(scope.Service) == 0 && m.Service != "" {
+			scope.Service = []string{m.Service}
+		}
+		if m.Time.After(to) || !marked(&scope, &inc.Scope) {
+			continue
+		}
+		inc.Marker = m.ID
+		inc.MarkerInfo = &incident.MarkerInfo{Kind: string(m.Kind), Time: m.Time, Service: m.Service, Version: m.Version, Previous: m.Previous}
+		return
+	}
+}
+
+// severity is a first rule, until journeys say what matters to the product: how
+// many people a rise hits, and how wide; how much of a wall a fall took away.
+//
+//	up, new: low below 10 identities, medium below 50, high below 500, else
+//	critical; one step up when the scope binds no path and no role.
+//	down: high when more than half used to be refused, else medium.
+func severity(inc *incident.Incident) incident.Severity {
+	if inc.Direction == incident.Down {
+		if inc.ExpectedRate >= 0.5 {
+			return incident.High
+		}
+		return incident.Medium
+	}
+	steps := [...]incident.Severity{incident.Low, incident.Medium, incident.High, incident.Critical}
+	n := 0
+	for _, bound := range [...]int64{10, 50, 500} {
+		if inc.Identities >= bound {
+			n++
+		}
+	}
+	if s := &inc.Scope; s.Prefix == "" && s.Route == "" && s.Role == "" && n < len(steps)-1 {
+		n++
+	}
+	return steps[n]
+}
+
+// contrast finds slices beside the lead's scope that are fine: other roles on
+// the same path, the role on other paths, other countries. The rates are those
+// of about the last 40 minutes.
+func (d *Detector) contrast(g *group) {
+	var j *judge
+	var f *finding
+	for i := range g.members {
+		jj, ff := d.finding(&g.members[i])
+		if ff != nil && jj.vantage.String() == g.inc.Vantages[0] && jj.public(jj.service, ff.scope) == g.inc.Scope {
+			j, f = jj, ff
+			break
+		}
+	}
+	if f == nil {
+		return
+	}
+	s := f.scope
+	near := func(c *cell) (scope, int) {
+		path := s.route == all && s.prefix == all || scope{s.prefix, s.route, all, all}.has(&j.book, c)
+		role, geo := s.role == all || s.role == c.role, s.geo == all || s.geo == c.geo
+		switch {
+		case path && !role && geo:
+			return scope{s.prefix, s.route, c.role, s.geo}, 0
+		case !path && role && geo:
+			return scope{all, c.route, s.role, s.geo}, 1
+		case path && role && !geo:
+			return scope{s.prefix, s.route, s.role, c.geo}, 2
+		}
+		return scope{}, -1
+	}
+	type slice struct {
+		scope   scope
+		kind    int
+		x, n, m float64
+		masked  bool
+	}
+	at := map[scope]int{}
+	var found []slice
+	for i := range j.cells {
+		c := &j.cells[i]
+		sc, kind := near(c)
+		if kind < 0 || c.n40 == 0 {
+			continue
+		}
+		k, ok := at[sc]
+		if !ok {
+			k = len(found)
+			at[sc] = k
+			found = append(found, slice{scope: sc, kind: kind})
+		}
+		j.decay(c)
+		found[k].x += float64(c.x40)
+		found[k].n += float64(c.n40)
+		found[k].m += float64(c.m40)
+		found[k].masked = found[k].masked || c.mask != 0
+	}
+	slices.SortStableFunc(found, func(a, b slice) int { return -cmp.Compare(a.n, b.n) })
+	var kinds [3][]incident.Contrast
+	for i := range found {
+		e := &found[i]
+		if len(kinds[e.kind]) == maxContrast || e.masked || e.n < 3 || baseline.Divergence(e.x, e.n, e.m) >= 3 {
+			continue
+		}
+		kinds[e.kind] = append(kinds[e.kind], incident.Contrast{Scope: j.public(j.service, e.scope),
+			ExpectedRate: e.m / e.n, ObservedRate: e.x / e.n, Requests: int64(e.n + 0.5)})
+	}
+	// The busiest of each kind first, then the next ones.
+	g.inc.Contrast = nil
+	for rank := range maxContrast {
+		for _, k := range kinds {
+			if rank < len(k) && len(g.inc.Contrast) < maxContrast {
+				g.inc.Contrast = append(g.inc.Contrast, k[rank])
+			}
+		}
+	}
+}

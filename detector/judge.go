@@ -1,0 +1,578 @@
+package detector
+
+import (
+	"math"
+
+	"github.com/denywatch/denywatch/baseline"
+	"github.com/denywatch/denywatch/detector/slots"
+	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/tally"
+)
+
+// cell is a leaf with its baseline.
+type cell struct {
+	baseline.Cell
+	route, role, geo, plan, host int32
+	// next is the next cell of the same route, -1 at the end.
+	next int32
+	// parents are the series that the cell is part of, by level, -1 for none.
+	parents [monitored]int32
+	// Decayed windows over about 5 and 40 minutes: denials, requests, expected
+	// denials.
+	x5, n5, m5, x40, n40, m40 float32
+	last                      uint32 // the slot the windows were last decayed to
+	// mask is the finding or announcement that explains the cell, 0 for none.
+	mask   uint16
+	season uint16
+	touch  int32 // 1 + its place in the current slot, 0 when not seen
+}
+
+// series is a sum of cells that is judged.
+type series struct {
+	baseline.Evidence
+	baseline.Dispersion
+	// k of n requests of its cells' baselines were refused.
+	k, n  float32
+	scope scope
+	level uint8
+	acc   int32 // 1 + its place among the current slot's sums, 0 when not touched
+}
+
+// cellKey finds a cell.
+type cellKey struct{ route, role, geo, plan, host int32 }
+
+// touched is a cell of the current slot.
+type touched struct {
+	cell   int32
+	n, x   uint32
+	nc, xc float32
+}
+
+// judge watches one service from one vantage, for one class of denial.
+type judge struct {
+	book
+	vantage event.Vantage
+	service string
+	class   event.Denial
+	index   int
+
+	step    int64
+	born    int64 // the first slot with data
+	start   int64 // the slot being judged
+	flushed int64 // when a learning period last ended
+	h       float32
+	learn   int64 // seconds of silence after born
+
+	cells    []cell
+	cellID   map[cellKey]int32
+	series   []series
+	seriesID map[uint64]int32
+	counts   [monitored]int32 // series of each level
+	seasons  []baseline.Season
+	seasonID map[[2]int32]uint16
+	levels   [monitored]baseline.Level
+	clump    baseline.Clumping
+	buckets  buckets
+	past     past
+
+	findings  []*finding
+	nextUID   uint64
+	announced []announcement
+	changed   []*finding // opened or reopened in this slot
+
+	folded uint64
+	// leaves is the service's part of the slot being closed.
+	leaves []slots.Leaf
+	turned bool // a learning period ended with this slot
+
+	dirtyCells, dirtySeries []bool
+	dirty, dirtyBook        bool
+
+	slot    []touched
+	sums    []baseline.Sum
+	sumOf   []int32
+	decay5  [256]float32
+	decay40 [256]float32
+	scans   [2][]candidate
+	scanID  map[uint64]int32
+}
+
+const (
+	blockSize  = 4096 // cells or series of one durable block
+	maxSeasons = 4096
+	// settle is how long after a cold start noise and season are not learned: the
+	// baselines are still too young.
+	settle = 6 * 3600
+)
+
+func newJudge(v event.Vantage, service string, index int, learn int64) *judge {
+	j := &judge{vantage: v, service: service, class: event.Refused, index: index, learn: learn, born: -1,
+		cellID: map[cellKey]int32{}, seriesID: map[uint64]int32{}, seasonID: map[[2]int32]uint16{}, dirty: true, dirtyBook: true}
+	for i := range j.buckets.dirty {
+		j.buckets.dirty[i] = true
+	}
+	return j
+}
+
+// setStep tells the length of slots. A new length makes all evidence void.
+func (j *judge) setStep(step int64) {
+	if j.step == step {
+		return
+	}
+	if j.step != 0 {
+		for i := range j.series {
+			j.series[i].Reset()
+			j.markSeries(int32(i))
+		}
+	}
+	j.step = step
+	for i := range j.decay5 {
+		dt := float64(int64(i) * step)
+		j.decay5[i] = float32(math.Exp(-dt / 300))
+		j.decay40[i] = float32(math.Exp(-dt / 2400))
+	}
+}
+
+func (j *judge) markCell(i int32)   { j.dirtyCells[i/blockSize] = true }
+func (j *judge) markSeries(i int32) { j.dirtySeries[i/blockSize] = true }
+
+// end is the end of the slot being judged.
+func (j *judge) end() int64 { return j.start + j.step }
+
+// number is the slot's number, for the age of evidence.
+func (j *judge) number() uint16 { return uint16(j.start / j.step) }
+
+// decay brings a cell's windows to the current slot.
+func (j *judge) decay(c *cell) {
+	if now := uint32(j.start); c.last < now {
+		dt := min(int64(now-c.last)/j.step, 255)
+		a, b := j.decay5[dt], j.decay40[dt]
+		c.x5 *= a
+		c.n5 *= a
+		c.m5 *= a
+		c.x40 *= b
+		c.n40 *= b
+		c.m40 *= b
+		c.last = now
+	}
+}
+
+// normal is the cell's expected rate at this hour.
+func (j *judge) normal(c *cell) baseline.Rate { return c.P.Shift(j.seasons[c.season].Steps) }
+
+// find returns the cell of a key. When it is new and there is no room, the key
+// folds to the one of everything else.
+func (j *judge) find(k *tally.Key, room *int) int32 {
+	if route, ok := j.routeNames.id[k.Route]; ok {
+		role, ok1 := j.roles.id[k.Role]
+		geo, ok2 := j.geos.id[k.Geo]
+		plan, ok3 := j.plans.id[k.Plan]
+		host, ok4 := j.hosts.id[k.Host]
+		if ok1 && ok2 && ok3 && ok4 {
+			if id, ok := j.cellID[cellKey{route, role, geo, plan, host}]; ok {
+				return id
+			}
+		}
+	}
+	if *room > 0 || k.Route == tally.Other && k.Role == j.rest(&j.roles) && k.Geo == j.rest(&j.geos) && k.Plan == "" && k.Host == "" {
+		*room--
+		return j.create(k)
+	}
+	j.folded++
+	rest := tally.Key{Route: tally.Other, Role: j.rest(&j.roles), Geo: j.rest(&j.geos)}
+	return j.find(&rest, room)
+}
+
+// rest is the value that stands for the rest of a dimension: "_other" if the
+// dimension is used at all.
+func (j *judge) rest(n *names) string {
+	switch {
+	case len(n.list) == 0:
+		return ""
+	case len(n.list) == 1:
+		return n.list[0]
+	}
+	return tally.Other
+}
+
+// create adds a cell, and the series that come with it.
+func (j *judge) create(k *tally.Key) int32 {
+	roles, geos := len(j.roles.list), len(j.geos.list)
+	route, more := j.route(k.Route, j.start)
+	ck := cellKey{route, j.roles.of(k.Role), j.geos.of(k.Geo), j.plans.of(k.Plan), j.hosts.of(k.Host)}
+	id := int32(len(j.cells))
+	c := cell{route: route, role: ck.role, geo: ck.geo, plan: ck.plan, host: ck.host, last: uint32(j.start)}
+	c.next = j.routes[route].cells
+	j.routes[route].cells = id
+	c.season = j.seasonFor(c.role, c.geo)
+	j.cells = append(j.cells, c)
+	j.cellID[ck] = id
+	if int(id)%blockSize == 0 {
+		j.dirtyCells = append(j.dirtyCells, true)
+	}
+	j.markCell(id)
+	j.dirtyBook = true
+	j.link(id)
+	// A dimension that just got its second value now has series of its own.
+	switch {
+	case roles == 1 && len(j.roles.list) == 2 || geos == 1 && len(j.geos.list) == 2:
+		for i := range j.cells {
+			j.link(int32(i))
+		}
+	case more:
+		for i := j.routes[j.prefixes[j.routes[route].prefix].only].cells; i >= 0; i = j.cells[i].next {
+			j.link(i)
+		}
+	}
+	j.expect(id)
+	for _, f := range j.findings {
+		if f.resolved == 0 && j.cells[id].mask == 0 && f.scope.has(&j.book, &j.cells[id]) {
+			j.cells[id].mask = f.mask
+		}
+	}
+	for k := range j.announced {
+		if a := &j.announced[k]; a.mask != 0 && j.cells[id].mask == 0 {
+			if in := j.choose(&a.scope); in.has(&j.cells[id]) {
+				j.cells[id].mask = a.mask
+			}
+		}
+	}
+	return id
+}
+
+// seasonFor returns the season of a role in a country; beyond the bound all
+// share the first.
+func (j *judge) seasonFor(role, geo int32) uint16 {
+	k := [2]int32{role, geo}
+	if id, ok := j.seasonID[k]; ok {
+		return id
+	}
+	id := uint16(0)
+	if len(j.seasons) < maxSeasons {
+		id = uint16(len(j.seasons))
+		j.seasons = append(j.seasons, baseline.Season{})
+	}
+	j.seasonID[k] = id
+	return id
+}
+
+// link finds or makes the series of a cell.
+func (j *judge) link(id int32) {
+	c := &j.cells[id]
+	ss, ok := j.scopes(c)
+	for l := range c.parents {
+		c.parents[l] = -1
+		if !ok[l] {
+			continue
+		}
+		key := ss[l].key()
+		s, known := j.seriesID[key]
+		if !known {
+			s = int32(len(j.series))
+			j.series = append(j.series, series{scope: ss[l], level: uint8(l)})
+			j.seriesID[key] = s
+			j.counts[l]++
+			if int(s)%blockSize == 0 {
+				j.dirtySeries = append(j.dirtySeries, true)
+			}
+			j.markSeries(s)
+		}
+		c.parents[l] = s
+	}
+}
+
+// expect sets a cell's rate from its baseline and those above it: total, role,
+// role in the prefix, role on the route, cell.
+func (j *judge) expect(id int32) {
+	c := &j.cells[id]
+	q := baseline.FirstGuess
+	up := func(ls ...int) {
+		for _, l := range ls {
+			if s := c.parents[l]; s >= 0 {
+				q = baseline.Shrink(j.series[s].k, j.series[s].n, q)
+				return
+			}
+		}
+	}
+	up(lvTotal)
+	up(lvRole)
+	up(lvPrefixRole, lvPrefix)
+	up(lvRouteRole, lvRoute)
+	c.P = baseline.RateOf(baseline.Shrink(c.K, c.N, q))
+}
+
+// close judges one slot. The leaves are those of the judge's service.
+func (j *judge) close(c *slots.Closed, leaves []slots.Leaf, room *int) {
+	j.changed = j.changed[:0]
+	j.dirty = true
+	j.setStep(c.Step)
+	if j.start > 0 {
+		j.turnHour(j.start/3600, c.Start/3600)
+	}
+	j.start = c.Start
+	j.endAnnounced()
+	if len(leaves) > 0 {
+		if j.born < 0 {
+			j.born, j.flushed = c.Start, c.Start
+		}
+		j.count(c, leaves, room)
+		j.judgeSlot(c)
+	} else {
+		j.tend(c.Partial)
+	}
+	j.turned = j.born >= 0 && j.end()/baseline.Lag > j.flushed/baseline.Lag
+	if j.turned {
+		j.turn()
+	}
+}
+
+// count takes the slot's leaves in: raw and capped counts of its cells, and the
+// detailed past.
+func (j *judge) count(c *slots.Closed, leaves []slots.Leaf, room *int) {
+	j.slot = j.slot[:0]
+	p := j.past.push(c.Start, pastSlots*j.step)
+	p.sampled, p.partial = c.Sampled, c.Partial
+	for i := range leaves {
+		l := &leaves[i]
+		n := l.Requests()
+		x := min(l.Denied[j.class], n)
+		if n == 0 {
+			continue
+		}
+		id := j.find(&l.Key, room)
+		ce := &j.cells[id]
+		if ce.touch == 0 {
+			j.slot = append(j.slot, touched{cell: id})
+			ce.touch = int32(len(j.slot))
+		}
+		t := &j.slot[ce.touch-1]
+		t.n += n
+		t.x += x
+		nc, xc := j.cap(l, id, float32(n), float32(x), c.Sampled, p)
+		t.nc += nc
+		t.xc += xc
+		for k := range l.Splits {
+			if s := &l.Splits[k]; s.Class == j.class {
+				p.splits = append(p.splits, pastSplit{id, s.Layer, s.N, s.Cause})
+			}
+		}
+	}
+	for i := range j.slot {
+		t := &j.slot[i]
+		j.cells[t.cell].touch = 0
+		p.counts = append(p.counts, pastCount{t.cell, t.n, t.x, t.nc, t.xc})
+	}
+	j.past.filled()
+}
+
+// cap returns the requests and denials of a leaf that count: retries of one
+// identity in one slot are one denial, and an identity without credit leaves with
+// its requests in proportion (removing only its denials would look like a fall).
+// Denials that no hit explains count as they are. Of sampled hits each stands for
+// 2^sampled identities.
+func (j *judge) cap(l *slots.Leaf, id int32, n, x float32, sampled uint8, p *pastSlot) (nc, xc float32) {
+	var seen, kept, gone, asked float32
+	for i := range l.Hits {
+		h := &l.Hits[i]
+		if h.Class != j.class || h.Denials == 0 {
+			continue
+		}
+		ok := j.buckets.take(h.Identity, uint32(j.start))
+		p.hits = append(p.hits, pastHit{id, h.Named, ok, h.Identity, h.Account})
+		k, r, a := float32(h.Denials), float32(max(h.Requests, h.Denials)), float32(0)
+		if ok {
+			a = 1
+		}
+		seen += k
+		asked += r
+		kept += a
+		gone += r * (k - a) / k
+	}
+	if sampled == 0 {
+		kept += max(x-seen, 0)
+		return max(n-gone, kept), kept
+	}
+	kept = min(kept*float32(uint32(1)<<min(sampled, 31)), x)
+	perDenial := float32(1)
+	if seen > 0 {
+		perDenial = asked / seen
+	}
+	return max(n-(x-kept)*perDenial, kept), kept
+}
+
+// judgeSlot weighs the slot's counts.
+func (j *judge) judgeSlot(c *slots.Closed) {
+	for _, f := range j.findings {
+		f.begin()
+	}
+	j.sums, j.sumOf = j.sums[:0], j.sumOf[:0]
+	for i := range j.slot {
+		t := &j.slot[i]
+		ce := &j.cells[t.cell]
+		r := j.normal(ce)
+		part := baseline.Part(t.nc, t.xc, r)
+		j.decay(ce)
+		ce.x5 += t.xc
+		ce.n5 += t.nc
+		ce.m5 += part.M
+		ce.x40 += t.xc
+		ce.n40 += t.nc
+		ce.m40 += part.M
+		j.markCell(t.cell)
+		if ce.mask != 0 {
+			if f := j.masking(ce.mask); f != nil {
+				f.take(t, r, &part)
+			}
+			continue
+		}
+		if t.nc <= 0.01 {
+			continue
+		}
+		ce.Learn(t.xc, t.nc)
+		if p := ce.P.Share(); p < 0.7 && !ce.Held() {
+			j.seasons[ce.season].Learn(t.xc, t.nc*p)
+		}
+		for _, s := range ce.parents {
+			if s < 0 {
+				continue
+			}
+			se := &j.series[s]
+			if se.acc == 0 {
+				j.sums = append(j.sums, baseline.Sum{})
+				j.sumOf = append(j.sumOf, s)
+				se.acc = int32(len(j.sums))
+			}
+			j.sums[se.acc-1].Add(&part)
+		}
+	}
+	var up, down []int32
+	for i, s := range j.sumOf {
+		se := &j.series[s]
+		se.acc = 0
+		sum := &j.sums[i]
+		sc := j.scale(se)
+		se.Dispersion.Add(sum)
+		u, d := se.Evidence.Add(sum, j.number(), j.h, &sc, c.Partial)
+		j.markSeries(s)
+		// A series that moved both ways is taken where its evidence is stronger.
+		if u && d {
+			lu, _ := se.Best(baseline.Up, 0)
+			ld, _ := se.Best(baseline.Down, 0)
+			u, d = lu >= ld, lu < ld
+		}
+		if u {
+			up = append(up, s)
+		}
+		if d {
+			down = append(down, s)
+		}
+	}
+	j.tend(c.Partial)
+	switch {
+	case j.start < j.born+j.learn:
+		if j.end() >= j.born+j.learn {
+			j.reset(everything)
+		}
+	default:
+		j.alarm(up, baseline.Up)
+		j.alarm(down, baseline.Down)
+	}
+}
+
+// scale is how much of a series' evidence noise explains.
+func (j *judge) scale(se *series) baseline.Scale {
+	return baseline.Scale{Phi: j.clump.Phi(), Sigma2: se.Sigma2(&j.levels[se.level], &j.clump), N: se.n}
+}
+
+// reset makes the series that share cells with s start from zero.
+func (j *judge) reset(s scope) {
+	for i := range j.series {
+		if se := &j.series[i]; s.overlaps(&j.book, se.scope) {
+			se.Reset()
+			se.Drop()
+			j.markSeries(int32(i))
+		}
+	}
+}
+
+// turnHour ends an hour of the season.
+func (j *judge) turnHour(old, hour int64) {
+	if old == hour {
+		return
+	}
+	learn := j.born >= 0 && j.start >= j.born+settle
+	for i := range j.seasons {
+		j.seasons[i].Turn(int(old%24), int(hour%24), learn)
+	}
+}
+
+// turn ends a learning period: lagged counts are learned, probations that are
+// over end, and all expectations are made anew. It is the only work that grows
+// with the number of cells rather than with the traffic.
+func (j *judge) turn() {
+	now := j.end()
+	discount := baseline.Discount(now - j.flushed)
+	j.flushed = now
+	epochs := map[int32]*baseline.Epoch{}
+	group := func(c *cell) int32 {
+		if s := c.parents[lvRouteRole]; s >= 0 {
+			return s
+		}
+		return c.parents[lvRoute]
+	}
+	for i := range j.cells {
+		c := &j.cells[i]
+		switch {
+		case c.mask != 0:
+			c.Forget()
+		case c.Ends(now):
+			g := group(c)
+			if epochs[g] == nil {
+				epochs[g] = new(baseline.Epoch)
+			}
+			epochs[g].Add(&c.Cell)
+		default:
+			c.Turn(discount)
+		}
+	}
+	for i := range j.cells {
+		if c := &j.cells[i]; c.mask == 0 && c.Ends(now) {
+			c.Begin(epochs[group(c)].Keep())
+		}
+	}
+	for i := range j.series {
+		j.series[i].k, j.series[i].n = 0, 0
+	}
+	for i := range j.cells {
+		c := &j.cells[i]
+		for _, s := range c.parents {
+			if s >= 0 {
+				j.series[s].k += c.K
+				j.series[s].n += c.N
+			}
+		}
+	}
+	for i := range j.cells {
+		j.expect(int32(i))
+	}
+	old := now >= j.born+settle
+	for i := range j.series {
+		se := &j.series[i]
+		sc := j.scale(se)
+		if !old || !se.Quiet(j.h, &sc) {
+			se.Drop()
+			continue
+		}
+		se.Dispersion.Learn(&j.levels[se.level], &j.clump)
+	}
+	for l := range j.levels {
+		j.levels[l].Age()
+	}
+	j.buckets.sweep(uint32(now))
+	for i := range j.dirtyCells {
+		j.dirtyCells[i] = true
+	}
+	for i := range j.dirtySeries {
+		j.dirtySeries[i] = true
+	}
+}

@@ -1,0 +1,92 @@
+package detector
+
+import (
+	"github.com/denywatch/denywatch/internal/event"
+)
+
+// How much of the recent past a judge remembers in detail, to count an incident
+// from its onset and to see who was behind it.
+const (
+	pastSlots  = 60
+	pastCounts = 1 << 18
+	pastHits   = 1 << 16
+)
+
+// pastCount is one cell in one slot: requests, denials, and both as capped.
+type pastCount struct {
+	cell   int32
+	n, x   uint32
+	nc, xc float32
+}
+
+// pastHit is one refused identity on one cell in one slot; counted tells that
+// the denial passed the cap.
+type pastHit struct {
+	cell           int32
+	named, counted bool
+	id, account    uint64
+}
+
+// pastSplit is who refused on one cell in one slot.
+type pastSplit struct {
+	cell  int32
+	layer event.Layer
+	n     uint32
+	cause string
+}
+
+type pastSlot struct {
+	start   int64
+	sampled uint8
+	partial bool
+	dirty   bool
+	counts  []pastCount
+	hits    []pastHit
+	splits  []pastSplit
+}
+
+// past holds the last slots that had data, oldest first.
+type past struct {
+	slots        []pastSlot
+	counts, hits int
+}
+
+// push appends a slot and drops what is beyond the bounds; the newest slot always
+// stays. It returns the slot to be filled; filled must be called after.
+func (p *past) push(start, horizon int64) *pastSlot {
+	drop := 0
+	for drop < len(p.slots) && (p.slots[drop].start < start-horizon || len(p.slots)-drop >= pastSlots) {
+		drop++
+	}
+	var reuse pastSlot
+	if drop > 0 {
+		reuse = p.slots[drop-1]
+	}
+	p.drop(drop)
+	p.slots = append(p.slots, pastSlot{start: start, dirty: true, counts: reuse.counts[:0], hits: reuse.hits[:0], splits: reuse.splits[:0]})
+	return &p.slots[len(p.slots)-1]
+}
+
+// filled takes account of the newest slot.
+func (p *past) filled() {
+	s := &p.slots[len(p.slots)-1]
+	p.counts += len(s.counts)
+	p.hits += len(s.hits)
+	drop, c, h := 0, p.counts, p.hits
+	for drop < len(p.slots)-1 && (c > pastCounts || h > pastHits) {
+		c -= len(p.slots[drop].counts)
+		h -= len(p.slots[drop].hits)
+		drop++
+	}
+	p.drop(drop)
+}
+
+func (p *past) drop(n int) {
+	for i := range n {
+		p.counts -= len(p.slots[i].counts)
+		p.hits -= len(p.slots[i].hits)
+	}
+	m := copy(p.slots, p.slots[n:])
+	clear(p.slots[m:])
+	p.slots = p.slots[:m]
+}

@@ -1,0 +1,189 @@
+package detector_test
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+
+	"github.com/denywatch/denywatch/detector"
+	"github.com/denywatch/denywatch/detector/slots"
+	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/marker"
+	"github.com/denywatch/denywatch/internal/tally"
+)
+
+// feed is everything a detector is told in a test: slots, and markers before
+// some of them.
+type feed struct {
+	slots []*slots.Closed
+	marks map[int][]marker.Marker
+}
+
+// busyFeed draws a day with incidents in several vantages, markers of all sorts,
+// gaps and partial slots.
+func busyFeed(seed uint64, hours int) feed {
+	w := newWorld(seed)
+	r := rand.New(rand.NewPCG(seed, 11))
+	roles := []string{"", "viewer", "editor"}
+	for i := range 6 {
+		for _, role := range roles {
+			w.flows = append(w.flows, &flow{vantage: event.App, key: tally.Key{Service: "shop", Route: fmt.Sprintf("/p%d/r%d", i/3, i), Role: role, Geo: []string{"DE", "FR"}[i%2]},
+				rate: 2 + 6*r.Float64(), deny: 0.01 + 0.1*r.Float64(), users: 40 + r.IntN(200), named: true, first: uint64(len(w.flows)) << 20,
+				layer: event.LayerApp, cause: "app_policy", also: event.Web, twice: true})
+		}
+	}
+	w.flows = append(w.flows, &flow{vantage: event.Edge, key: tally.Key{Route: "/login"}, rate: 5, deny: 0.05, users: 90, first: 1 << 50, layer: event.LayerEdge, cause: "waf"})
+	f := feed{marks: map[int][]marker.Marker{}}
+	start := time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)
+	for m := range hours * 60 {
+		at := start.Add(time.Duration(m) * time.Minute)
+		if m > 150 && r.IntN(50) == 0 {
+			x := w.flows[r.IntN(len(w.flows))]
+			x.deny = []float64{0.02, 0.6, 0.9, 0.05}[r.IntN(4)]
+		}
+		if r.IntN(120) == 0 {
+			k := marker.Marker{ID: fmt.Sprint("m", m), Kind: marker.Release, Time: at.Add(time.Duration(r.IntN(90)-60) * time.Minute),
+				Expect: []marker.Expect{"", "", marker.ExpectUp, marker.ExpectDown}[r.IntN(4)]}
+			if r.IntN(2) == 0 {
+				k.Scope.Route = marker.List{fmt.Sprintf("/p0/r%d", r.IntN(3))}
+			}
+			f.marks[len(f.slots)] = append(f.marks[len(f.slots)], k)
+		}
+		gap, partial := r.IntN(40) == 0, r.IntN(30) == 0
+		for v, c := range w.slot(at.Unix(), 60) {
+			if gap && v == 1 {
+				c.Leaves = nil
+			}
+			c.Partial = partial
+			f.slots = append(f.slots, c)
+		}
+	}
+	return f
+}
+
+// play feeds a detector; between slots, rest may exchange it.
+func (f *feed) play(t interface{ Fatal(...any) }, d *detector.Detector, rest func(int, *detector.Detector) *detector.Detector) ([]byte, []incident.Incident) {
+	var out bytes.Buffer
+	for i, c := range f.slots {
+		for _, m := range f.marks[i] {
+			d.Mark(m)
+		}
+		for _, tr := range d.Close(c) {
+			b, err := tr.Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			out.Write(append(b, '\n'))
+		}
+		if rest != nil {
+			d = rest(i, d)
+		}
+	}
+	return out.Bytes(), d.Incidents()
+}
+
+// TestRestartsChangeNothing saves and loads at random slots; every transition
+// must be the same, byte by byte, as without.
+func TestRestartsChangeNothing(t *testing.T) {
+	cfg := detector.Defaults()
+	cfg.Learn = time.Hour
+	seen := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		f := busyFeed(rapid.Uint64Range(1, 1<<40).Draw(rt, "seed"), 5)
+		every := rapid.IntRange(1, 400).Draw(rt, "every")
+		want, wantNow := f.play(rt, detector.New(cfg), nil)
+		seen += bytes.Count(want, []byte("\n"))
+		kept := blocks{}
+		got, gotNow := f.play(rt, detector.New(cfg), func(i int, d *detector.Detector) *detector.Detector {
+			if i%7 == 0 || i%every == 0 {
+				if err := d.Save(kept); err != nil {
+					rt.Fatal(err)
+				}
+			}
+			if i%every != 0 {
+				return d
+			}
+			n := detector.New(cfg)
+			if err := n.Load(kept.read); err != nil {
+				rt.Fatal(err)
+			}
+			return n
+		})
+		if !bytes.Equal(want, got) {
+			rt.Fatalf("with restarts:\n%s\nwithout:\n%s", got, want)
+		}
+		a, _ := json.Marshal(wantNow)
+		b, _ := json.Marshal(gotNow)
+		if !bytes.Equal(a, b) {
+			rt.Fatalf("incidents with restarts:\n%s\nwithout:\n%s", b, a)
+		}
+	})
+	if seen == 0 {
+		t.Fatal("the feeds held no incident")
+	}
+}
+
+func TestSaveWritesOnlyWhatChanged(t *testing.T) {
+	f := busyFeed(3, 4)
+	d := detector.New(detector.Defaults())
+	f.play(t, d, nil)
+	first, second := blocks{}, blocks{}
+	if err := d.Save(first); err != nil {
+		t.Fatal(err)
+	}
+	if err := d.Save(second); err != nil {
+		t.Fatal(err)
+	}
+	if len(first) == 0 || len(second) != 0 {
+		t.Fatalf("the first cut has %d blocks, one without new slots %d", len(first), len(second))
+	}
+	d.Rewrite()
+	if err := d.Save(second); err != nil || len(second) < len(first)-3*60 {
+		t.Fatalf("after Rewrite %d blocks of %d were written: %v", len(second), len(first), err)
+	}
+}
+
+func FuzzLoad(f *testing.F) {
+	fd := busyFeed(5, 5)
+	d := detector.New(detector.Defaults())
+	fd.play(f, d, nil)
+	state := blocks{}
+	if err := d.Save(state); err != nil {
+		f.Fatal(err)
+	}
+	var keys []string
+	for _, k := range []string{"head", "markers", "incidents", "judge/0/book/0", "judge/0/rest/0", "judge/1/cells/0", "judge/1/series/0", "judge/1/people/3", "judge/1/seasons/0"} {
+		if state[k] == nil {
+			f.Fatalf("no block %s", k)
+		}
+		keys = append(keys, k)
+		f.Add(len(keys)-1, state[k])
+		f.Add(len(keys)-1, state[k][:len(state[k])/2])
+	}
+	f.Fuzz(func(t *testing.T, n int, b []byte) {
+		bad := blocks{}
+		for k, v := range state {
+			bad[k] = v
+		}
+		bad[keys[uint(n)%uint(len(keys))]] = b
+		d := detector.New(detector.Defaults())
+		if d.Load(bad.read) != nil {
+			return
+		}
+		// What loads must be usable.
+		for _, c := range busyFeed(6, 1).slots[:6] {
+			c.Start += 86400
+			d.Close(c)
+		}
+		d.Incidents()
+		if err := d.Save(blocks{}); err != nil {
+			t.Fatal(err)
+		}
+	})
+}

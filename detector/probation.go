@@ -1,0 +1,134 @@
+package detector
+
+import (
+	"slices"
+
+	"github.com/denywatch/denywatch/baseline"
+	"github.com/denywatch/denywatch/internal/marker"
+)
+
+const (
+	// probation is how long after a marker the old epoch judges.
+	probation int64 = 2 * 3600
+	// blind is how long after an announced change its scope is not judged while
+	// its new level is learned.
+	blind int64 = 3600
+)
+
+// announcement is a marker that expects denials to move one way: its scope is
+// masked while mask is not 0, and that direction is mute in it until the end of
+// the probation.
+type announcement struct {
+	scope       marker.Scope
+	dir         int8
+	mask        uint16
+	sight, ends int64 // when the mask and the whole end
+}
+
+// apply makes a marker take effect. Unannounced, it freezes the baselines in its
+// scope as judge of the new epoch from now on; announced, it makes room for a new
+// level.
+func (j *judge) apply(m *marker.Marker, now int64) {
+	scope := m.Scope
+	if len(scope.Service) == 0 && m.Service != "" {
+		scope.Service = marker.List{m.Service}
+	}
+	if j.service != "" && !scope.Service.Has(j.service) {
+		return
+	}
+	at := m.Time.Unix()
+	if at+probation <= now {
+		return // too late for anything but naming it
+	}
+	c := j.choose(&scope)
+	if m.Expect == marker.ExpectNone {
+		for i := range j.cells {
+			if x := &j.cells[i]; c.has(x) {
+				x.Freeze(now, at+probation)
+				j.markCell(int32(i))
+			}
+		}
+		return
+	}
+	a := announcement{scope: scope, dir: baseline.Up, sight: at + blind, ends: at + probation}
+	if m.Expect == marker.ExpectDown {
+		a.dir = baseline.Down
+	}
+	if a.sight > now {
+		a.mask = j.freeMask()
+	}
+	if a.mask != 0 {
+		for i := range j.cells {
+			if x := &j.cells[i]; x.mask == 0 && c.has(x) {
+				x.mask = a.mask
+				x.Forget()
+				x.Thaw()
+				x.x5, x.n5, x.m5, x.x40, x.n40, x.m40 = 0, 0, 0, 0, 0, 0
+				j.markCell(int32(i))
+				for _, s := range x.parents {
+					if s >= 0 {
+						j.series[s].Reset()
+						j.series[s].Drop()
+						j.markSeries(s)
+					}
+				}
+			}
+		}
+	}
+	j.announced = append(j.announced, a)
+}
+
+// endAnnounced ends what announcements are over: after the blind hour its level
+// is the baseline, after the probation both directions are judged again.
+func (j *judge) endAnnounced() {
+	for k := range j.announced {
+		a := &j.announced[k]
+		if a.mask == 0 || j.start < a.sight {
+			continue
+		}
+		for i := range j.cells {
+			c := &j.cells[i]
+			if c.mask != a.mask {
+				continue
+			}
+			if j.decay(c); c.n40 > 0.5 {
+				c.Replace(c.x40, c.n40)
+			}
+		}
+		j.show(a.mask, true)
+		j.relearn()
+		a.mask = 0
+	}
+	j.announced = slices.DeleteFunc(j.announced, func(a announcement) bool { return j.start >= a.ends })
+}
+
+// mutes reports whether most of a located change was announced.
+func (j *judge) mutes(l *located) bool {
+	for k := range j.announced {
+		a := &j.announced[k]
+		if a.dir != l.dir {
+			continue
+		}
+		c := j.choose(&a.scope)
+		var in, total float64
+		for i := range j.cells {
+			x := &j.cells[i]
+			if x.mask != 0 || x.n40 == 0 || !l.scope.has(&j.book, x) {
+				continue
+			}
+			j.decay(x)
+			e := float64(x.x5-x.m5) * float64(l.dir)
+			if l.long {
+				e = float64(x.x40-x.m40) * float64(l.dir)
+			}
+			total += e
+			if c.has(x) {
+				in += e
+			}
+		}
+		if in > total/2 {
+			return true
+		}
+	}
+	return false
+}

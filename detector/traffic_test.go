@@ -1,0 +1,163 @@
+package detector_test
+
+import (
+	"cmp"
+	"math"
+	"math/rand/v2"
+	"slices"
+
+	"github.com/denywatch/denywatch/detector/slots"
+	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/tally"
+)
+
+// flow is one kind of simulated traffic: rate requests a slot by one of users
+// people, of which a share is refused.
+type flow struct {
+	vantage event.Vantage
+	key     tally.Key
+	rate    float64
+	deny    float64
+	users   int
+	first   uint64 // the number of its first user
+	named   bool
+	layer   event.Layer
+	cause   string
+	// also is a second vantage that sees the same requests without role, account
+	// or user: three people share an address.
+	also  event.Vantage
+	twice bool
+	// cycle is the amplitude of a daily cycle of the log-odds.
+	cycle float64
+}
+
+// world makes closed slots from flows, the same for the same seed.
+type world struct {
+	flows []*flow
+	rng   *rand.Rand
+	// noise is the standard deviation of the log-odds of every flow, slowly
+	// changing.
+	noise float64
+	drift []float64
+}
+
+func newWorld(seed uint64) *world { return &world{rng: rand.New(rand.NewPCG(seed, 7))} }
+
+func poisson(r *rand.Rand, l float64) int {
+	if l > 50 {
+		return max(0, int(math.Round(l+math.Sqrt(l)*r.NormFloat64())))
+	}
+	n, p, e := 0, r.Float64(), math.Exp(-l)
+	for p > e {
+		n++
+		p *= r.Float64()
+	}
+	return n
+}
+
+type leafUser struct {
+	key tally.Key
+	id  uint64
+}
+
+// slot makes what every vantage saw in a slot.
+func (w *world) slot(start, step int64) [event.Vantages]*slots.Closed {
+	type seen struct {
+		leaves map[tally.Key]*slots.Leaf
+		hits   map[leafUser]*slots.Hit
+		splits map[tally.Key]map[slots.Split]uint32
+		all    map[leafUser]uint32
+	}
+	var vs [event.Vantages]seen
+	for v := range vs {
+		vs[v] = seen{map[tally.Key]*slots.Leaf{}, map[leafUser]*slots.Hit{}, map[tally.Key]map[slots.Split]uint32{}, map[leafUser]uint32{}}
+	}
+	add := func(v event.Vantage, k tally.Key, id, account uint64, named, denied bool, f *flow) {
+		s := &vs[v]
+		l := s.leaves[k]
+		if l == nil {
+			l = &slots.Leaf{Key: k}
+			s.leaves[k] = l
+			s.splits[k] = map[slots.Split]uint32{}
+		}
+		s.all[leafUser{k, id}]++
+		if !denied {
+			l.Status[tally.S2xx]++
+			return
+		}
+		l.Status[tally.S403]++
+		l.Denied[event.Refused]++
+		s.splits[k][slots.Split{Class: event.Refused, Layer: f.layer, Cause: f.cause}]++
+		h := s.hits[leafUser{k, id}]
+		if h == nil {
+			h = &slots.Hit{Class: event.Refused, Named: named, Identity: id, Account: account}
+			s.hits[leafUser{k, id}] = h
+		}
+		h.Denials++
+	}
+	for len(w.drift) < len(w.flows) {
+		w.drift = append(w.drift, 0)
+	}
+	for i, f := range w.flows {
+		p := f.deny
+		if w.noise > 0 {
+			w.drift[i] = 0.97*w.drift[i] + w.noise*math.Sqrt(1-0.97*0.97)*w.rng.NormFloat64()
+		}
+		if lift := w.drift[i] + f.cycle*math.Sin(2*math.Pi*float64(start%86400)/86400); lift != 0 && p > 0 && p < 1 {
+			o := p / (1 - p) * math.Exp(lift)
+			p = o / (1 + o)
+		}
+		for range poisson(w.rng, f.rate) {
+			id := f.first + uint64(w.rng.IntN(max(f.users, 1)))
+			denied := w.rng.Float64() < p
+			account := uint64(0)
+			if f.named {
+				account = 1<<40 + id/4
+			}
+			add(f.vantage, f.key, id<<8|1, account, f.named, denied, f)
+			if f.twice {
+				k := f.key
+				k.Role, k.Plan = "", ""
+				add(f.also, k, (id/3)<<8|2, 0, false, denied, f)
+			}
+		}
+	}
+	var out [event.Vantages]*slots.Closed
+	for v := range vs {
+		c := &slots.Closed{Vantage: event.Vantage(v), Start: start, Step: step}
+		s := &vs[v]
+		for id, h := range s.hits {
+			h.Requests = s.all[id]
+			l := s.leaves[id.key]
+			l.Hits = append(l.Hits, *h)
+		}
+		for k, l := range s.leaves {
+			for sp, n := range s.splits[k] {
+				sp.N = n
+				l.Splits = append(l.Splits, sp)
+			}
+			c.Leaves = append(c.Leaves, *l)
+		}
+		arrange(c)
+		out[v] = c
+	}
+	return out
+}
+
+// arrange puts a closed slot into the order that the ledger promises.
+func arrange(c *slots.Closed) {
+	slices.SortFunc(c.Leaves, func(a, b slots.Leaf) int {
+		x, y := a.Key, b.Key
+		return cmp.Or(cmp.Compare(x.Service, y.Service), cmp.Compare(x.Route, y.Route), cmp.Compare(x.Role, y.Role),
+			cmp.Compare(x.Geo, y.Geo), cmp.Compare(x.Plan, y.Plan), cmp.Compare(x.Host, y.Host))
+	})
+	for i := range c.Leaves {
+		l := &c.Leaves[i]
+		slices.SortFunc(l.Hits, func(a, b slots.Hit) int {
+			return cmp.Or(cmp.Compare(a.Identity, b.Identity), cmp.Compare(a.Class, b.Class))
+		})
+		slices.SortFunc(l.Splits, func(a, b slots.Split) int {
+			return cmp.Or(cmp.Compare(a.Class, b.Class), cmp.Compare(a.Layer, b.Layer), cmp.Compare(a.Cause, b.Cause))
+		})
+	}
+}
