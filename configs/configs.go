@@ -1,0 +1,392 @@
+// Package configs reads denywatch's configuration: one strict YAML file. It
+// promises that a configuration it returns is complete and valid, that one it
+// refuses is refused with every mistake at once, each with its line, column and
+// a hint, and that no message it makes shows a secret or a value that came from
+// the environment.
+//
+// The types below are the schema; denywatch.example.yaml is its manual. What a
+// setting means belongs to the package that obeys it: configs composes.
+//
+// # References
+//
+// In every value but log_format and mapping (which have variables of their own),
+// ${NAME} stands for an environment variable and ${file:/run/secrets/name} for
+// the text of a file of at most 64 KiB without its last newline; $${ stands for
+// the characters ${ themselves. A reference may be a part of a value, and the
+// value may be a number or a duration. References may stand unquoted in {flow}
+// groups, where YAML itself would ask for quotes.
+//
+// # Paths
+//
+// A relative path (state, files, ${file:...}) starts in the folder of the
+// configuration file, not where the process happens to be started.
+package configs
+
+import (
+	"bytes"
+	_ "embed" // the example
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"time"
+
+	"github.com/denywatch/denywatch/alerts/slack"
+	"github.com/denywatch/denywatch/alerts/webhook"
+	"github.com/denywatch/denywatch/detector"
+	"github.com/denywatch/denywatch/ingest/file"
+	"github.com/denywatch/denywatch/internal/secret"
+	"github.com/denywatch/denywatch/parsers"
+)
+
+// Example is the commented example: every option with its default.
+//
+//go:embed denywatch.example.yaml
+var Example []byte
+
+// Config is a whole configuration. It is not changed after Load, so any number
+// of goroutines may read it.
+type Config struct {
+	// Service names events that carry no service of their own.
+	Service string `yaml:"service" effect:"recount"`
+	// State is the folder that holds what must survive a restart.
+	State string `yaml:"state" effect:"restart"`
+	// Listen is the address of the HTTP API.
+	Listen string `yaml:"listen" effect:"restart"`
+	// Slot is the step of event time in which counts are kept.
+	Slot time.Duration `yaml:"slot" effect:"restart"`
+	// Sources are the logs to read; never empty.
+	Sources []Source `yaml:"sources" effect:"recount"`
+	// Routes are path templates that win over recognised ones; package route says
+	// how they are written.
+	Routes []string `yaml:"routes" effect:"recount"`
+	// Roles says how several roles of one request become one value.
+	Roles Roles `yaml:"roles" effect:"recount"`
+	// Denials says which answers are refusals.
+	Denials Denials `yaml:"denials" effect:"recount"`
+	// Detection holds the knobs of the judge.
+	Detection Detection `yaml:"detection"`
+	// Markers says who may announce changes.
+	Markers Markers `yaml:"markers"`
+	// Sinks are the places that incidents are told to; never empty.
+	Sinks Sinks `yaml:"sinks"`
+
+	warnings []Warning
+}
+
+// Source is one log, or a group of logs of one server.
+type Source struct {
+	// Name is unique. Its default is made of the first file's folder and name:
+	// /var/log/nginx/access.log is "nginx-access".
+	Name string `yaml:"name"`
+	// Vantage is edge, web or app; empty: what is usual for the format.
+	Vantage string `yaml:"vantage"`
+	// Service overrides Config.Service; empty: that one.
+	Service string `yaml:"service"`
+	// Files are absolute paths or globs ("**" crosses folders).
+	Files []string `yaml:"files,one" effect:"live"`
+	// Parse says how the lines are written: format, log_format, mapping and
+	// timezone.
+	Parse parsers.Config `yaml:",inline" raw:"log_format mapping"`
+	// Lateness is how long after its time a line may be written.
+	Lateness time.Duration `yaml:"lateness" effect:"live"`
+	// TrustUser makes a user that the client merely claims count as one.
+	TrustUser bool `yaml:"trust_user"`
+	// MaxLine is the longest line that is read; longer ones are counted and
+	// skipped.
+	MaxLine Size `yaml:"max_line" effect:"live"`
+	// Check, Grace, FromEnd and Poll say how files are followed; file.Config
+	// says more about each.
+	Check   time.Duration `yaml:"check" effect:"live"`
+	Grace   time.Duration `yaml:"grace" effect:"live"`
+	FromEnd bool          `yaml:"from_end" effect:"live"`
+	Poll    bool          `yaml:"poll" effect:"live"`
+}
+
+func (s *Source) setDefaults() {
+	*s = Source{
+		Parse: parsers.Config{Format: "auto"}, Lateness: time.Minute,
+		MaxLine: file.DefaultMaxLine, Check: file.DefaultCheck, Grace: file.DefaultGrace,
+	}
+}
+
+// Follow is the part of the source that ingest/file obeys.
+func (s *Source) Follow() file.Config {
+	return file.Config{
+		Paths: s.Files, MaxLine: int(s.MaxLine), Check: s.Check, Grace: s.Grace,
+		FromEnd: s.FromEnd, Poll: s.Poll,
+	}
+}
+
+// Roles says how several roles of one request become one value.
+type Roles struct {
+	// Priority lists roles, the most telling first: a request counts as the
+	// first of them that it has. Roles that are in no place of the list are
+	// sorted and joined.
+	Priority []string `yaml:"priority"`
+}
+
+// Denials says which answers are refusals.
+type Denials struct {
+	// Statuses are the status codes that refuse.
+	Statuses []int `yaml:"statuses"`
+}
+
+// Detection holds the knobs of the judge.
+type Detection struct {
+	// Judge is the detector's own part: alerts_per_week, learn and max_cells.
+	Judge detector.Config `yaml:",inline"`
+	// Dimensions are what requests are told apart by, besides vantage, service
+	// and route: role, geo, plan, host.
+	Dimensions []string `yaml:"dimensions" effect:"recount"`
+}
+
+// Markers says who may announce changes. Without any entry the API accepts no
+// markers.
+type Markers struct {
+	// Tokens are bearer tokens.
+	Tokens []MarkerToken `yaml:"tokens"`
+	// HMAC are the secrets of callers that sign their requests.
+	HMAC []MarkerHMAC `yaml:"hmac"`
+}
+
+// MarkerToken is a caller that sends a bearer token.
+type MarkerToken struct {
+	Name  string        `yaml:"name"`
+	Token secret.String `yaml:"token"`
+}
+
+// MarkerHMAC is a caller that signs its requests.
+type MarkerHMAC struct {
+	Name   string        `yaml:"name"`
+	Secret secret.String `yaml:"secret"`
+}
+
+// Sinks are the places that incidents are told to. Their names are unique.
+type Sinks struct {
+	// Console prints to standard output. It is on when there is no other sink.
+	Console bool `yaml:"console,switch"`
+	// Webhook are the signed generic webhooks, Slack the Slack channels. Each
+	// may be written as one group or as a list.
+	Webhook []Webhook `yaml:"webhook,one"`
+	Slack   []Slack   `yaml:"slack,one"`
+}
+
+// Webhook is a URL that gets every transition as signed JSON.
+type Webhook struct {
+	// Name tells sinks apart; "webhook" by default.
+	Name string `yaml:"name"`
+	// Post is the sink's own part: url, secret and headers.
+	Post webhook.Config `yaml:",inline"`
+}
+
+func (w *Webhook) setDefaults() { w.Name = "webhook" }
+
+// Slack is a channel that gets one message per incident.
+type Slack struct {
+	// Name tells sinks apart; "slack" by default.
+	Name string `yaml:"name"`
+	// Post is the sink's own part: token, channel, api_url and webhook.
+	Post slack.Config `yaml:",inline"`
+}
+
+func (s *Slack) setDefaults() { s.Name = "slack" }
+
+// Default is the configuration before the file is read: all defaults but State,
+// and no source, so that it is not valid by itself.
+func Default() *Config {
+	return &Config{
+		Service:   "default",
+		Listen:    "127.0.0.1:8403",
+		Slot:      time.Minute,
+		Denials:   Denials{Statuses: []int{403, 451}},
+		Detection: Detection{Judge: detector.Defaults(), Dimensions: []string{"role", "geo"}},
+		Sinks:     Sinks{Console: true},
+	}
+}
+
+// Warnings lists what works but should be mended, in the order of the file.
+func (c *Config) Warnings() []Warning { return c.warnings }
+
+// searchPath is where Find looks, the first file wins.
+var searchPath = [...]string{"denywatch.yaml", "/etc/denywatch/denywatch.yaml"}
+
+// Find returns the configuration to use when none was named: ./denywatch.yaml,
+// else /etc/denywatch/denywatch.yaml. A file that is there but cannot be read is
+// found, so that Load tells about it.
+func Find() (string, error) {
+	for _, name := range searchPath {
+		if _, err := os.Stat(name); !errors.Is(err, os.ErrNotExist) {
+			return name, nil
+		}
+	}
+	return "", fmt.Errorf("no configuration: neither ./%s nor %s exists; name one with --config", searchPath[0], searchPath[1])
+}
+
+// maxFile bounds a configuration file.
+const maxFile = 1 << 20
+
+// Load reads the file at path and checks it. env looks up environment
+// variables, as os.LookupEnv does. The error is *Problems, and wraps the
+// operating system's if the file cannot be read.
+func Load(path string, env func(string) (string, bool)) (*Config, error) {
+	unreadable := func(err error) error {
+		return &Problems{File: path, cause: err, List: []Problem{{
+			File: path, Message: fmt.Sprintf("cannot be read: %v", plainIO(err)),
+		}}}
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	defer func() { _ = f.Close() }() // only read
+	info, err := f.Stat()
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	if info.IsDir() {
+		return nil, unreadable(errors.New("it is a folder; name the file in it"))
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err != nil {
+		return nil, unreadable(err)
+	}
+	c, d, err := parse(data, path, env)
+	if err != nil {
+		return nil, err
+	}
+	if info.Mode().IsRegular() && info.Mode().Perm()&0o004 != 0 {
+		for _, p := range d.plainSecrets {
+			d.warn(p, "everyone on this host can read this secret; chmod 640 the file, or write ${NAME} or ${file:/path} instead")
+		}
+		c.warnings = d.sortedWarnings()
+	}
+	return c, nil
+}
+
+// Parse checks the text of a configuration. filename is used in messages and as
+// the start of relative paths. Validation reads no file but those named by
+// ${file:...}. The error is *Problems.
+func Parse(data []byte, filename string, env func(string) (string, bool)) (*Config, []Warning, error) {
+	c, _, err := parse(data, filename, env)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c, c.warnings, nil
+}
+
+// parse also returns the decoder, which knows the places of everything.
+func parse(data []byte, filename string, env func(string) (string, bool)) (*Config, *decoder, error) {
+	d := newDecoder(filename, env)
+	c := Default()
+	if root := d.tree(bytes.TrimPrefix(data, []byte("\xef\xbb\xbf"))); root != nil && d.root(root, c) {
+		d.settle(c)
+		d.decoded = true
+		(&checker{c: c, d: d}).config()
+	}
+	if p := newProblems(filename, d.problems, d.dropped); p != nil {
+		return nil, nil, p
+	}
+	c.warnings = d.sortedWarnings()
+	return c, d, nil
+}
+
+// settle fills what depends on other settings or on the host.
+func (d *decoder) settle(c *Config) {
+	if _, said := d.at["sinks.console"]; !said && len(c.Sinks.Webhook)+len(c.Sinks.Slack) > 0 {
+		c.Sinks.Console = false
+	}
+	if c.State == "" {
+		if c.State = defaultState(d.env); c.State == "" {
+			d.problem("state", "there is no home folder to put it in; give a folder such as /var/lib/denywatch")
+		}
+	} else if !strings.HasPrefix(c.State, "~") {
+		c.State = d.resolve(c.State)
+	}
+	taken := map[string]bool{}
+	for i := range c.Sources {
+		taken[c.Sources[i].Name] = true
+	}
+	for i := range c.Sources[:min(len(c.Sources), maxSources)] {
+		s := &c.Sources[i]
+		for j, g := range s.Files {
+			if g != "" && !strings.HasPrefix(g, "~") {
+				s.Files[j] = d.resolve(g)
+			}
+		}
+		if s.Name == "" && len(s.Files) > 0 {
+			s.Name = unique(nameOf(s.Files[0]), taken)
+			taken[s.Name] = true
+		}
+	}
+}
+
+// systemState is where services keep their state.
+const systemState = "/var/lib/denywatch"
+
+// defaultState is $STATE_DIRECTORY if systemd gave one; /var/lib/denywatch for
+// root, or if that folder exists; else $XDG_STATE_HOME/denywatch or
+// ~/.local/state/denywatch.
+func defaultState(env func(string) (string, bool)) string {
+	if dir, _ := env("STATE_DIRECTORY"); filepath.IsAbs(dir) {
+		first, _, _ := strings.Cut(dir, ":")
+		return first
+	}
+	if os.Geteuid() == 0 {
+		return systemState
+	}
+	if info, err := os.Stat(systemState); err == nil && info.IsDir() {
+		return systemState
+	}
+	if dir, _ := env("XDG_STATE_HOME"); filepath.IsAbs(dir) {
+		return filepath.Join(dir, "denywatch")
+	}
+	if home, _ := env("HOME"); filepath.IsAbs(home) {
+		return filepath.Join(home, ".local/state/denywatch")
+	}
+	return ""
+}
+
+// nameOf makes a source's name of a glob: folder and file name, without
+// extension and wildcards.
+func nameOf(glob string) string {
+	plain := func(s string) string {
+		var b strings.Builder
+		for _, r := range strings.ToLower(s) {
+			switch {
+			case 'a' <= r && r <= 'z', '0' <= r && r <= '9', r == '_', r == '.':
+				b.WriteRune(r)
+			default:
+				if n := b.Len(); n > 0 && b.String()[n-1] != '-' {
+					b.WriteByte('-')
+				}
+			}
+		}
+		return strings.Trim(b.String(), "-._")
+	}
+	base := filepath.Base(glob)
+	if i := strings.Index(base, "."); i > 0 {
+		base = base[:i]
+	}
+	name := plain(filepath.Base(filepath.Dir(glob)) + "-" + base)
+	if len(name) > 40 {
+		name = name[:40]
+	}
+	if name == "" {
+		return "source"
+	}
+	return name
+}
+
+func unique(name string, taken map[string]bool) string {
+	if !taken[name] {
+		return name
+	}
+	for i := 2; ; i++ {
+		if n := fmt.Sprintf("%s-%d", name, i); !taken[n] {
+			return n
+		}
+	}
+}

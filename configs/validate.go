@@ -1,0 +1,423 @@
+package configs
+
+import (
+	"net"
+	"net/netip"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/route"
+	"github.com/denywatch/denywatch/internal/secret"
+)
+
+// Validate checks a configuration that was made by other means than Load, such
+// as command-line flags. The error is *Problems without places. It does no I/O.
+func (c *Config) Validate() error {
+	d := newDecoder("configuration", func(string) (string, bool) { return "", false })
+	d.decoded = true
+	(&checker{c: c, d: d}).config()
+	for i := range d.problems {
+		d.problems[i].Line, d.problems[i].Column = 0, 0
+	}
+	if p := newProblems(d.file, d.problems, d.dropped); p != nil {
+		return p
+	}
+	return nil
+}
+
+// checker finds what is wrong with the meaning of a configuration. It never
+// stops at a problem, but is silent about what the decoder reported.
+type checker struct {
+	c *Config
+	d *decoder
+}
+
+func (k *checker) bad(path, format string, args ...any) {
+	for p := path; ; p = parent(p) {
+		if k.d.bad[p] && p != "" {
+			return
+		}
+		if p == "" {
+			break
+		}
+	}
+	k.d.problem(path, format, args...)
+}
+
+// broken reports whether something at or inside path has a problem already.
+func (k *checker) broken(path string) bool {
+	for p := range k.d.bad {
+		if p == path || inside(p, path) {
+			return true
+		}
+	}
+	return false
+}
+
+func at(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
+
+func (k *checker) config() {
+	c := k.c
+	k.text("service", c.Service, true)
+	k.state()
+	k.listen()
+	k.slot()
+	k.sources()
+	k.routes()
+	k.roles()
+	k.denials()
+	k.detection()
+	k.markers()
+	k.sinks()
+}
+
+// maxText bounds names; they end up in every key, message and metric.
+const maxText = 200
+
+// text checks a name that is shown to people.
+func (k *checker) text(path, s string, needed bool) {
+	switch {
+	case s == "" && needed:
+		k.bad(path, "must not be empty")
+	case len(s) > maxText:
+		k.bad(path, "is longer than %d bytes", maxText)
+	case strings.ContainsFunc(s, func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }):
+		k.bad(path, "holds control characters")
+	case s != strings.TrimSpace(s):
+		k.bad(path, "has spaces at its start or end")
+	}
+}
+
+// name checks an identifier that is used in metrics, state and URLs.
+func (k *checker) name(path, s string) {
+	ok := s != "" && len(s) <= 64
+	for _, c := range []byte(s) {
+		ok = ok && ('a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-' || c == '_' || c == '.')
+	}
+	if !ok {
+		k.bad(path, "must be 1 to 64 letters, digits, dashes, dots or underscores%s", k.d.not(path, s))
+	}
+}
+
+func (k *checker) state() {
+	s := k.c.State
+	switch {
+	case strings.HasPrefix(s, "~"):
+		k.bad("state", "~ is not expanded; write the whole path, or ${HOME}%s", strings.TrimPrefix(k.d.hideTail("state", s), "~"))
+	case !filepath.IsAbs(s):
+		k.bad("state", "must be an absolute path, such as %s", systemState)
+	case strings.Contains(s, "\x00"):
+		k.bad("state", "holds a NUL byte")
+	}
+}
+
+// hideTail is s for a hint, or nothing if it must not be shown.
+func (d *decoder) hideTail(path, s string) string {
+	if d.isHidden(path) || len(s) > maxText || !strconv.CanBackquote(s) {
+		return ""
+	}
+	return s
+}
+
+func (k *checker) listen() {
+	const path = "listen"
+	host, port, err := net.SplitHostPort(k.c.Listen)
+	if err != nil {
+		hint := ""
+		if _, numErr := strconv.Atoi(k.c.Listen); numErr == nil {
+			hint = " (only a port was given)"
+		}
+		k.bad(path, "must be an address with a port such as 127.0.0.1:8403%s", hint)
+		return
+	}
+	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
+		k.bad(path, "the port must be a number from 1 to 65535 (0 takes any free one)%s", k.d.not(path, port))
+	}
+	ip, err := netip.ParseAddr(host)
+	local := host == "localhost" || err == nil && ip.IsLoopback()
+	if err != nil && host != "localhost" && host != "" {
+		k.bad(path, "the host must be an IP address or localhost%s", k.d.not(path, host))
+		return
+	}
+	if !local {
+		k.d.warn(path, "reachable from other hosts: whoever gets there can read incidents; put a proxy with TLS and log-in in front")
+	}
+}
+
+func (k *checker) slot() {
+	s := k.c.Slot
+	switch {
+	case s < 10*time.Second || s > 10*time.Minute:
+		k.bad("slot", "must be between 10s and 10m (60s is usual)")
+	case s%time.Second != 0 || time.Hour%s != 0:
+		k.bad("slot", "must be whole seconds and divide an hour, such as 10s, 30s, 60s or 5m")
+	}
+}
+
+const (
+	maxSources  = 1000
+	maxLateness = 30 * time.Minute
+	minLine     = 1 << 10
+	maxLine     = 64 << 20
+)
+
+func (k *checker) sources() {
+	if len(k.c.Sources) == 0 {
+		k.bad("sources", "at least one source is needed, such as: sources: [{files: /var/log/nginx/access.log}]")
+	}
+	if len(k.c.Sources) > maxSources {
+		k.bad("sources", "more than %d sources; a glob such as /var/log/apps/*.log is one source of many files", maxSources)
+		return
+	}
+	names, globs := map[string]int{}, map[string]string{}
+	for i := range k.c.Sources {
+		k.source(at("sources", i), i, &k.c.Sources[i], names, globs)
+	}
+}
+
+func (k *checker) source(p string, i int, s *Source, names map[string]int, globs map[string]string) {
+	if s.Name != "" || len(s.Files) > 0 {
+		k.name(p+".name", s.Name)
+		if j, taken := names[s.Name]; taken {
+			k.bad(p+".name", "%s is the name of sources[%d] already; names are unique", k.d.show(p+".name", s.Name), j)
+		} else {
+			names[s.Name] = i
+		}
+	}
+	if s.Vantage != "" {
+		k.oneOf(p+".vantage", s.Vantage, vantages)
+	}
+	k.text(p+".service", s.Service, false)
+	k.files(p, s, globs)
+	half := k.d.bad[p+".format"] || k.d.bad[p+".log_format"]
+	for _, x := range s.Parse.Validate() {
+		sub := x.Path
+		if half && sub != "timezone" { // they are judged together
+			continue
+		}
+		if key, ok := strings.CutPrefix(sub, "mapping."); ok {
+			sub = join("mapping", word(key))
+		}
+		k.foreign(join(p, sub), x.Msg)
+	}
+	if s.Lateness < 0 || s.Lateness > maxLateness {
+		k.bad(p+".lateness", "must be between 0s and 30m (1m is usual)")
+	}
+}
+
+// files checks what ingest/file obeys, and that no file is read twice.
+func (k *checker) files(p string, s *Source, globs map[string]string) {
+	said := map[string]bool{}
+	for j, g := range s.Files {
+		fp := at(p+".files", j)
+		said[fp] = true
+		clean := filepath.Clean(g)
+		switch other, taken := globs[clean]; {
+		case strings.HasPrefix(g, "~"):
+			k.bad(fp, "~ is not expanded; write the whole path, or ${HOME}%s", strings.TrimPrefix(k.d.hideTail(fp, g), "~"))
+		case strings.ContainsFunc(g, unicode.IsControl):
+			k.bad(fp, "holds control characters")
+		case taken:
+			k.bad(fp, "is read by %s already; its lines would count twice", k.d.display(other))
+		default:
+			said[fp] = false
+			if g != "" {
+				globs[clean] = fp
+			}
+		}
+	}
+	c := s.Follow()
+	// A zero means "the default" there; here the default was filled in before.
+	if s.MaxLine < minLine || s.MaxLine > maxLine {
+		k.bad(p+".max_line", "must be between 1KiB and 64MiB (1MiB is usual)")
+		c.MaxLine = 0
+	}
+	if s.Check <= 0 {
+		k.bad(p+".check", "must be longer than 0s (100ms is usual)")
+		c.Check = 0
+	}
+	if s.Grace <= 0 {
+		k.bad(p+".grace", "must be longer than 0s (2s is usual)")
+		c.Grace = 0
+	}
+	for _, err := range c.Validate() {
+		field, message := split(err)
+		if rest, isPath := strings.CutPrefix(field, "paths"); isPath {
+			field = "files" + rest
+		}
+		if path := join(p, field); !said[path] {
+			k.foreign(path, message)
+		}
+	}
+}
+
+// split takes an error of the form "field: message" apart.
+func split(err error) (field, message string) {
+	field, message, found := strings.Cut(err.Error(), ": ")
+	if !found || strings.ContainsAny(field, " \"") {
+		return "", err.Error()
+	}
+	return field, message
+}
+
+// joined reports the problems that another package joined into one error, each
+// of the form "field: message" with a field of the group at path.
+func (k *checker) joined(path string, err error) {
+	list := []error{err}
+	if many, ok := err.(interface{ Unwrap() []error }); ok {
+		list = many.Unwrap()
+	}
+	for _, err := range list {
+		if err == nil {
+			continue
+		}
+		field, message := split(err)
+		k.foreign(join(path, field), message)
+	}
+}
+
+func (k *checker) oneOf(path, s string, words []string) {
+	if slices.Contains(words, s) {
+		return
+	}
+	if near := suggest(s, words); near != "" && !k.d.isHidden(path) {
+		k.bad(path, "%s is unknown, did you mean %q?", clip(s), near)
+		return
+	}
+	k.bad(path, "must be one of %s%s", strings.Join(words, ", "), k.d.not(path, s))
+}
+
+func (k *checker) routes() {
+	_, bad := route.New(k.c.Routes)
+	for _, p := range bad {
+		k.foreign(at("routes", p.Index), p.Msg)
+	}
+}
+
+// foreign reports what another package's validation says.
+func (k *checker) foreign(path, message string) { k.bad(path, "%s", k.d.foreign(path, message)) }
+
+const maxRoles = 1000
+
+func (k *checker) roles() {
+	if len(k.c.Roles.Priority) > maxRoles {
+		k.bad("roles.priority", "more than %d roles", maxRoles)
+	}
+	k.names("roles.priority", k.c.Roles.Priority)
+}
+
+// names checks a list of unique texts.
+func (k *checker) names(path string, list []string) {
+	seen := map[string]int{}
+	for i, s := range list {
+		p := at(path, i)
+		k.text(p, s, true)
+		if j, twice := seen[s]; twice {
+			k.bad(p, "is the same as %s[%d]", path, j)
+		} else {
+			seen[s] = i
+		}
+	}
+}
+
+func (k *checker) denials() {
+	const path = "denials.statuses"
+	if len(k.c.Denials.Statuses) == 0 {
+		k.bad(path, "must hold at least one status code (403 and 451 are usual)")
+	}
+	seen := map[int]int{}
+	for i, code := range k.c.Denials.Statuses {
+		p := at(path, i)
+		if k.d.bad[p] {
+			continue
+		}
+		if code < 400 || code > 599 {
+			k.bad(p, "must be a status code from 400 to 599")
+		} else if j, twice := seen[code]; twice {
+			k.bad(p, "is the same as %s[%d]", path, j)
+		} else {
+			seen[code] = i
+		}
+	}
+}
+
+// dimensions are what requests can be told apart by.
+var dimensions = []string{"role", "geo", "plan", "host"}
+
+func (k *checker) detection() {
+	for _, x := range k.c.Detection.Judge.Validate() {
+		k.foreign(join("detection", x.Path), x.Msg)
+	}
+	for i, x := range k.c.Detection.Dimensions {
+		k.oneOf(at("detection.dimensions", i), x, dimensions)
+	}
+	k.names("detection.dimensions", k.c.Detection.Dimensions)
+}
+
+// minToken is the least length of a token: shorter ones can be guessed.
+const minToken = 16
+
+func (k *checker) markers() {
+	names, values := map[string]string{}, map[secret.String]string{}
+	check := func(p, field, name string, value secret.String) {
+		k.name(p+".name", name)
+		if other, taken := names[name]; taken && name != "" {
+			k.bad(p+".name", "%s is the name of %s already; names are unique", k.d.show(p+".name", name), other)
+		}
+		names[name] = p
+		p += "." + field
+		switch raw := value.Reveal(); {
+		case raw == "":
+			k.bad(p, "is missing; make one with: openssl rand -hex 24")
+		case len(raw) < minToken:
+			k.bad(p, "is shorter than %d characters and could be guessed; make one with: openssl rand -hex 24", minToken)
+		case field == "token" && strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
+			k.bad(p, "holds spaces, control or non-ASCII characters, which a request header cannot carry")
+		case values[value] != "":
+			k.bad(p, "is the same as that of %s; every caller has its own", values[value])
+		default:
+			values[value] = p
+		}
+	}
+	for i, x := range k.c.Markers.Tokens {
+		check(at("markers.tokens", i), "token", x.Name, x.Token)
+	}
+	for i, x := range k.c.Markers.HMAC {
+		check(at("markers.hmac", i), "secret", x.Name, x.Secret)
+	}
+}
+
+func (k *checker) sinks() {
+	s := &k.c.Sinks
+	if !s.Console && len(s.Webhook)+len(s.Slack) == 0 && !k.broken("sinks") {
+		k.bad("sinks.console", "no sink is left, so nobody would be told; take out \"console: false\" or add one")
+	}
+	names := map[string]string{"console": "the console"}
+	name := func(p, n string) {
+		k.name(p+".name", n)
+		if other, taken := names[n]; taken {
+			k.bad(p+".name", "%s is the name of %s already; give each sink its own", k.d.show(p+".name", n), k.d.display(other))
+			return
+		}
+		names[n] = p
+	}
+	for i := range s.Webhook {
+		p := at("sinks.webhook", i)
+		name(p, s.Webhook[i].Name)
+		k.joined(p, s.Webhook[i].Post.Validate())
+	}
+	for i := range s.Slack {
+		p := at("sinks.slack", i)
+		name(p, s.Slack[i].Name)
+		if !k.d.bad[p+".webhook"] { // it stands for the others
+			k.joined(p, s.Slack[i].Post.Validate())
+		}
+	}
+}
+
+var vantages = []string{event.Edge.String(), event.Web.String(), event.App.String()}
