@@ -68,6 +68,7 @@ type apacheDirective struct {
 	hasParam bool
 	original bool // %<
 	final    bool // %>
+	partly   bool // %!200 or %404,403: only for some statuses, else "-"
 }
 
 // readDirective takes the directive that follows a '%' at the start of s.
@@ -80,7 +81,7 @@ func readDirective(s string) (d apacheDirective, rest string, err error) {
 		case c == '>':
 			d.final = true
 		case c == '!' || c == ',' || c-'0' <= 9:
-			// Only for some statuses; the value is "-" for the others.
+			d.partly = true
 		case c == '{':
 			end := strings.IndexByte(s[i:], '}')
 			if end < 0 {
@@ -128,17 +129,17 @@ func apacheElements(spec apacheSpec) ([]element, error) {
 			return nil, err
 		}
 		s = rest
-		more, err := apacheElement(d, elems)
+		e, err := apacheElement(d, elems)
 		if err != nil {
 			return nil, err
 		}
-		elems = append(elems, more...)
+		elems = append(elems, e)
 	}
 	return joinPath(mergeText(elems)), nil
 }
 
 // apacheElement describes a directive; what stands in front of it may name it.
-func apacheElement(d apacheDirective, before []element) ([]element, error) {
+func apacheElement(d apacheDirective, before []element) (element, error) {
 	e := element{name: d.text, shape: shapeToken}
 	param := strings.ToLower(d.param)
 	only := func(allowed ...string) error {
@@ -209,7 +210,7 @@ func apacheElement(d apacheDirective, before []element) ([]element, error) {
 		e.field, e.rank = fieldHost, 1
 	case "i", "o", "C", "e", "n", "x", "^ti", "^to":
 		if !d.hasParam || d.param == "" {
-			return nil, fmt.Errorf("%s needs a name: %%{Name}%s", d.text, d.letter)
+			return e, fmt.Errorf("%s needs a name: %%{Name}%s", d.text, d.letter)
 		}
 		e.shape, e.wild = shapeText, true
 		apacheNamed(&e, d, before)
@@ -218,7 +219,10 @@ func apacheElement(d apacheDirective, before []element) ([]element, error) {
 	default:
 		err = fmt.Errorf("%s is no directive of Apache's log_config or logio module", d.text)
 	}
-	return []element{e}, err
+	if d.partly {
+		e.rank += 8
+	}
+	return e, err
 }
 
 // apacheNamed finds the meaning of a header, cookie, note or variable.
@@ -249,7 +253,7 @@ func apacheNamed(e *element, d apacheDirective, before []element) {
 }
 
 // apacheTime describes %t and %{...}t.
-func apacheTime(d apacheDirective) ([]element, error) {
+func apacheTime(d apacheDirective) (element, error) {
 	format, end := d.param, false
 	if rest, ok := strings.CutPrefix(format, "begin"); ok && (rest == "" || rest[0] == ':') {
 		format = strings.TrimPrefix(rest, ":")
@@ -261,11 +265,7 @@ func apacheTime(d apacheDirective) ([]element, error) {
 		if end {
 			rank += 3
 		}
-		return []element{
-			{lit: "["},
-			{name: d.text, shape: shapeCLF, field: fieldTime, rank: rank, end: end},
-			{lit: "]"},
-		}, nil
+		return element{name: d.text, shape: shapeBracketed, field: fieldTime, rank: rank, end: end}, nil
 	}
 	e := element{name: d.text, shape: shapeStamp, field: fieldTime, end: end}
 	switch format {
@@ -282,10 +282,10 @@ func apacheTime(d apacheDirective) ([]element, error) {
 	default:
 		var err error
 		if e.parts, err = compileStrftime(format); err != nil {
-			return nil, fmt.Errorf("%s: %w", d.text, err)
+			return e, fmt.Errorf("%s: %w", d.text, err)
 		}
 	}
-	return []element{e}, nil
+	return e, nil
 }
 
 // joinPath makes one path of %U%q.
@@ -306,9 +306,9 @@ func joinPath(elems []element) []element {
 // apacheCandidates are the Apache formats that Detect tries.
 func apacheCandidates() []candidate {
 	return []candidate{
-		{config: Config{Format: familyApache, LogFormat: "vhost_combined"}, why: "every line starts with host:port and has the fields of the combined format"},
-		{config: Config{Format: familyApache, LogFormat: "combined"}, why: "every line has the fields of the combined format"},
-		{config: Config{Format: familyApache, LogFormat: "vhost_common"}, why: "every line starts with a host and has the fields of the common format"},
-		{config: Config{Format: familyApache, LogFormat: "common"}, why: "every line has the fields of the common format"},
+		{config: Config{Format: familyApache, LogFormat: "vhost_combined"}, why: "start with host:port and have the fields of the combined format"},
+		{config: Config{Format: familyApache, LogFormat: "combined"}, why: "have the fields of the combined format"},
+		{config: Config{Format: familyApache, LogFormat: "vhost_common"}, why: "start with a host and have the fields of the common format"},
+		{config: Config{Format: familyApache, LogFormat: "common"}, why: "have the fields of the common format"},
 	}
 }

@@ -491,3 +491,138 @@ func TestCorpusReplay(t *testing.T) {
 	}
 	t.Logf("%d requests of the application", requests)
 }
+
+// The apachelogs suite: 186 rows. Not run are 79 rows that call that library's own
+// datetime assembly and 3 that choose its text encoding; of the rest, those in
+// skipped, for the reasons given there.
+func TestCorpusApachelogs(t *testing.T) {
+	skipped := map[string]string{
+		"6 (6)":     "%w and %u (days of the week) are refused",
+		"12:34:56 ": "%p of a locale without AM and PM",
+		"EST":       "names of zones are not offsets", "EDT": "the same",
+		"19 Mär": "German", "19 März": "German", "2019--20": "German, and ISO weeks are refused",
+	}
+	parsed, refused, stamps, excluded, elsewhere := 0, 0, 0, 0, 0
+	for _, l := range readLines(t, corpus(t, "suites", "apachelogs", "cases.jsonl")) {
+		var row struct {
+			Test, Fmt, Entry, TS string
+			Fields               struct {
+				Time     *string `json:"request_time"`
+				Begin    *string `json:"begin_request_time"`
+				End      *string `json:"end_request_time"`
+				Original *string `json:"original_request_time"`
+				Final    *string `json:"final_request_time"`
+				Late     *string `json:"original_end_request_time"`
+				Request  *string `json:"request_line"`
+				Status   *uint16 `json:"final_status"`
+				Host     *string `json:"remote_host"`
+				Address  *string `json:"remote_address"`
+				User     *string `json:"remote_user"`
+				In       struct {
+					Agent *string `json:"User-Agent"`
+				} `json:"headers_in"`
+			}
+		}
+		if err := json.Unmarshal(l, &row); err != nil {
+			t.Fatal(err)
+		}
+		switch row.Test {
+		case "test_parse_bad_apache_timestamp":
+			stamps++
+			if _, ok := parseCLF([]byte(row.TS)); ok {
+				t.Errorf("%q is taken for a time", row.TS)
+			}
+			continue
+		case "test_malformed_time_directive":
+			refused++
+			if _, err := compileStrftime(row.Fmt); err == nil {
+				t.Errorf("time format %q is accepted", row.Fmt)
+			}
+			continue
+		case "test_malformed_directive", "test_unknown_directive":
+			refused++
+			if _, err := apacheElements(apacheSpec{format: row.Fmt}); err == nil {
+				t.Errorf("format %q is accepted", row.Fmt)
+			}
+			continue
+		case "test_parse", "test_parse_custom_time", "test_parse_custom_german_time":
+		default:
+			elsewhere++
+			continue
+		}
+		skip := false
+		for s := range skipped {
+			if strings.HasPrefix(row.Entry, s) || strings.HasSuffix(row.Entry, s) && !strings.Contains(row.Fmt, "%s") {
+				skip = true
+			}
+		}
+		if skip {
+			excluded++
+			continue
+		}
+		parsed++
+		elems, err := apacheElements(apacheSpec{format: row.Fmt})
+		if err != nil {
+			t.Errorf("%s: %v", row.Fmt, err)
+			continue
+		}
+		p, err := assemble(elems, escapeBackslash, time.UTC, true)
+		if err != nil {
+			t.Errorf("%s: %v", row.Fmt, err)
+			continue
+		}
+		var e event.Event
+		e.Reset()
+		if err := newTemplateParser(p).Parse([]byte(row.Entry), &e); err != nil {
+			t.Errorf("%s: %q: %v", row.Fmt, row.Entry, err)
+			continue
+		}
+		want := int64(event.NoTime)
+		for _, s := range []*string{row.Fields.Time, row.Fields.Begin, row.Fields.End, row.Fields.Original, row.Fields.Final, row.Fields.Late} {
+			if s != nil {
+				at, err := time.Parse("2006-01-02T15:04:05.999999999Z07:00", *s)
+				if err != nil {
+					at, err = time.Parse("2006-01-02T15:04:05", *s)
+				}
+				if err != nil {
+					t.Fatal(err)
+				}
+				want = at.UnixNano()
+			}
+		}
+		if e.Time != want {
+			t.Errorf("%s: %q: time %d, want %d", row.Fmt, row.Entry, e.Time, want)
+		}
+		f := row.Fields
+		if f.Status != nil && e.Status != *f.Status {
+			t.Errorf("%s: status %d, want %d", row.Fmt, e.Status, *f.Status)
+		}
+		for _, s := range []*string{f.Host, f.Address} {
+			if s != nil && string(e.Client) != *s {
+				t.Errorf("%s: client %q, want %q", row.Fmt, e.Client, *s)
+			}
+		}
+		if f.User != nil && string(e.User) != *f.User {
+			t.Errorf("%s: user %q, want %q", row.Fmt, e.User, *f.User)
+		}
+		if f.In.Agent != nil && string(e.UserAgent) != latin1(*f.In.Agent) {
+			t.Errorf("%s: user agent %q, want %q", row.Fmt, e.UserAgent, *f.In.Agent)
+		}
+		if f.Request != nil && string(e.Method)+" "+string(e.Path)+" HTTP/1.1" != *f.Request {
+			t.Errorf("%s: %q %q, want %q", row.Fmt, e.Method, e.Path, *f.Request)
+		}
+	}
+	t.Logf("%d lines parsed, %d bad formats and %d bad times refused, %d excluded, %d of other interfaces", parsed, refused, stamps, excluded, elsewhere)
+	if parsed+refused+stamps+excluded+elsewhere != 186 || elsewhere != 82 || excluded != 8 {
+		t.Errorf("the suite has changed: see the counts")
+	}
+}
+
+// latin1 undoes the decoding of the suite's fixtures: one character, one byte.
+func latin1(s string) string {
+	var b []byte
+	for _, r := range s {
+		b = append(b, byte(r))
+	}
+	return string(b)
+}

@@ -84,7 +84,7 @@ func (c Config) Resolve(sample [][]byte, path string) (Config, string, error) {
 		return c, "", err
 	}
 	found, why := settle(best, lines, path)
-	return found, fmt.Sprintf("%d of the first %d lines fit: %s", bestScore, len(lines), why), nil
+	return found, fmt.Sprintf("%d of the first %d lines %s", bestScore, len(lines), why), nil
 }
 
 // score counts the lines that f understands.

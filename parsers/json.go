@@ -2,6 +2,7 @@ package parsers
 
 import (
 	"bytes"
+	"strings"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -33,9 +34,12 @@ type node struct {
 }
 
 func (n *node) find(key []byte) hit {
+	var buf, folded [maxKey]byte
+	if bytes.IndexByte(key, '\\') >= 0 {
+		key = unescape(buf[:0], key)
+	}
 	h, ok := n.exact[string(key)]
-	var buf [maxKey]byte
-	f := n.folded[string(appendFolded(buf[:0], key))]
+	f := n.findFolded(appendFolded(folded[:0], key))
 	if !ok {
 		return f
 	}
@@ -46,6 +50,18 @@ func (n *node) find(key []byte) hit {
 		h.field, h.rank, h.claimed = f.field, f.rank, f.claimed
 	}
 	return h
+}
+
+func (n *node) findFolded(key []byte) hit {
+	f, ok := n.folded[string(key)]
+	if !ok {
+		if i := bytes.IndexByte(key, '.'); i > 0 { // "attributes.http.method"
+			if c := n.folded[string(key[:i])]; c.node != nil {
+				return c.node.findFolded(key[i+1:])
+			}
+		}
+	}
+	return f
 }
 
 // jsonProgram is a compiled json format, immutable and shared.
@@ -59,35 +75,46 @@ const containerRank = 16
 
 func compileJSON(mapping map[string]string, loc *time.Location) *jsonProgram {
 	b := jsonBuilder{nodes: map[string]*node{}}
-	b.node("")
+	root := b.node("")
 	mapped := [fields]bool{}
 	for key, path := range mapping {
 		f := mappable(key)
 		mapped[f] = true
 		b.add(path, hit{field: f, claimed: f == fieldUser && claimedNames[fold(path)]}, true)
 	}
-	for f := fieldTime; f < fields; f++ {
-		if mapped[f] {
+	b.addRecognised("", 0, mapped)
+	inner := jsonBuilder{nodes: map[string]*node{}, salt: 1 << 32}
+	inside := inner.node("")
+	inner.addRecognised("", containerRank, mapped)
+	for _, c := range containers {
+		if b.nodes[c] != nil { // the mapping goes there too
+			b.addRecognised(c+".", containerRank, mapped)
 			continue
 		}
-		for rank, names := range recognised[f] {
-			for _, name := range bytes.Fields([]byte(names)) {
-				h := hit{field: f, rank: uint8(rank), claimed: f == fieldUser && claimedNames[string(name)]}
-				b.add(string(name), h, false)
-				h.rank += containerRank
-				for _, c := range containers {
-					b.add(c+"."+string(name), h, false)
-				}
-			}
-		}
+		root.folded[c] = hit{node: inside}
 	}
-	return &jsonProgram{root: b.nodes[""], loc: loc}
+	return &jsonProgram{root: root, loc: loc}
 }
 
 // jsonBuilder makes the nodes. Nodes of mapped and recognised names are shared
 // through the folded path.
 type jsonBuilder struct {
 	nodes map[string]*node
+	salt  uint64
+}
+
+// addRecognised enters all recognised names but those of mapped fields.
+func (b *jsonBuilder) addRecognised(prefix string, rank uint8, mapped [fields]bool) {
+	for f := fieldTime; f < fields; f++ {
+		if mapped[f] {
+			continue
+		}
+		for i, names := range recognised[f] {
+			for name := range strings.FieldsSeq(names) {
+				b.add(prefix+name, hit{field: f, rank: uint8(i) + rank, claimed: f == fieldUser && claimedNames[name]}, false)
+			}
+		}
+	}
 }
 
 // add enters a dotted path: as nested objects, as one key with dots, and as
@@ -133,7 +160,7 @@ func (b *jsonBuilder) node(path string) *node {
 	path = fold(path)
 	n := b.nodes[path]
 	if n == nil {
-		n = &node{exact: map[string]hit{}, folded: map[string]hit{}, salt: uint64(len(b.nodes)) * 0x9e3779b97f4a7c15}
+		n = &node{exact: map[string]hit{}, folded: map[string]hit{}, salt: (b.salt + uint64(len(b.nodes))) * 0x9e3779b97f4a7c15}
 		b.nodes[path] = n
 	}
 	return n
@@ -157,29 +184,54 @@ type value struct {
 	claimed bool
 }
 
-// keyCache remembers what keys mean: logs repeat theirs on every line. A key is
-// found by its hash in one place; whoever comes later takes the place.
+// keyCache remembers what keys mean. Logs repeat their keys on every line, mostly
+// in one order, so the key that came after the last one before is tried first:
+// if it stands there again, it needs neither to be scanned nor to be looked up.
+// Else the key is found by its hash in one place; whoever comes later takes the
+// place.
 type keyCache struct {
-	slots [256]struct {
-		parent *node
-		key    []byte
-		hit    hit
-	}
+	slots [129]keySlot // the last is the start of a line
+	last  int
+}
+
+type keySlot struct {
+	parent *node
+	key    []byte
+	hit    hit
+	next   int
 }
 
 // maxKey bounds the keys that can mean something; no recognised name is longer.
 const maxKey = 64
 
-func (c *keyCache) find(parent *node, key []byte) hit {
+var noHit hit
+
+func (c *keyCache) restart() { c.last = len(c.slots) - 1 }
+
+// again returns the meaning and length of the key at the start of b if it is the
+// one that followed the last key before, else -1.
+func (c *keyCache) again(parent *node, b []byte) (*hit, int) {
+	next := c.slots[c.last].next
+	s := &c.slots[next]
+	n := len(s.key)
+	if s.parent == parent && n < len(b) && b[n] == '"' && string(b[:n]) == string(s.key) {
+		c.last = next
+		return &s.hit, n
+	}
+	return nil, -1
+}
+
+func (c *keyCache) find(parent *node, key []byte) *hit {
 	if len(key) > maxKey {
-		return hit{}
+		return &noHit
 	}
-	s := &c.slots[(xxhash.Sum64(key)^parent.salt)%uint64(len(c.slots))]
-	if s.parent == parent && string(s.key) == string(key) {
-		return s.hit
+	i := int((xxhash.Sum64(key) ^ parent.salt) % uint64(len(c.slots)-1))
+	c.slots[c.last].next, c.last = i, i
+	s := &c.slots[i]
+	if s.parent != parent || string(s.key) != string(key) {
+		s.parent, s.key, s.hit = parent, append(s.key[:0], key...), parent.find(key)
 	}
-	s.parent, s.key, s.hit = parent, append(s.key[:0], key...), parent.find(key)
-	return s.hit
+	return &s.hit
 }
 
 // jsonParser reads the lines of one stream.
@@ -203,6 +255,7 @@ const maxDepth = 16
 // of the application's log.
 func (p *jsonParser) Parse(line []byte, e *event.Event) error {
 	p.seen, p.scratch = 0, p.scratch[:0]
+	p.keys.restart()
 	i := space(line, 0)
 	if i == len(line) || line[i] != '{' {
 		return ErrNotObject
@@ -247,11 +300,13 @@ func (p *jsonParser) object(b []byte, i int, n *node, depth int) (int, bool) {
 		if i >= len(b) || b[i] != '"' {
 			return 0, false
 		}
-		end := stringEnd(b, i+1)
-		if end < 0 {
-			return 0, false
+		h, end := p.keys.again(n, b[i+1:])
+		if end += i + 1; h == nil {
+			if end = stringEnd(b, i+1); end < 0 {
+				return 0, false
+			}
+			h = p.keys.find(n, b[i+1:end])
 		}
-		h := p.keys.find(n, b[i+1:end])
 		i = space(b, end+1)
 		if i >= len(b) || b[i] != ':' {
 			return 0, false
@@ -275,16 +330,17 @@ func (p *jsonParser) object(b []byte, i int, n *node, depth int) (int, bool) {
 			}
 		case '{':
 			var ok bool
-			if h.node != nil && depth < maxDepth {
-				i, ok = p.object(b, i, h.node, depth+1)
+			here := *h // deeper keys may take its slot
+			if here.node != nil && depth < maxDepth {
+				i, ok = p.object(b, i, here.node, depth+1)
 			} else {
 				i, ok = skipNested(b, i)
 			}
 			if !ok {
 				return 0, false
 			}
-			if h.field == fieldFlags || h.field == fieldRole {
-				p.offer(h, kindObject, b[from:i])
+			if here.field == fieldFlags || here.field == fieldRole {
+				p.offer(&here, kindObject, b[from:i])
 			}
 		case '[':
 			var ok bool
@@ -344,7 +400,7 @@ func skipNested(b []byte, i int) (int, bool) {
 }
 
 // offer keeps a value for its field if it can be one and nothing better is there.
-func (p *jsonParser) offer(h hit, k kind, raw []byte) {
+func (p *jsonParser) offer(h *hit, k kind, raw []byte) {
 	if p.seen&(1<<h.field) != 0 && p.vals[h.field].rank < h.rank {
 		return
 	}
@@ -404,6 +460,8 @@ func plausible(f field, k kind, raw []byte) bool {
 		return k == kindString && raw[0]|0x20 >= 'a' && raw[0]|0x20 <= 'z'
 	case fieldPath, fieldRoute, fieldRequest:
 		return k == kindString
+	case fieldCause:
+		return len(raw) <= maxCause
 	case fieldClient:
 		return k == kindString && (raw[0]-'0' <= 9 || raw[0]|0x20 >= 'a' && raw[0]|0x20 <= 'z' || raw[0] == ':' || raw[0] == '[')
 	}
@@ -464,7 +522,7 @@ func (p *jsonParser) fill(e *event.Event) error {
 		case fieldFlags:
 			e.Flags = p.list(e.Flags, v)
 		case fieldCause:
-			if e.Status/100 == 4 && len(v.raw) <= maxCause {
+			if e.Status/100 == 4 {
 				e.Cause = p.text(v.raw)
 			}
 		default:
@@ -543,5 +601,5 @@ func appendWord(to [][]byte, w []byte) [][]byte {
 
 // jsonCandidates are the JSON formats that Detect tries.
 func jsonCandidates() []candidate {
-	return []candidate{{config: Config{Format: familyJSON}, why: "every line is a JSON object"}}
+	return []candidate{{config: Config{Format: familyJSON}, why: "are JSON objects"}}
 }

@@ -74,7 +74,7 @@ var recognised = map[field][]string{
 		"fwd xforwardedfor",
 	},
 	fieldUser: {
-		"user.id enduser.id usr.id req.user.id context.user.id",
+		"user.id enduser.id usr.id req.user.id",
 		"userid uid accountuserid currentuserid",
 		"user username user.name usr.name enduser.name",
 		"sub principal subject",
@@ -105,7 +105,7 @@ var recognised = map[field][]string{
 		"country geocountry geoipcountry",
 	},
 	fieldFlags: {
-		"flags featureflags user.flags labels.flags context.flags",
+		"flags featureflags user.flags labels.flags",
 		"featureflag.key feature.flags flags.enabled",
 		"features enabledfeatures experiments",
 	},
@@ -133,7 +133,7 @@ var claimedNames = map[string]bool{"remoteuser": true, "clientusername": true}
 
 // containers are objects that loggers put the fields of a request into; a name
 // inside counts as the name itself, a little less than one outside.
-var containers = []string{"attributes", "fields", "context", "ctx", "extra", "data", "payload", "jsonpayload", "event", "http"}
+var containers = []string{"attributes", "fields", "context", "ctx", "extra", "data", "payload", "jsonpayload"}
 
 // identityField finds which of the fields that only custom headers and
 // variables carry is meant by a name ("X-User-Role", "upstream_http_x_plan").

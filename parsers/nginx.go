@@ -269,8 +269,8 @@ func nginxEscaping(escape string) escaping {
 // nginxCandidates are the nginx formats that Detect tries.
 func nginxCandidates() []candidate {
 	return []candidate{
-		{config: Config{Format: familyNginx, LogFormat: "upstreaminfo"}, why: "every line has the fields of ingress-nginx"},
-		{config: Config{Format: familyNginx, LogFormat: "main"}, why: "every line has the fields of nginx's packaged main format"},
-		{config: Config{Format: familyNginx, LogFormat: "combined"}, why: "every line has the fields of the combined format"},
+		{config: Config{Format: familyNginx, LogFormat: "upstreaminfo"}, why: "have the fields of ingress-nginx"},
+		{config: Config{Format: familyNginx, LogFormat: "main"}, why: "have the fields of nginx's packaged main format"},
+		{config: Config{Format: familyNginx, LogFormat: "combined"}, why: "have the fields of the combined format"},
 	}
 }

@@ -59,16 +59,17 @@ const (
 type shape uint8
 
 const (
-	shapeText   shape = iota // up to the fixed text that follows
-	shapeToken               // the same, and it holds no space
-	shapePath                // text that starts with '/'
-	shapeNumber              // digits and '.', or '-', or nothing
-	shapeStatus              // three digits, or '-'
-	shapeList                // nginx's upstream lists: "a, b : c"
-	shapeCLF                 // parseCLF's 26 bytes, or '-'
-	shapeISO                 // $time_iso8601's 25 bytes, or '-'
-	shapeStamp               // the parts of Apache's %{...}t, or '-'
-	shapeQuery               // '?' or nothing
+	shapeText      shape = iota // up to the fixed text that follows
+	shapeToken                  // the same, and it holds no space
+	shapePath                   // text that starts with '/'
+	shapeNumber                 // digits and '.', or '-', or nothing
+	shapeStatus                 // three digits, or '-'
+	shapeList                   // nginx's upstream lists: "a, b : c"
+	shapeCLF                    // parseCLF's 26 bytes, or '-'
+	shapeBracketed              // the same in brackets (Apache's %t), or '-'
+	shapeISO                    // $time_iso8601's 25 bytes, or '-'
+	shapeStamp                  // the parts of Apache's %{...}t, or '-'
+	shapeQuery                  // '?' or nothing
 )
 
 // element is one variable, or one stretch of fixed text, of a format as its
@@ -103,6 +104,7 @@ type op struct {
 	quoted      bool // lit starts with '"', which no value holds
 	toSlash     bool // the next value starts with '/' and nothing is between
 	last        bool // nothing follows
+	greedy      bool // ends at the last place where lit stands
 	claimed     bool
 	quotedEmpty bool
 	dashQuery   bool
@@ -187,6 +189,7 @@ func assemble(elems []element, esc escaping, loc *time.Location, strict bool) (*
 			o.toSlash = e.shape == shapeText || e.shape == shapeToken
 		}
 		o.quoted = o.lit != "" && o.lit[0] == '"' && esc != escapeNone
+		o.greedy = o.lit != "" && !o.quoted && o.shape == shapeText && i == len(elems)-1
 		ops = append(ops, o)
 	}
 	if best[fieldMethod] >= 0 {
@@ -369,7 +372,7 @@ func rankFor(f field, e *element) uint8 {
 // find.
 func adjacent(a, b *element) error {
 	switch a.shape {
-	case shapeCLF, shapeISO, shapeStatus, shapeStamp, shapeQuery:
+	case shapeCLF, shapeBracketed, shapeISO, shapeStatus, shapeStamp, shapeQuery:
 		return nil
 	case shapeToken, shapeText:
 		if b.shape == shapePath {
@@ -424,11 +427,13 @@ func (t *templateParser) Parse(line []byte, e *event.Event) error {
 			rest = nil
 			break
 		}
-		n := t.reach(o, rest)
-		if n >= 0 && o.lit != "" && !(len(rest) >= n+len(o.lit) && string(rest[n:n+len(o.lit)]) == o.lit) {
-			n = -1
+		var n int
+		if o.shape <= shapePath {
+			n = o.text(rest)
+		} else {
+			n = t.reach(o, rest)
 		}
-		if n < 0 {
+		if n < 0 || !o.litAt(rest, n) {
 			if i >= p.core && !p.strict {
 				break
 			}
@@ -463,6 +468,11 @@ func (t *templateParser) reach(o *op, b []byte) int {
 	case shapeCLF:
 		if len(b) >= clfLen && b[2] == '/' {
 			return clfLen
+		}
+		return dash(b)
+	case shapeBracketed:
+		if len(b) >= clfLen+2 && b[0] == '[' && b[clfLen+1] == ']' {
+			return clfLen + 2
 		}
 		return dash(b)
 	case shapeISO:
@@ -500,19 +510,45 @@ func (t *templateParser) reach(o *op, b []byte) int {
 		}
 		return n
 	}
+	return -1
+}
+
+// litAt tells whether o's fixed text stands at b[n:].
+func (o *op) litAt(b []byte, n int) bool {
+	switch l := len(o.lit); l {
+	case 0:
+		return true
+	case 1:
+		return n < len(b) && b[n] == o.lit[0]
+	default:
+		return len(b)-n >= l && string(b[n:n+l]) == o.lit
+	}
+}
+
+// text is the length of the text at the start of b that ends where o's fixed
+// text begins, or -1.
+func (o *op) text(b []byte) int {
 	switch {
-	case o.last:
-		return len(b)
-	case o.toSlash:
-		return bytes.IndexByte(b, '/')
 	case o.quoted:
-		n := quoteEnd(b)
+		n := bytes.IndexByte(b, '"')
+		if n > 0 && b[n-1] == '\\' {
+			n = quoteEnd(b)
+		}
 		if n == 0 && o.quotedEmpty && len(b) > 2 && b[1] == '"' && hasPrefix(b[2:], o.lit) {
 			return 2
 		}
 		return n
+	case o.last:
+		return len(b)
+	case o.greedy:
+		return lastIndex(b, o.lit)
+	case o.toSlash:
+		return bytes.IndexByte(b, '/')
 	}
 	first := o.lit[0]
+	if o.shape == shapeToken && first == ' ' {
+		return bytes.IndexByte(b, ' ')
+	}
 	from := 0
 	for {
 		n := bytes.IndexByte(b[from:], first)
@@ -520,13 +556,8 @@ func (t *templateParser) reach(o *op, b []byte) int {
 			return -1
 		}
 		n += from
-		if len(o.lit) == 1 || hasPrefix(b[n:], o.lit) {
-			if o.follows(b[n+len(o.lit):]) {
-				return n
-			}
-		}
-		if o.shape == shapeToken && first == ' ' {
-			return -1
+		if o.litAt(b, n) && o.follows(b[n+len(o.lit):]) {
+			return n
 		}
 		from = n + 1
 	}
@@ -549,6 +580,8 @@ func (o *op) follows(b []byte) bool {
 	switch o.look {
 	case shapeCLF:
 		return len(b) >= clfLen && b[2] == '/' && b[11] == ':' || dash(b) > 0
+	case shapeBracketed:
+		return len(b) >= clfLen+2 && b[0] == '[' && b[3] == '/' && b[clfLen+1] == ']' || dash(b) > 0
 	case shapeISO:
 		return len(b) >= isoLen && b[4] == '-' && b[10] == 'T' || dash(b) > 0
 	case shapeStatus:
@@ -661,6 +694,8 @@ func (t *templateParser) take(o *op, v []byte, e *event.Event) error {
 			return nil
 		case shapeCLF:
 			e.Time, ok = t.clock.clf(v)
+		case shapeBracketed:
+			e.Time, ok = t.clock.clf(v[1 : len(v)-1])
 		case shapeISO:
 			e.Time, ok = t.clock.iso(v)
 		default:
