@@ -310,8 +310,7 @@ func chooseElements(elems []element) [fields]int {
 		best[i] = -1
 	}
 	offer := func(f field, i int, rank uint8) {
-		b := best[f]
-		if b < 0 || rank < rankFor(f, &elems[b]) {
+		if b := best[f]; b < 0 || rank < elems[b].rank {
 			best[f] = i
 		}
 	}
@@ -332,8 +331,8 @@ func chooseElements(elems []element) [fields]int {
 		case e.name == "" || e.field == fieldNone:
 		case e.field == fieldRequest:
 			offer(fieldRequest, i, e.rank)
-			offer(fieldMethod, i, rankRequest)
-			offer(fieldPath, i, rankRequest)
+			offer(fieldMethod, i, e.rank)
+			offer(fieldPath, i, e.rank)
 		case e.field == fieldTime && e.shape == shapeStamp:
 			k := 0
 			if e.end {
@@ -356,16 +355,6 @@ func chooseElements(elems []element) [fields]int {
 		}
 	}
 	return best
-}
-
-// rankRequest is the rank of the request line as source of method and target.
-const rankRequest = 1
-
-func rankFor(f field, e *element) uint8 {
-	if e.field == fieldRequest && f != fieldRequest {
-		return rankRequest
-	}
-	return e.rank
 }
 
 // adjacent refuses two values with nothing between them whose border nobody can
