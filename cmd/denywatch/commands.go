@@ -1,0 +1,174 @@
+package main
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"os/signal"
+	"runtime"
+	"syscall"
+	"time"
+
+	"github.com/denywatch/denywatch/configs"
+	"github.com/denywatch/denywatch/internal/app"
+	"github.com/denywatch/denywatch/internal/client"
+	"github.com/denywatch/denywatch/internal/marker"
+	"github.com/denywatch/denywatch/internal/secret"
+)
+
+type runCmd struct{}
+
+// Run implements the command.
+func (runCmd) Run(e *env) error {
+	cfg, err := e.config()
+	if err != nil {
+		return err
+	}
+	for _, w := range cfg.Warnings() {
+		e.log.Warn(w.String())
+	}
+	hup := make(chan os.Signal, 1)
+	signal.Notify(hup, syscall.SIGHUP)
+	defer signal.Stop(hup)
+	reload := make(chan struct{})
+	go func() {
+		for range hup {
+			select {
+			case reload <- struct{}{}:
+			case <-e.ctx.Done():
+				return
+			}
+		}
+	}()
+	return app.Run(e.ctx, cfg, app.Options{
+		Stdout: e.stdout, Colour: e.colour(e.stdout), Log: e.log, Version: buildVersion(),
+	}, reload, func() (*configs.Config, error) { return e.config() })
+}
+
+type replayCmd struct {
+	Files   []string `arg:"" name:"file" help:"Logs, also .gz and .zst, - for standard input, or [vantage/]format:FILE such as web/nginx:access.log."`
+	Format  string   `default:"auto" help:"Format of the files that name none; auto recognises it."`
+	Markers string   `type:"path" placeholder:"FILE" help:"Markers of the past, one JSON object a line."`
+	Output  string   `enum:"text,jsonl" default:"text" help:"text: a time line; jsonl: one object per incident."`
+}
+
+// Run implements the command.
+func (c replayCmd) Run(e *env) error {
+	cfg, err := e.optionalConfig()
+	if err != nil {
+		return err
+	}
+	n, err := app.Replay(e.ctx, app.ReplayOptions{
+		Files: c.Files, Format: c.Format, Config: cfg, Markers: c.Markers, JSON: c.Output == "jsonl",
+		Progress: terminal(e.stderr), Colour: e.colour(e.stdout),
+		Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Log: e.log,
+	})
+	if err == nil && n > 0 {
+		return exitCode(exitFound)
+	}
+	return err
+}
+
+type parseCmd struct {
+	Files  []string `arg:"" name:"file" help:"Logs, as for replay."`
+	Format string   `default:"auto" help:"Format of the files that name none; auto recognises it."`
+	Lines  int      `short:"n" default:"20" help:"How many events to show of each log; 0 shows all."`
+	Output string   `enum:"text,jsonl" default:"text" help:"text: a table; jsonl: one object per event."`
+}
+
+// Run implements the command.
+func (c parseCmd) Run(e *env) error {
+	cfg, err := e.optionalConfig()
+	if err != nil {
+		return err
+	}
+	_, err = app.Parse(e.ctx, app.ParseOptions{
+		Files: c.Files, Format: c.Format, Config: cfg, Lines: c.Lines, JSON: c.Output == "jsonl",
+		Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Log: e.log,
+	})
+	return err
+}
+
+type checkCmd struct {
+	Example bool `help:"Print a fully commented configuration and stop."`
+}
+
+// Run implements the command.
+func (c checkCmd) Run(e *env) error {
+	if c.Example {
+		_, err := e.stdout.Write(configs.Example)
+		return err
+	}
+	cfg, err := e.config()
+	if err != nil {
+		return err
+	}
+	return app.Check(cfg, e.stdout)
+}
+
+type markCmd struct {
+	URL      string        `default:"http://127.0.0.1:8403" env:"DENYWATCH_URL" help:"Where denywatch listens."`
+	Token    secret.String `env:"DENYWATCH_TOKEN" placeholder:"TOKEN" help:"Bearer token; better given by the environment variable DENYWATCH_TOKEN."`
+	ID       string        `help:"Id of the marker. Default: made of service, kind and version."`
+	Kind     marker.Kind   `default:"release" help:"What changed: release, pricing, entitlement, security_rule, flag or config."`
+	Service  string        `help:"Service that changed. Default: all."`
+	Release  string        `name:"release" placeholder:"VERSION" help:"The new version."`
+	Previous string        `placeholder:"VERSION" help:"The version before."`
+	Time     time.Time     `format:"2006-01-02T15:04:05Z07:00" placeholder:"RFC3339" help:"When it changed. Default: now."`
+	Prefix   []string      `help:"Only these path prefixes, such as /billing."`
+	Route    []string      `help:"Only these routes, such as /users/{id}."`
+	Role     []string      `help:"Only these roles."`
+	Geo      []string      `help:"Only these countries."`
+	Expect   marker.Expect `enum:",up,down" default:"" help:"Announce that denials go up or down."`
+	Wait     time.Duration `help:"Wait this long and exit with code 3 as soon as an incident opens in the marker's scope, such as 15m."`
+}
+
+// Run implements the command.
+func (c markCmd) Run(e *env) error {
+	cl := &client.Client{BaseURL: c.URL, Token: c.Token}
+	m := marker.Marker{
+		ID: c.ID, Kind: c.Kind, Service: c.Service, Version: c.Release, Previous: c.Previous, Time: c.Time, Expect: c.Expect,
+		Scope: marker.Scope{Prefix: c.Prefix, Route: c.Route, Role: c.Role, Geo: c.Geo},
+	}
+	res, err := cl.Mark(e.ctx, m)
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(e.stdout, res.ID)
+	if c.Wait <= 0 {
+		return nil
+	}
+	incidents, err := cl.WaitForIncident(e.ctx, res.ID, c.Wait, 0)
+	if err != nil {
+		return err
+	}
+	if len(incidents) == 0 {
+		fmt.Fprintf(e.stderr, "no incident within %v\n", c.Wait)
+		return nil
+	}
+	for i := range incidents {
+		fmt.Fprint(e.stdout, app.Describe(&incidents[i], e.colour(e.stdout)))
+	}
+	return exitCode(exitFound)
+}
+
+type versionCmd struct{}
+
+// Run implements the command.
+func (versionCmd) Run(e *env) error {
+	_, err := fmt.Fprintf(e.stdout, "denywatch %s (%s, %s/%s)\n", buildVersion(), runtime.Version(), runtime.GOOS, runtime.GOARCH)
+	return err
+}
+
+type demoCmd struct {
+	Dir string `type:"path" help:"Keep the demo's logs and state in this folder. Default: a temporary one."`
+}
+
+// Run implements the command.
+func (c demoCmd) Run(e *env) error {
+	log := e.log
+	if e.cli.Log == "info" { // the demo tells its own story
+		log = slog.New(slog.NewTextHandler(e.stderr, &slog.HandlerOptions{Level: slog.LevelWarn}))
+	}
+	return app.Demo(e.ctx, app.DemoOptions{Dir: c.Dir, Stdout: e.stdout, Colour: e.colour(e.stdout), Log: log})
+}

@@ -1,0 +1,228 @@
+package app
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/denywatch/denywatch/detector"
+	"github.com/denywatch/denywatch/detector/slots"
+	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/marker"
+	"github.com/denywatch/denywatch/internal/tally"
+	"github.com/denywatch/denywatch/internal/web"
+)
+
+// snapshot is what the core shows of itself without being asked; it is never
+// changed after it was published.
+type snapshot struct {
+	now       time.Time // of the core's clock
+	sources   []slots.Source
+	streams   map[string][]streamStatus // by source
+	waiting   []string                  // sources that have not opened their streams yet
+	detector  detector.Stats
+	openSlots int
+	watermark map[event.Vantage]time.Time
+	cuts      uint64
+	cutTook   time.Duration
+	lastCut   time.Time // the last that was durable
+	cutErr    error
+	pending   int
+}
+
+// publishEvery is how old a snapshot may be.
+const publishEvery = 500 * time.Millisecond
+
+// publish makes a snapshot for readers on other goroutines.
+func (c *core) publish() {
+	if time.Since(c.published) < publishEvery {
+		return
+	}
+	c.published = time.Now()
+	s := &snapshot{
+		now: time.Unix(0, c.now()).UTC(), sources: c.ledger.Sources(), streams: map[string][]streamStatus{},
+		waiting: slices.Sorted(maps.Keys(c.waiting)), detector: c.det.Stats(), openSlots: c.ledger.OpenSlots(),
+		watermark: map[event.Vantage]time.Time{},
+		cuts:      c.cuts, cutTook: c.cutTook, lastCut: c.goodCut, cutErr: c.cutErr, pending: len(c.pending),
+	}
+	for _, st := range c.streams {
+		s.streams[st.Source] = append(s.streams[st.Source], *st)
+	}
+	for v := range event.Vantages {
+		if w := c.ledger.Watermark(v); w > 0 {
+			s.watermark[v] = time.Unix(0, w).UTC()
+		}
+	}
+	c.snap.Store(s)
+}
+
+// lag is how far behind the wall clock a source is: that of its furthest stream
+// that has unread lines, zero when all are caught up.
+func (s *snapshot) lag(source string) time.Duration {
+	var worst time.Duration
+	for _, st := range s.streams[source] {
+		if st.State == tally.CaughtUp || st.Newest == event.NoTime {
+			continue
+		}
+		worst = max(worst, s.now.Sub(time.Unix(0, st.Newest)))
+	}
+	return worst
+}
+
+func (s *snapshot) trouble(source string) string {
+	for _, st := range s.streams[source] {
+		if st.State == tally.Unknown && st.Trouble != "" {
+			return st.Trouble
+		}
+	}
+	return ""
+}
+
+// backend is the daemon as the HTTP API sees it.
+type backend struct{ d *Daemon }
+
+// Incidents implements web.Backend.
+func (b backend) Incidents(ctx context.Context) (out []incident.Incident, err error) {
+	err = b.d.core.post(ctx, func() { out = openFirst(b.d.core.det.Incidents()) })
+	return out, err
+}
+
+// Timeline implements web.Backend.
+func (b backend) Timeline(ctx context.Context, id string) (out []incident.Transition, err error) {
+	err = b.d.core.post(ctx, func() { out = slices.Clone(b.d.core.timelines[id]) })
+	if err == nil && out == nil {
+		err = web.ErrNotFound
+	}
+	return out, err
+}
+
+// Markers implements web.Backend.
+func (b backend) Markers(ctx context.Context) (out []marker.Marker, err error) {
+	err = b.d.core.post(ctx, func() { out = b.d.core.det.Markers() })
+	return out, err
+}
+
+// Mark implements web.Backend.
+func (b backend) Mark(ctx context.Context, m marker.Marker) (web.Marked, error) {
+	var out web.Marked
+	var failed error
+	err := b.d.core.post(ctx, func() {
+		c := b.d.core
+		if m.Expect == marker.ExpectNone || m.Expect == marker.ExpectUp || m.Expect == marker.ExpectDown {
+			out.ProbationUntil = m.Time.Add(detector.Probation)
+		}
+		for _, k := range c.det.Markers() {
+			if k.ID != m.ID {
+				continue
+			}
+			if !sameMarker(k, m) {
+				failed = web.ErrConflict
+				return
+			}
+			out.Known = true
+		}
+		if !out.Known {
+			c.mark(m)
+		}
+		// A known marker may not be durable yet either.
+		if c.dirty {
+			failed = c.cut()
+		}
+	})
+	if err == nil {
+		err = failed
+	}
+	return out, err
+}
+
+func sameMarker(a, b marker.Marker) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && string(x) == string(y)
+}
+
+// Routes implements web.Backend.
+func (b backend) Routes(ctx context.Context) ([]web.RouteCount, error) {
+	var totals []slots.Total
+	if err := b.d.core.post(ctx, func() { totals = b.d.core.ledger.Totals() }); err != nil {
+		return nil, err
+	}
+	var out []web.RouteCount
+	for _, t := range totals {
+		for st, n := range t.Status {
+			if n > 0 {
+				out = append(out, web.RouteCount{Vantage: t.Vantage.String(), Service: t.Service, Route: t.Route, Status: tally.Status(st).String(), Count: n})
+			}
+		}
+	}
+	return out, nil
+}
+
+// Status implements web.Backend.
+func (b backend) Status(context.Context) (web.Status, error) {
+	d := b.d
+	st := web.Status{Ready: true, Problems: []string{}, Version: d.opt.Version, Since: d.core.born}
+	s := d.core.snap.Load()
+	if s == nil {
+		st.Ready = false
+		st.Problems = append(st.Problems, "starting")
+		return st, nil
+	}
+	st.LastCut = s.lastCut
+	bad := func(ready bool, f string, a ...any) {
+		st.Ready = st.Ready && ready
+		st.Problems = append(st.Problems, fmt.Sprintf(f, a...))
+	}
+	if s.cutErr != nil {
+		bad(false, "state cannot be written: %v; free space or mend the folder's permissions, counting goes on meanwhile", s.cutErr)
+	}
+	d.shown.mu.Lock()
+	defer d.shown.mu.Unlock()
+	for _, name := range s.waiting {
+		bad(false, "source %s has not opened its files yet", name)
+	}
+	counts := map[string]slots.Source{}
+	for _, src := range s.sources {
+		counts[src.Name] = src
+	}
+	for _, name := range slices.Sorted(maps.Keys(d.shown.formats)) {
+		src := counts[name]
+		x := web.SourceStatus{
+			Name: name, Vantage: d.shown.vantages[name].String(), Format: d.shown.formats[name], Streams: len(s.streams[name]),
+			Lines: src.Lines, Unparsed: src.Unparsed, Late: src.Late, LagSeconds: s.lag(name).Seconds(), Trouble: s.trouble(name),
+		}
+		st.Sources = append(st.Sources, x)
+		switch {
+		case x.Trouble != "":
+			bad(false, "source %s: %s", name, x.Trouble)
+		case x.Streams == 0:
+			bad(true, "source %s: no file matches yet", name)
+		case src.Lines >= 100 && src.Unparsed*2 > src.Lines:
+			bad(true, "source %s: %d of %d lines are not understood; denywatch check says what their format looks like", name, src.Unparsed, src.Lines)
+		}
+	}
+	for _, h := range d.shown.outbox.Health() {
+		st.Sinks = append(st.Sinks, web.SinkStatus{Name: h.Sink, State: string(h.State), Waiting: h.Depth, Dead: h.Dead, Trouble: h.LastError})
+		if h.LastError != "" {
+			bad(true, "sink %s is %s, %d notifications wait: %s", h.Sink, h.State, h.Depth, h.LastError)
+		}
+	}
+	slices.SortFunc(st.Sinks, func(a, b web.SinkStatus) int { return cmp.Compare(a.Name, b.Name) })
+	return st, nil
+}
+
+// WriteMetrics implements web.Backend.
+func (b backend) WriteMetrics(w io.Writer) {
+	d := b.d
+	d.shown.mu.Lock()
+	health := d.shown.outbox.Health()
+	names := slices.Sorted(maps.Keys(d.shown.formats))
+	d.shown.mu.Unlock()
+	d.meters.write(w, d.core.snap.Load(), names, health, d.store.Size())
+}

@@ -1,0 +1,257 @@
+package app
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"slices"
+	"time"
+
+	"github.com/bmatcuk/doublestar/v4"
+
+	"github.com/denywatch/denywatch/alerts"
+	"github.com/denywatch/denywatch/alerts/console"
+	"github.com/denywatch/denywatch/alerts/slack"
+	"github.com/denywatch/denywatch/alerts/webhook"
+	"github.com/denywatch/denywatch/configs"
+	"github.com/denywatch/denywatch/detector/slots"
+	"github.com/denywatch/denywatch/internal/collect"
+	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/route"
+	"github.com/denywatch/denywatch/parsers"
+)
+
+// consoleSink is the name of the sink that prints.
+const consoleSink = "console"
+
+// lines is how many lines at the head of a file its format is recognised by, and
+// sampleBytes how much of it is read for them.
+const (
+	sampleLines = 200
+	sampleBytes = 256 << 10
+)
+
+// sample reads the first whole lines of a file, nil if there are none.
+func sample(path string) [][]byte {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil
+	}
+	defer f.Close()
+	return sampleOf(f)
+}
+
+func sampleOf(r io.Reader) [][]byte {
+	b, err := io.ReadAll(io.LimitReader(r, sampleBytes))
+	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) && len(b) == 0 {
+		return nil
+	}
+	var out [][]byte
+	for line := range bytes.Lines(b) {
+		if line[len(line)-1] != '\n' && len(b) == sampleBytes || len(out) == sampleLines {
+			break
+		}
+		out = append(out, bytes.TrimRight(line, "\r\n"))
+	}
+	return out
+}
+
+// understood is how a source's lines are understood.
+type understood struct {
+	format  *parsers.Format // nil while auto has seen no line
+	vantage event.Vantage
+	why     string
+}
+
+// understand compiles a source's format, or recognises it by the first files
+// that match. The vantage is the configured one, else the format's, else web.
+func understand(s *configs.Source) (understood, error) {
+	u := understood{vantage: event.Web}
+	c := s.Parse
+	if c.Auto() {
+		var err error
+		c, u.why, err = recognise(c, s.Files)
+		if err != nil {
+			return u, err
+		}
+	}
+	if !c.Auto() {
+		f, err := parsers.Compile(c)
+		if err != nil {
+			return u, err
+		}
+		u.format, u.vantage = f, f.Vantage()
+	}
+	if s.Vantage != "" {
+		v, err := event.ParseVantage(s.Vantage)
+		if err != nil {
+			return u, err
+		}
+		u.vantage = v
+	}
+	return u, nil
+}
+
+// recognise looks at the files there are; c comes back as it was when there is
+// no line yet.
+func recognise(c parsers.Config, globs []string) (parsers.Config, string, error) {
+	for _, g := range globs {
+		paths, err := doublestar.FilepathGlob(g)
+		if err != nil {
+			return c, "", fmt.Errorf("files: %s: %w", g, err)
+		}
+		slices.Sort(paths)
+		for _, p := range paths {
+			lines := sample(p)
+			if len(lines) == 0 {
+				continue
+			}
+			got, why, err := c.Resolve(lines, p)
+			if err == nil {
+				return got, why, nil
+			}
+		}
+	}
+	return c, "", nil
+}
+
+// collectors makes what the streams of each source share.
+func collectors(c *configs.Config, key collect.IdentityKey, step int64, log *slog.Logger) ([]*collect.Config, error) {
+	router, bad := route.New(c.Routes)
+	if len(bad) > 0 {
+		return nil, fmt.Errorf("routes[%d]: %w", bad[0].Index, bad[0])
+	}
+	out := make([]*collect.Config, len(c.Sources))
+	for i := range c.Sources {
+		s := &c.Sources[i]
+		u, err := understand(s)
+		if err != nil {
+			return nil, fmt.Errorf("source %s: %w", s.Name, err)
+		}
+		cc := shared(c, router, key, step)
+		cc.Source, cc.Vantage, cc.TrustUser = s.Name, u.vantage, s.TrustUser
+		if s.Service != "" {
+			cc.Service = s.Service
+		}
+		cc.Log = log.With("component", "collect")
+		cc.NewParser = newParser(s, u, cc.Log)
+		out[i] = cc
+		if u.format != nil {
+			log.Info("source", "name", s.Name, "vantage", u.vantage, "format", u.format, "recognised", u.why)
+		}
+	}
+	return out, nil
+}
+
+// shared is the part of a collector's configuration that all sources have in
+// common.
+func shared(c *configs.Config, router *route.Router, key collect.IdentityKey, step int64) *collect.Config {
+	cc := &collect.Config{
+		Service: c.Service, Step: step, RolePriority: c.Roles.Priority, Routes: router, Identity: key,
+		Role: slices.Contains(c.Detection.Dimensions, "role"), Geo: slices.Contains(c.Detection.Dimensions, "geo"),
+		Plan: slices.Contains(c.Detection.Dimensions, "plan"), Host: slices.Contains(c.Detection.Dimensions, "host"),
+	}
+	for _, st := range c.Denials.Statuses {
+		cc.Denied[st] = true
+	}
+	return cc
+}
+
+// newParser returns the factory of a source's parsers. With format auto each
+// file is recognised by itself, so files of one glob may differ in format, but
+// not in vantage.
+func newParser(s *configs.Source, u understood, log *slog.Logger) func(string, [][]byte) (parsers.Parser, error) {
+	auto := s.Parse.Auto()
+	return func(stream string, lines [][]byte) (parsers.Parser, error) {
+		if !auto {
+			return u.format.New(), nil
+		}
+		c, why, err := s.Parse.Resolve(lines, stream)
+		if err != nil {
+			return nil, err
+		}
+		f, err := parsers.Compile(c)
+		if err != nil {
+			return nil, err
+		}
+		if f.Vantage() != u.vantage && s.Vantage == "" {
+			log.Warn("this file looks like another vantage than its source; give it a source of its own, or set vantage",
+				"source", s.Name, "stream", stream, "vantage", u.vantage, "looks", f.Vantage(), "format", f)
+		}
+		log.Debug("format recognised", "source", s.Name, "stream", stream, "format", f, "why", why)
+		return f.New(), nil
+	}
+}
+
+// lateness is per vantage the largest of its sources'.
+func lateness(c *configs.Config, cs []*collect.Config) (l [event.Vantages]time.Duration) {
+	for i, cc := range cs {
+		l[cc.Vantage] = max(l[cc.Vantage], c.Sources[i].Lateness)
+	}
+	return l
+}
+
+// notifiers builds the configured sinks by name.
+func notifiers(c *configs.Config, stdout io.Writer, colour bool, log *slog.Logger) (map[string]alerts.Notifier, error) {
+	out := map[string]alerts.Notifier{}
+	var errs []error
+	if c.Sinks.Console {
+		out[consoleSink] = console.New(stdout, console.Options{Color: colour})
+	}
+	for _, w := range c.Sinks.Webhook {
+		n, err := webhook.New(w.Post)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("sink %s: %w", w.Name, err))
+			continue
+		}
+		out[w.Name] = n
+	}
+	for _, s := range c.Sinks.Slack {
+		n, err := slack.New(s.Post, slack.Options{Log: log.With("component", "slack", "sink", s.Name)})
+		if err != nil {
+			errs = append(errs, fmt.Errorf("sink %s: %w", s.Name, err))
+			continue
+		}
+		out[s.Name] = n
+	}
+	return out, errors.Join(errs...)
+}
+
+// countingHash names everything in c that decides what is counted and judged. A
+// change of it begins a new epoch.
+func countingHash(c *configs.Config) string {
+	type source struct {
+		Name, Vantage, Service, Format, LogFormat, Timezone string
+		Mapping                                             map[string]string
+		TrustUser                                           bool
+	}
+	v := struct {
+		Service    string
+		Routes     []string
+		Priority   []string
+		Statuses   []int
+		Dimensions []string
+		Sources    []source
+	}{c.Service, c.Routes, c.Roles.Priority, slices.Sorted(slices.Values(c.Denials.Statuses)), slices.Sorted(slices.Values(c.Detection.Dimensions)), nil}
+	for i := range c.Sources {
+		s := &c.Sources[i]
+		v.Sources = append(v.Sources, source{s.Name, s.Vantage, s.Service, s.Parse.Format, s.Parse.LogFormat, s.Parse.Timezone, s.Parse.Mapping, s.TrustUser})
+	}
+	b, err := json.Marshal(v)
+	if err != nil {
+		return ""
+	}
+	h := sha256.Sum256(b)
+	return hex.EncodeToString(h[:8])
+}
+
+// slotsConfig is the ledger's part of the configuration.
+func slotsConfig(c *configs.Config, cs []*collect.Config) slots.Config {
+	return slots.Config{Step: c.Slot, Lateness: lateness(c, cs)}
+}

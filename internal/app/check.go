@@ -1,0 +1,58 @@
+package app
+
+import (
+	"fmt"
+	"io"
+	"text/tabwriter"
+
+	"github.com/bmatcuk/doublestar/v4"
+
+	"github.com/denywatch/denywatch/configs"
+	"github.com/denywatch/denywatch/internal/route"
+)
+
+// Check tells what a valid configuration will do on this host: which files each
+// source has now and how they are understood. Problems that only this host has
+// are returned as an error.
+func Check(cfg *configs.Config, out io.Writer) error {
+	for _, w := range cfg.Warnings() {
+		fmt.Fprintln(out, w)
+	}
+	if _, bad := route.New(cfg.Routes); len(bad) > 0 {
+		return fmt.Errorf("routes[%d]: %w", bad[0].Index, bad[0])
+	}
+	t := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
+	fmt.Fprintln(t, "SOURCE\tVANTAGE\tFILES\tFORMAT")
+	problems := 0
+	for i := range cfg.Sources {
+		s := &cfg.Sources[i]
+		files := 0
+		for _, g := range s.Files {
+			paths, err := doublestar.FilepathGlob(g, doublestar.WithFilesOnly())
+			if err != nil {
+				return fmt.Errorf("source %s: files: %s: %w", s.Name, g, err)
+			}
+			files += len(paths)
+		}
+		u, err := understand(s)
+		format := "recognised when the first lines are there"
+		switch {
+		case err != nil:
+			format = err.Error()
+			problems++
+		case u.format != nil && u.why != "":
+			format = u.format.String() + ": " + u.why
+		case u.format != nil:
+			format = u.format.String()
+		}
+		fmt.Fprintf(t, "%s\t%s\t%d\t%s\n", printable(s.Name), u.vantage, files, printable(format))
+	}
+	if err := t.Flush(); err != nil {
+		return err
+	}
+	if problems > 0 {
+		return fmt.Errorf("%s", count(problems, "source has a problem", "sources have problems"))
+	}
+	fmt.Fprintln(out, "The configuration is valid.")
+	return nil
+}

@@ -1,0 +1,454 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"maps"
+	"slices"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/denywatch/denywatch/alerts"
+	"github.com/denywatch/denywatch/detector"
+	"github.com/denywatch/denywatch/detector/slots"
+	"github.com/denywatch/denywatch/ingest"
+	"github.com/denywatch/denywatch/internal/collect"
+	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/marker"
+	"github.com/denywatch/denywatch/internal/state"
+	"github.com/denywatch/denywatch/internal/tally"
+)
+
+// The buckets of the durable state that the core owns.
+const (
+	bucketPositions = "positions"
+	bucketSlots     = "slots"
+	bucketDetector  = "detector"
+	bucketTimeline  = "timeline"
+	bucketMeta      = "core"
+)
+
+const (
+	// cutEvery is how often the state is made durable when only counts changed;
+	// an incident's transition is cut at once.
+	cutEvery = 2 * time.Second
+	// advanceEvery is how often event time is looked at when no block arrives.
+	advanceEvery = 200 * time.Millisecond
+	// historyBefore tells history from news: what happened longer than this
+	// before the state was born was over before anybody asked.
+	historyBefore = time.Hour
+	// maxTimelines bounds the incidents whose time line is kept.
+	maxTimelines = 1000
+)
+
+// position is where a stream stands, and whose it is.
+type position struct {
+	Source string          `json:"source"`
+	At     ingest.Position `json:"at"`
+}
+
+// streamStatus is what is known of a stream's progress.
+type streamStatus struct {
+	Source  string
+	Vantage event.Vantage
+	State   tally.StreamState
+	Newest  int64 // ns
+	Trouble string
+	Since   time.Time // of State
+}
+
+// core is the single writer: it applies the blocks of all streams, closes slots,
+// judges them and makes everything durable in one cut. All its methods but post
+// are called from the goroutine of run (or of the replay).
+type core struct {
+	ledger *slots.Ledger
+	det    *detector.Detector
+	clock  *collect.Clock
+	log    *slog.Logger
+
+	// store and outbox are nil in replay.
+	store  *state.Store
+	outbox *alerts.Outbox
+	sinks  []string
+	born   time.Time // of the state; zero in replay
+
+	in    chan *tally.Block
+	calls chan func()
+	done  chan struct{} // closed when run returns
+
+	waiting   map[string]bool // sources that have not opened their streams yet
+	positions map[string]position
+	dirtyPos  map[string]bool
+	streams   map[string]*streamStatus
+	meta      map[string]string // small values of bucketMeta
+
+	pending   []incident.Transition // to be told, not yet durable
+	fresh     []incident.Transition // of time lines, not yet durable
+	timelines map[string][]incident.Transition
+	order     []string        // incidents in order of their first transition
+	untold    map[string]bool // incidents of the past that nobody was told of
+	told      func(incident.Transition)
+
+	dirty     bool
+	lastCut   time.Time // the last try
+	goodCut   time.Time // the last that succeeded
+	published time.Time
+	snap      atomic.Pointer[snapshot]
+	cutTook   time.Duration
+	cutErr    error
+	cuts      uint64
+}
+
+func newCore(sc slots.Config, dc detector.Config, clock *collect.Clock, log *slog.Logger) *core {
+	return &core{
+		ledger: slots.New(sc), det: detector.New(dc), clock: clock, log: log,
+		in: make(chan *tally.Block, 64), calls: make(chan func()), done: make(chan struct{}),
+		waiting: map[string]bool{}, positions: map[string]position{}, dirtyPos: map[string]bool{},
+		streams: map[string]*streamStatus{}, meta: map[string]string{},
+		timelines: map[string][]incident.Transition{}, untold: map[string]bool{},
+	}
+}
+
+// now is the wall clock in nanoseconds, event.NoTime in replay.
+func (c *core) now() int64 {
+	if c.clock.Now == nil {
+		return event.NoTime
+	}
+	return c.clock.Now()
+}
+
+// apply takes one block.
+func (c *core) apply(b *tally.Block) {
+	if b.Ready {
+		delete(c.waiting, b.Source)
+		return
+	}
+	c.ledger.Apply(b, c.now())
+	st := c.streams[b.Stream]
+	if st == nil {
+		st = &streamStatus{Source: b.Source, Vantage: b.Vantage, Since: time.Now()}
+		c.streams[b.Stream] = st
+	}
+	if st.State != b.State {
+		st.State, st.Since = b.State, time.Now()
+	}
+	st.Newest, st.Trouble = b.Newest, b.Trouble
+	if b.State == tally.Ended {
+		delete(c.streams, b.Stream)
+	}
+	if b.Forget {
+		delete(c.positions, b.Stream)
+		c.dirtyPos[b.Stream] = true
+	} else if p := (position{b.Source, b.Position}); c.moved(b.Stream, p) {
+		p.At.Mark = slices.Clone(p.At.Mark)
+		c.positions[b.Stream] = p
+		c.dirtyPos[b.Stream] = true
+	}
+	c.dirty = true
+	b.Release()
+}
+
+func (c *core) moved(stream string, p position) bool {
+	old, ok := c.positions[stream]
+	return !ok || old.Source != p.Source || old.At.Offset != p.At.Offset || string(old.At.Mark) != string(p.At.Mark)
+}
+
+// advance closes and judges every slot that is complete.
+func (c *core) advance() {
+	if len(c.waiting) > 0 {
+		return
+	}
+	now := c.now()
+	for s := c.ledger.Next(now); s != nil; s = c.ledger.Next(now) {
+		c.dirty = true
+		for _, t := range c.det.Close(s) {
+			c.transition(t)
+		}
+		c.clock.SetClosed(s.Vantage, s.Start)
+		// Streams that wait for the watermark may go on between slots.
+		c.clock.Move(c.ledger.Horizon(now))
+	}
+	c.clock.Move(c.ledger.Horizon(now))
+	c.tellHistory(now)
+}
+
+// transition notes what happened to an incident.
+func (c *core) transition(t incident.Transition) {
+	id := t.Incident.ID
+	if _, ok := c.timelines[id]; !ok {
+		c.order = append(c.order, id)
+	}
+	c.timelines[id] = append(c.timelines[id], t)
+	if c.store != nil {
+		c.fresh = append(c.fresh, t)
+	}
+	if c.told != nil {
+		c.told(t)
+	}
+	if c.store == nil {
+		return
+	}
+	if c.untold[id] || t.At.Before(c.born.Add(-historyBefore)) {
+		c.untold[id] = t.Kind != incident.ResolvedKind
+		return
+	}
+	c.pending = append(c.pending, t)
+}
+
+// tellHistory tells of incidents that began before anybody asked and are still
+// open now that the past has been read.
+func (c *core) tellHistory(now int64) {
+	if len(c.untold) == 0 || now == event.NoTime {
+		return
+	}
+	for v := range event.Vantages {
+		if w := c.ledger.Watermark(v); w > 0 && now-w > int64(historyBefore) {
+			return
+		}
+	}
+	for _, id := range slices.Sorted(maps.Keys(c.untold)) {
+		if ts := c.timelines[id]; c.untold[id] && len(ts) > 0 {
+			c.pending = append(c.pending, ts[len(ts)-1])
+		}
+	}
+	c.untold = map[string]bool{}
+	c.dirty = true
+}
+
+// run applies blocks and calls until in is closed, cutting the state every now
+// and then and a last time at the end. After ctx ends slots stay open: streams
+// that stop are not streams that have said everything.
+func (c *core) run(ctx context.Context) error {
+	defer close(c.done)
+	tick := time.NewTicker(advanceEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case b, ok := <-c.in:
+			if !ok {
+				return c.cut()
+			}
+			c.apply(b)
+			for more := true; more; {
+				select {
+				case b, ok := <-c.in:
+					if !ok {
+						return c.cut()
+					}
+					c.apply(b)
+				default:
+					more = false
+				}
+			}
+		case f := <-c.calls:
+			f()
+		case <-tick.C:
+		}
+		if ctx.Err() == nil {
+			c.advance()
+		}
+		if len(c.pending) > 0 && c.cutErr == nil || c.dirty && time.Since(c.lastCut) >= cutEvery {
+			_ = c.cut() // told by cutErr; the next one tries again
+		}
+		c.publish()
+	}
+}
+
+// post runs f on the core's goroutine and waits for it.
+func (c *core) post(ctx context.Context, f func()) error {
+	done := make(chan struct{})
+	select {
+	case c.calls <- func() { f(); close(done) }:
+		<-done
+		return nil
+	case <-c.done:
+		return errStopped
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+var errStopped = errors.New("denywatch is stopping")
+
+// mark takes a marker; known tells that its id was there already.
+func (c *core) mark(m marker.Marker) {
+	c.det.Mark(m)
+	c.dirty = true
+}
+
+// bucket is a part of the store as the parts of the core see it.
+type bucket struct {
+	tx   *state.Tx
+	name string
+}
+
+func (b bucket) Put(key string, value []byte) error { return b.tx.Put(b.name, key, value) }
+func (b bucket) Delete(key string) error            { return b.tx.Delete(b.name, key) }
+
+// outboxTx is the outbox's view of a transaction, outboxStore of the store.
+type outboxStore struct{ *state.Store }
+
+func (s outboxStore) Update(fn func(alerts.Tx) error) error {
+	return s.Store.Update(func(tx *state.Tx) error { return fn(tx) })
+}
+
+// cut makes everything durable at once. On failure nothing is lost: what is not
+// durable stays pending and the next cut tries again.
+func (c *core) cut() error {
+	if c.store == nil {
+		return nil
+	}
+	start := time.Now()
+	deliveries := alerts.Plan(c.pending, c.sinks)
+	err := c.store.Update(func(tx *state.Tx) error {
+		for stream := range c.dirtyPos {
+			p, ok := c.positions[stream]
+			if !ok {
+				if err := tx.Delete(bucketPositions, stream); err != nil {
+					return err
+				}
+				continue
+			}
+			if err := putJSON(tx, bucketPositions, stream, p); err != nil {
+				return err
+			}
+		}
+		if err := c.ledger.Save(bucket{tx, bucketSlots}); err != nil {
+			return err
+		}
+		if err := c.det.Save(bucket{tx, bucketDetector}); err != nil {
+			return err
+		}
+		if err := c.saveTimelines(tx); err != nil {
+			return err
+		}
+		return c.outbox.Enqueue(tx, deliveries)
+	})
+	c.lastCut, c.cutTook = time.Now(), time.Since(start)
+	if err != nil {
+		if c.cutErr == nil {
+			c.log.Error("state cannot be written; counting goes on in memory, notifications wait, and the next cut tries again",
+				"file", c.store.Path(), "error", err)
+		}
+		c.cutErr = err
+		c.det.Rewrite()
+		return err
+	}
+	if c.cutErr != nil {
+		c.log.Info("state is written again", "file", c.store.Path())
+	}
+	c.cuts++
+	c.goodCut = c.lastCut
+	c.cutErr, c.dirty = nil, false
+	c.ledger.Saved()
+	clear(c.dirtyPos)
+	c.pending, c.fresh = c.pending[:0], c.fresh[:0]
+	c.outbox.Add(deliveries)
+	return nil
+}
+
+func putJSON(tx *state.Tx, bucket, key string, v any) error {
+	b, err := json.Marshal(v)
+	if err != nil {
+		return err
+	}
+	return tx.Put(bucket, key, b)
+}
+
+func timelineKey(id string, seq int) string { return fmt.Sprintf("%s/%06d", id, seq) }
+
+// saveTimelines writes the fresh transitions, the untold ones and the meta
+// values, and drops the oldest time lines beyond the bound.
+func (c *core) saveTimelines(tx *state.Tx) error {
+	for i := range c.fresh {
+		t := &c.fresh[i]
+		if err := putJSON(tx, bucketTimeline, timelineKey(t.Incident.ID, t.Seq), t); err != nil {
+			return err
+		}
+	}
+	untold, err := json.Marshal(c.untold)
+	if err != nil {
+		return err
+	}
+	c.meta["untold"] = string(untold)
+	for _, k := range slices.Sorted(maps.Keys(c.meta)) {
+		if err := tx.Put(bucketMeta, k, []byte(c.meta[k])); err != nil {
+			return err
+		}
+	}
+	for len(c.order) > maxTimelines {
+		id := c.order[0]
+		for _, t := range c.timelines[id] {
+			if err := tx.Delete(bucketTimeline, timelineKey(id, t.Seq)); err != nil {
+				return err
+			}
+		}
+		delete(c.timelines, id)
+		c.order = c.order[1:]
+	}
+	return nil
+}
+
+// load reads what an earlier run kept.
+func (c *core) load(s *state.Store) error {
+	if err := s.View(bucketPositions, func(k string, v []byte) error {
+		var p position
+		if err := json.Unmarshal(v, &p); err != nil {
+			return damaged(err)
+		}
+		c.positions[k] = p
+		return nil
+	}); err != nil {
+		return err
+	}
+	if err := s.View(bucketSlots, func(k string, v []byte) error { return damaged(c.ledger.Load(k, v)) }); err != nil {
+		return err
+	}
+	if err := damaged(c.det.Load(func(yield func(string, []byte) error) error {
+		return s.View(bucketDetector, yield)
+	})); err != nil {
+		return err
+	}
+	if err := s.View(bucketTimeline, func(k string, v []byte) error {
+		var t incident.Transition
+		if err := json.Unmarshal(v, &t); err != nil {
+			return damaged(err)
+		}
+		id, _, _ := strings.Cut(k, "/")
+		if _, ok := c.timelines[id]; !ok {
+			c.order = append(c.order, id)
+		}
+		c.timelines[id] = append(c.timelines[id], t)
+		return nil
+	}); err != nil {
+		return err
+	}
+	slices.SortStableFunc(c.order, func(a, b string) int { return c.timelines[a][0].At.Compare(c.timelines[b][0].At) })
+	if err := s.View(bucketMeta, func(k string, v []byte) error { c.meta[k] = string(v); return nil }); err != nil {
+		return err
+	}
+	if u := c.meta["untold"]; u != "" {
+		if err := json.Unmarshal([]byte(u), &c.untold); err != nil {
+			return damaged(err)
+		}
+	}
+	for v := range event.Vantages {
+		if start, ok := c.ledger.ClosedSlot(v); ok {
+			c.clock.SetClosed(v, start)
+		}
+	}
+	return nil
+}
+
+// damaged makes any error of decoding ErrDamaged.
+func damaged(err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("%w: %w", state.ErrDamaged, err)
+}

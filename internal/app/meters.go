@@ -1,0 +1,135 @@
+package app
+
+import (
+	"io"
+	"strings"
+	"time"
+
+	"github.com/VictoriaMetrics/metrics"
+
+	"github.com/denywatch/denywatch/alerts"
+	"github.com/denywatch/denywatch/internal/event"
+)
+
+// meters holds the daemon's metrics in a set of its own. Counters of what lives
+// in the core are set when they are read; only sinks count as they go. It
+// implements alerts.Meter.
+type meters struct{ set *metrics.Set }
+
+func newMeters() *meters { return &meters{set: metrics.NewSet()} }
+
+// label escapes a label's value as the Prometheus text format asks: backslash,
+// quote and newline only.
+func label(v string) string {
+	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(v)
+}
+
+func name(metric string, labels ...string) string {
+	var b strings.Builder
+	b.WriteString("denywatch_" + metric)
+	for i := 0; i < len(labels); i += 2 {
+		if i == 0 {
+			b.WriteByte('{')
+		} else {
+			b.WriteByte(',')
+		}
+		b.WriteString(labels[i] + `="` + label(labels[i+1]) + `"`)
+	}
+	if len(labels) > 0 {
+		b.WriteByte('}')
+	}
+	return b.String()
+}
+
+func (m *meters) count(n uint64, metric string, labels ...string) {
+	m.set.GetOrCreateCounter(name(metric, labels...)).Set(n)
+}
+
+func (m *meters) gauge(x float64, metric string, labels ...string) {
+	m.set.GetOrCreateGauge(name(metric, labels...), nil).Set(x)
+}
+
+// Delivered implements alerts.Meter.
+func (m *meters) Delivered(sink string, wait time.Duration) {
+	m.set.GetOrCreateCounter(name("deliveries_total", "sink", sink)).Inc()
+	m.set.GetOrCreatePrometheusHistogram(name("delivery_wait_seconds", "sink", sink)).Update(wait.Seconds())
+}
+
+// Failed implements alerts.Meter.
+func (m *meters) Failed(sink string, kind alerts.ErrorKind) {
+	m.set.GetOrCreateCounter(name("delivery_errors_total", "sink", sink, "kind", kind.String())).Inc()
+}
+
+// Dead implements alerts.Meter.
+func (m *meters) Dead(sink string) {
+	m.set.GetOrCreateCounter(name("deliveries_dead_total", "sink", sink)).Inc()
+}
+
+// Coalesced implements alerts.Meter.
+func (m *meters) Coalesced(sink string, n int) {
+	m.set.GetOrCreateCounter(name("deliveries_coalesced_total", "sink", sink)).Add(n)
+}
+
+// write brings the set up to date and writes it.
+func (m *meters) write(w io.Writer, s *snapshot, sources []string, health []alerts.Health, size int64) {
+	if s != nil {
+		for i := range s.sources {
+			src := &s.sources[i]
+			m.count(src.Lines, "lines_total", "source", src.Name)
+			m.count(src.Bytes, "bytes_total", "source", src.Name)
+			for _, x := range []struct {
+				why string
+				n   uint64
+			}{
+				{"unparsed", src.Unparsed},
+				{"no_request", src.Skipped},
+				{"oversize", src.Oversize},
+				{"untimed", src.Untimed},
+				{"future", src.Future},
+			} {
+				m.count(x.n, "lines_uncounted_total", "source", src.Name, "reason", x.why)
+			}
+			m.count(src.Late, "events_late_total", "source", src.Name)
+			m.count(src.Folded, "keys_folded_total", "source", src.Name)
+		}
+		for _, n := range sources {
+			m.gauge(s.lag(n).Seconds(), "source_lag_seconds", "source", n)
+			m.gauge(float64(len(s.streams[n])), "source_streams", "source", n)
+			trouble := 0.0
+			if s.trouble(n) != "" {
+				trouble = 1
+			}
+			m.gauge(trouble, "source_trouble", "source", n)
+		}
+		for v := range event.Vantages {
+			if t, ok := s.watermark[v]; ok {
+				m.gauge(s.now.Sub(t).Seconds(), "watermark_age_seconds", "vantage", v.String())
+			}
+		}
+		m.gauge(float64(s.detector.Series), "series")
+		m.gauge(float64(s.detector.Cells), "cells")
+		m.gauge(float64(s.detector.Learning), "judges_learning")
+		m.count(s.detector.Folded, "cells_folded_total")
+		m.gauge(float64(s.detector.Open), "incidents_open")
+		m.gauge(float64(s.openSlots), "slots_open")
+		m.count(s.cuts, "cuts_total")
+		m.gauge(s.cutTook.Seconds(), "cut_seconds")
+		broken := 0.0
+		if s.cutErr != nil {
+			broken = 1
+		}
+		m.gauge(broken, "cut_failing")
+	}
+	m.gauge(float64(size), "state_bytes")
+	for _, h := range health {
+		m.gauge(float64(h.Depth), "outbox_depth", "sink", h.Sink)
+		m.gauge(h.Oldest.Seconds(), "outbox_oldest_seconds", "sink", h.Sink)
+		ok := 0.0
+		if h.State == alerts.SinkOK {
+			ok = 1
+		}
+		m.gauge(ok, "sink_ok", "sink", h.Sink)
+	}
+	m.set.WritePrometheus(w)
+	metrics.WriteProcessMetrics(w)
+}

@@ -1,0 +1,178 @@
+package app
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strings"
+	"text/tabwriter"
+	"time"
+	"unicode"
+
+	"github.com/denywatch/denywatch/configs"
+	"github.com/denywatch/denywatch/ingest"
+	"github.com/denywatch/denywatch/internal/collect"
+	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/route"
+	"github.com/denywatch/denywatch/parsers"
+)
+
+// ParseOptions say which lines to show and how.
+type ParseOptions struct {
+	// Files and Format are as in ReplayOptions.
+	Files  []string
+	Format string
+	Config *configs.Config
+	// Lines is how many events to show of each log; 0 shows all.
+	Lines int
+	// JSON writes one object per event with the keys of an event.
+	JSON           bool
+	Stdin          io.Reader
+	Stdout, Stderr io.Writer
+	Log            *slog.Logger
+}
+
+// Parse shows how lines are understood. It returns how many lines were not.
+func Parse(ctx context.Context, opt ParseOptions) (unparsed int, err error) {
+	cfg := opt.Config
+	if cfg == nil {
+		cfg = configs.Default()
+	}
+	r := ReplayOptions{Files: opt.Files, Format: opt.Format, Stdin: opt.Stdin, Log: opt.Log}
+	inputs, err := r.inputs(ctx, cfg)
+	if err != nil {
+		return 0, err
+	}
+	router, bad := route.New(cfg.Routes)
+	if len(bad) > 0 {
+		return 0, bad[0]
+	}
+	w := bufio.NewWriter(opt.Stdout)
+	for _, in := range inputs {
+		cc := shared(cfg, router, collect.FixedIdentityKey(), int64(cfg.Slot/time.Second))
+		cc.Source, cc.Vantage, cc.Log = in.name, in.format.Vantage(), opt.Log
+		if in.service != "" {
+			cc.Service = in.service
+		}
+		if in.vantage != "" {
+			if cc.Vantage, err = event.ParseVantage(in.vantage); err != nil {
+				return unparsed, err
+			}
+		}
+		p := &shower{cc: cc, parser: in.format.New(), opt: opt, left: opt.Lines, reasons: map[string]int{}}
+		if opt.JSON {
+			p.json = json.NewEncoder(w)
+			p.json.SetEscapeHTML(false)
+		} else {
+			fmt.Fprintf(w, "%s: %s, vantage %s", printable(in.name), in.format, cc.Vantage)
+			if in.why != "" {
+				fmt.Fprintf(w, " (recognised: %s)", in.why)
+			}
+			fmt.Fprintln(w)
+			p.table = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
+			fmt.Fprintln(p.table, "TIME\tSTATUS\tMETHOD\tROUTE\tROLE\tGEO\tWHO\tLAYER\tCAUSE")
+		}
+		err := in.read(ctx, p, func(int64, int64) {})
+		if err != nil && !errors.Is(err, errEnough) {
+			return unparsed, err
+		}
+		unparsed += p.unparsed
+		if p.table != nil {
+			if err := p.table.Flush(); err != nil {
+				return unparsed, err
+			}
+			fmt.Fprintf(w, "%s read, %s understood, %s no requests, %s not understood\n",
+				count(p.lines, "line", "lines"), group3(uint64(p.shown)), group3(uint64(p.skipped)), group3(uint64(p.unparsed)))
+			for reason, n := range p.reasons {
+				fmt.Fprintf(w, "  %s: %s, first on line %d\n", reason, count(n, "line", "lines"), p.first[reason])
+			}
+		}
+		if err := w.Flush(); err != nil {
+			return unparsed, err
+		}
+	}
+	return unparsed, nil
+}
+
+// shower is a handler that shows events.
+type shower struct {
+	cc     *collect.Config
+	parser parsers.Parser
+	opt    ParseOptions
+	left   int
+	json   *json.Encoder
+	table  *tabwriter.Writer
+
+	lines, shown, skipped, unparsed int
+	reasons, first                  map[string]int
+	e                               event.Event
+}
+
+// Batch implements ingest.Handler.
+func (p *shower) Batch(ctx context.Context, b *ingest.Batch) error {
+	for line := range bytes.Lines(b.Data) {
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+		p.lines++
+		p.e.Reset()
+		err := p.parser.Parse(bytes.TrimSuffix(line, []byte{'\n'}), &p.e)
+		switch {
+		case errors.Is(err, parsers.ErrSkip):
+			p.skipped++
+			continue
+		case err != nil:
+			p.unparsed++
+			if p.first == nil {
+				p.first = map[string]int{}
+			}
+			if p.reasons[err.Error()]++; p.reasons[err.Error()] == 1 {
+				p.first[err.Error()] = p.lines
+			}
+			continue
+		}
+		p.shown++
+		x := p.cc.Explain(&p.e)
+		if p.json != nil {
+			if err := p.json.Encode(x); err != nil {
+				return err
+			}
+		} else {
+			row := x.Row()
+			for i := range row {
+				if row[i] = printable(row[i]); row[i] == "" {
+					row[i] = "-"
+				}
+			}
+			fmt.Fprintln(p.table, strings.Join(row, "\t"))
+		}
+		if p.left--; p.left == 0 {
+			return errEnough
+		}
+	}
+	return nil
+}
+
+// CaughtUp implements ingest.Handler.
+func (p *shower) CaughtUp(context.Context) error { return nil }
+
+// Unknown implements ingest.Handler.
+func (p *shower) Unknown(error) {}
+
+// Close implements ingest.Handler.
+func (p *shower) Close(context.Context, bool) error { return nil }
+
+// printable keeps a hostile value from steering the terminal.
+func printable(s string) string {
+	return strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) {
+			return '\ufffd'
+		}
+		return r
+	}, s)
+}

@@ -1,0 +1,367 @@
+// Package app puts the parts together: it builds the stages from a
+// configuration, runs them in one process, reloads them and takes them down in
+// the order in which data flows, so that nothing is lost. It is what the
+// commands call; main only turns flags and signals into its arguments.
+package app
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"maps"
+	"net"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/denywatch/denywatch/alerts"
+	"github.com/denywatch/denywatch/configs"
+	"github.com/denywatch/denywatch/detector/slots"
+	"github.com/denywatch/denywatch/ingest"
+	"github.com/denywatch/denywatch/ingest/file"
+	"github.com/denywatch/denywatch/internal/collect"
+	"github.com/denywatch/denywatch/internal/crash"
+	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/marker"
+	"github.com/denywatch/denywatch/internal/state"
+	"github.com/denywatch/denywatch/internal/web"
+)
+
+// Options are what a daemon needs besides its configuration.
+type Options struct {
+	// Stdout is where the console sink prints; Colour lets it use colours.
+	Stdout io.Writer
+	Colour bool
+	Log    *slog.Logger
+	// Now is the wall clock; time.Now if nil. The demo runs on a faster one.
+	Now func() time.Time
+	// Listener is used instead of the configured address if it is not nil.
+	Listener net.Listener
+	// Version is shown by the API.
+	Version string
+}
+
+// Daemon is a running denywatch.
+type Daemon struct {
+	opt     Options
+	log     *slog.Logger
+	store   *state.Store
+	key     collect.IdentityKey
+	core    *core
+	started time.Time
+
+	mu     sync.Mutex // held during a reload and the stop
+	cfg    *configs.Config
+	hosts  *group // sources
+	notify *group // outbox
+	web    *web.Server
+	meters *meters
+
+	// shown is what readers on other goroutines see of what a reload changes.
+	shown struct {
+		mu       sync.Mutex
+		formats  map[string]string // by source
+		vantages map[string]event.Vantage
+		outbox   *alerts.Outbox
+	}
+}
+
+// Run runs the daemon until ctx ends and everything is stopped and durable.
+// reload asks it to load its configuration anew with load.
+func Run(ctx context.Context, cfg *configs.Config, opt Options, reload <-chan struct{}, load func() (*configs.Config, error)) error {
+	d, err := start(ctx, cfg, opt)
+	if err != nil {
+		return err
+	}
+	return d.serve(ctx, reload, load)
+}
+
+// start opens the state and builds everything; nothing runs yet.
+func start(ctx context.Context, cfg *configs.Config, opt Options) (_ *Daemon, err error) {
+	if opt.Now == nil {
+		opt.Now = time.Now
+	}
+	d := &Daemon{opt: opt, log: opt.Log, cfg: cfg, started: time.Now(), meters: newMeters()}
+	var undo []func()
+	defer func() {
+		if err == nil {
+			return
+		}
+		for _, f := range slices.Backward(undo) {
+			f()
+		}
+	}()
+	ln := opt.Listener
+	if ln == nil {
+		if ln, err = new(net.ListenConfig).Listen(ctx, "tcp", cfg.Listen); err != nil {
+			return nil, fmt.Errorf("listen: %s: %w (is another denywatch running? set listen: to another address)", cfg.Listen, err)
+		}
+		d.opt.Listener = ln
+	}
+	undo = append(undo, func() { _ = ln.Close() })
+	clock := collect.NewClock(func() int64 { return opt.Now().UnixNano() })
+	d.store, err = state.Open(cfg.State, opt.Log.With("component", "state"), func(s *state.Store) error {
+		d.core = newCore(slots.Config{Step: cfg.Slot}, cfg.Detection.Judge, clock, opt.Log.With("component", "core"))
+		for _, b := range []string{alerts.BucketOutbox, alerts.BucketSink, alerts.BucketDead} {
+			if err := s.View(b, func(string, []byte) error { return nil }); err != nil {
+				return err
+			}
+		}
+		return d.core.load(s)
+	})
+	if err != nil {
+		return nil, err
+	}
+	undo = append(undo, func() { _ = d.store.Close() })
+	if step := time.Duration(d.core.ledger.Step()) * time.Second; step != cfg.Slot {
+		d.log.Warn("slot: the state counts in slots of another length and goes on so; to change it, move the state away",
+			"configured", cfg.Slot, "kept", step, "state", d.store.Path())
+	}
+	if d.key, err = collect.LoadIdentityKey(cfg.State); err != nil {
+		return nil, err
+	}
+	d.core.store = d.store
+	if err := d.birth(); err != nil {
+		return nil, err
+	}
+	sinks, err := notifiers(cfg, opt.Stdout, opt.Colour, opt.Log)
+	if err != nil {
+		return nil, err
+	}
+	if err := d.newOutbox(sinks); err != nil {
+		return nil, err
+	}
+	d.web = web.New(webConfig(cfg), backend{d}, opt.Log.With("component", "web"))
+	return d, nil
+}
+
+// birth notes when the state began, and a changed configuration as a marker.
+func (d *Daemon) birth() error {
+	c := d.core
+	now := d.opt.Now().UTC()
+	if s := c.meta["born"]; s != "" {
+		t, err := time.Parse(time.RFC3339Nano, s)
+		if err != nil {
+			return fmt.Errorf("%s: birth time: %w", d.store.Path(), err)
+		}
+		c.born = t
+	} else {
+		c.born = now
+		c.meta["born"] = now.Format(time.RFC3339Nano)
+	}
+	d.noteConfig(d.cfg, now)
+	return nil
+}
+
+// noteConfig sets a config marker if cfg counts differently from what the state
+// was counted with. It is called on the core's goroutine or before it runs.
+func (d *Daemon) noteConfig(cfg *configs.Config, now time.Time) {
+	c := d.core
+	hash := countingHash(cfg)
+	if old := c.meta["counting"]; old != "" && old != hash {
+		m := marker.Marker{Kind: marker.Config, Time: now, Version: hash[:8]}
+		if err := m.Normalise(now); err == nil {
+			m.ID += "-" + now.Format("20060102T150405Z")
+			c.mark(m)
+			d.log.Info("the configuration counts differently now: a config marker is set and a new epoch begins", "marker", m.ID)
+		}
+	}
+	c.meta["counting"] = hash
+	c.dirty = true
+}
+
+// newOutbox makes the outbox for the sinks from what the store holds.
+func (d *Daemon) newOutbox(sinks map[string]alerts.Notifier) error {
+	o, err := alerts.New(outboxStore{d.store}, sinks, alerts.Options{
+		Log: d.opt.Log.With("component", "alerts"), Meter: d.meters, Crash: crash.Point,
+	})
+	if err != nil {
+		return err
+	}
+	d.shown.mu.Lock()
+	d.shown.outbox = o
+	d.shown.mu.Unlock()
+	d.core.outbox, d.core.sinks = o, slices.Sorted(maps.Keys(sinks))
+	return nil
+}
+
+// startSources opens and follows the configured sources. The core must know the
+// sources' names before: it waits until each has opened its streams.
+func (d *Daemon) startSources(ctx context.Context, cfg *configs.Config, cs []*collect.Config, saved map[string]ingest.Position, own map[string][]string) {
+	g, ctx := newGroup(ctx)
+	d.hosts = g
+	for i := range cfg.Sources {
+		s := &cfg.Sources[i]
+		log := d.opt.Log.With("component", "ingest", "source", s.Name)
+		src := file.New(s.Follow(), log)
+		host := collect.NewHost(cs[i], saved, own[s.Name], d.core.clock, d.core.in)
+		g.start(func() { supervise(ctx, s.Name, src, host, log) })
+	}
+}
+
+// saved returns all positions, and the streams of each source. It runs on the
+// core's goroutine or before it runs.
+func (c *core) saved() (pos map[string]ingest.Position, own map[string][]string) {
+	pos, own = map[string]ingest.Position{}, map[string][]string{}
+	for stream, p := range c.positions {
+		pos[stream] = p.At
+		own[p.Source] = append(own[p.Source], stream)
+	}
+	return pos, own
+}
+
+// adopt makes the core expect the sources of cfg.
+func (d *Daemon) adopt(cfg *configs.Config, cs []*collect.Config) {
+	d.core.ledger.Configure(slotsConfig(cfg, cs))
+	d.core.waiting = map[string]bool{}
+	formats, vantages := map[string]string{}, map[string]event.Vantage{}
+	for i := range cfg.Sources {
+		name := cfg.Sources[i].Name
+		d.core.waiting[name] = true
+		formats[name] = cfg.Sources[i].Parse.Format
+		vantages[name] = cs[i].Vantage
+	}
+	d.shown.mu.Lock()
+	d.shown.formats, d.shown.vantages = formats, vantages
+	d.shown.mu.Unlock()
+}
+
+// serve starts everything and stops it in the order of the data: sources, core,
+// outbox, HTTP.
+func (d *Daemon) serve(ctx context.Context, reload <-chan struct{}, load func() (*configs.Config, error)) error {
+	cs, err := collectors(d.cfg, d.key, d.core.ledger.Step(), d.opt.Log)
+	if err != nil {
+		_ = d.opt.Listener.Close()
+		return errors.Join(err, d.store.Close())
+	}
+	d.adopt(d.cfg, cs)
+	saved, own := d.core.saved()
+
+	// What stops later must outlive ctx.
+	behind := context.WithoutCancel(ctx)
+	httpGroup, httpCtx := newGroup(behind)
+	httpErr := make(chan error, 1)
+	httpGroup.start(func() { httpErr <- d.web.Serve(httpCtx, d.opt.Listener) })
+	d.startOutbox(behind)
+	coreErr := make(chan error, 1)
+	go func() { coreErr <- d.core.run(ctx) }()
+	d.startSources(ctx, d.cfg, cs, saved, own)
+	d.log.Info("denywatch runs", "version", d.opt.Version, "listen", "http://"+d.opt.Listener.Addr().String(), "state", d.store.Path(), "sources", len(d.cfg.Sources))
+
+	var failed error
+	for failed == nil && ctx.Err() == nil {
+		select {
+		case <-ctx.Done():
+		case err := <-httpErr:
+			failed = fmt.Errorf("the HTTP API stopped: %w", err)
+		case <-reload:
+			if err := d.reload(ctx, load); err != nil {
+				d.log.Error("the configuration was not reloaded; everything goes on as before", "error", err)
+			}
+		}
+	}
+	d.log.Info("stopping", "cause", context.Cause(ctx))
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.hosts.stop()
+	close(d.core.in)
+	cutErr := <-coreErr
+	d.notify.stop()
+	httpGroup.stop()
+	return errors.Join(failed, cutErr, d.store.Close())
+}
+
+func (d *Daemon) startOutbox(ctx context.Context) {
+	g, ctx := newGroup(ctx)
+	d.notify = g
+	o := d.core.outbox
+	g.start(func() {
+		if err := o.Run(ctx); err != nil {
+			d.log.Error("the outbox stopped", "error", err)
+		}
+	})
+}
+
+// reload loads the configuration anew. All that can fail is done before anything
+// is touched; positions, baselines and incidents stay.
+func (d *Daemon) reload(ctx context.Context, load func() (*configs.Config, error)) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	cfg, err := load()
+	if err != nil {
+		return err
+	}
+	changes := configs.Diff(d.cfg, cfg)
+	if len(changes) == 0 {
+		d.log.Info("configuration reloaded: nothing changed")
+		return nil
+	}
+	cs, err := collectors(cfg, d.key, d.core.ledger.Step(), d.opt.Log)
+	if err != nil {
+		return err
+	}
+	sinks, err := notifiers(cfg, d.opt.Stdout, d.opt.Colour, d.opt.Log)
+	if err != nil {
+		return err
+	}
+	if later := changes.Having(configs.Restart); len(later) > 0 {
+		d.log.Warn("these settings hold after the next restart only", "settings", strings.Join(later, ", "))
+	}
+	d.hosts.stop()
+	d.notify.stop()
+	var saved map[string]ingest.Position
+	var own map[string][]string
+	var outErr error
+	if err := d.core.post(ctx, func() {
+		outErr = d.newOutbox(sinks)
+		if outErr != nil {
+			return
+		}
+		d.core.det.Configure(cfg.Detection.Judge)
+		d.core.ledger.Drop()
+		d.core.streams = map[string]*streamStatus{}
+		d.adopt(cfg, cs)
+		d.noteConfig(cfg, d.opt.Now().UTC())
+		saved, own = d.core.saved()
+	}); err != nil {
+		return err
+	}
+	d.startOutbox(context.WithoutCancel(ctx))
+	if outErr != nil {
+		return outErr
+	}
+	d.web.Reload(webConfig(cfg))
+	d.cfg = cfg
+	d.startSources(ctx, cfg, cs, saved, own)
+	d.log.Info("configuration reloaded", "changes", len(changes), "effect", changes.Effect())
+	return nil
+}
+
+func webConfig(cfg *configs.Config) web.Config {
+	var w web.Config
+	for _, t := range cfg.Markers.Tokens {
+		w.Tokens = append(w.Tokens, web.Token{Name: t.Name, Token: t.Token})
+	}
+	for _, k := range cfg.Markers.HMAC {
+		w.HMAC = append(w.HMAC, web.Key{Name: k.Name, Secret: k.Secret})
+	}
+	return w
+}
+
+// openFirst orders incidents for people: open ones first, then the newest.
+func openFirst(in []incident.Incident) []incident.Incident {
+	slices.SortStableFunc(in, func(a, b incident.Incident) int {
+		if x, y := a.State == incident.Open, b.State == incident.Open; x != y {
+			if x {
+				return -1
+			}
+			return 1
+		}
+		return b.OpenedAt.Compare(a.OpenedAt)
+	})
+	return in
+}

@@ -1,0 +1,134 @@
+package app
+
+import (
+	"bufio"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/denywatch/denywatch/alerts"
+	"github.com/denywatch/denywatch/alerts/console"
+	"github.com/denywatch/denywatch/internal/incident"
+)
+
+// timeline writes what a replay found for people.
+func timeline(out io.Writer, colour bool, inputs []*input, c *core, incidents []incident.Incident) error {
+	w := bufio.NewWriter(out)
+	paint := func(code, s string) string {
+		if !colour {
+			return s
+		}
+		return "\x1b[" + code + "m" + s + "\x1b[0m"
+	}
+	dim := func(s string) string { return paint("2", s) }
+
+	for _, in := range inputs {
+		name := in.name
+		if n := len(in.paths); n > 1 {
+			name += fmt.Sprintf(" (%d files)", n)
+		}
+		line := " " + name + ": " + in.format.String()
+		if in.why != "" {
+			line += ", recognised"
+		}
+		fmt.Fprintln(w, dim(line))
+	}
+	st, late := counted(c)
+	head := " " + group3(st.Lines) + plural(st.Lines, " line", " lines")
+	if st.Unparsed > 0 {
+		head += fmt.Sprintf(", %s unreadable", share(st.Unparsed, st.Lines))
+	}
+	if late > 0 {
+		head += ", " + group3(late) + " late"
+	}
+	routes := map[string]bool{}
+	for _, t := range c.ledger.Totals() {
+		routes[t.Service+"\x00"+t.Route] = true
+	}
+	ds := c.det.Stats()
+	head += fmt.Sprintf("; %s, %s watched", count(len(routes), "route", "routes"), count(ds.Series, "series", "series"))
+	fmt.Fprintln(w, dim(head))
+	fmt.Fprintln(w)
+
+	var delays []time.Duration
+	for i := range incidents {
+		in := &incidents[i]
+		delays = append(delays, in.OpenedAt.Sub(in.StartedAt))
+		text := alerts.Render(incident.Transition{Kind: incident.Opened, At: in.OpenedAt, Incident: *in})
+		sign, code := "●", "31"
+		if in.State == incident.Resolved {
+			sign, code = "○", "32"
+		}
+		tags := append([]string{text.Badge}, text.Where...)
+		fmt.Fprintf(w, " %s %s  %s  %s\n", paint(code, sign), span(in), paint("1", text.Headline), dim(strings.Join(tags, " · ")))
+		for _, l := range []string{
+			sentences(text.Reason, text.People),
+			sentences(text.Contrast, text.Since, text.Layer),
+		} {
+			if l != "" {
+				fmt.Fprintf(w, "   %s\n", l)
+			}
+		}
+	}
+	switch n := len(incidents); n {
+	case 0:
+		fmt.Fprintln(w, " Nothing wrong: no wall broke and none vanished.")
+	default:
+		slices.Sort(delays)
+		fmt.Fprintf(w, "\n %s. Would have told you after %s (median).\n", count(n, "incident", "incidents"), delays[n/2].Round(time.Minute))
+	}
+	return w.Flush()
+}
+
+// span is when an incident was, in UTC.
+func span(in *incident.Incident) string {
+	from := in.StartedAt.UTC()
+	s := from.Format("Mon 2 Jan 15:04")
+	if in.ResolvedAt == nil {
+		return s + " – now  "
+	}
+	to := in.ResolvedAt.UTC()
+	if to.YearDay() == from.YearDay() && to.Year() == from.Year() {
+		return s + " – " + to.Format("15:04")
+	}
+	return s + " – " + to.Format("Mon 2 Jan 15:04")
+}
+
+func sentences(parts ...string) string {
+	return strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), " ")
+}
+
+func plural(n uint64, one, many string) string {
+	if n == 1 {
+		return one
+	}
+	return many
+}
+
+func count(n int, one, many string) string {
+	return group3(uint64(n)) + " " + plural(uint64(n), one, many)
+}
+
+// group3 writes n with a comma every three digits.
+func group3(n uint64) string {
+	s := fmt.Sprint(n)
+	for i := len(s) - 3; i > 0; i -= 3 {
+		s = s[:i] + "," + s[i:]
+	}
+	return s
+}
+
+// share writes n of m as a percentage with two digits that matter.
+func share(n, m uint64) string {
+	if m == 0 {
+		return "0 %"
+	}
+	return fmt.Sprintf("%.2g %%", 100*float64(n)/float64(m))
+}
+
+// Describe writes an open incident as the console sink does.
+func Describe(in *incident.Incident, colour bool) string {
+	return console.Format(incident.Transition{Kind: incident.Opened, At: in.OpenedAt, Incident: *in}, console.Options{Color: colour})
+}
