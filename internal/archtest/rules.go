@@ -34,7 +34,7 @@ type importRule struct {
 // stage with another.
 var importRules = []importRule{
 	{
-		"cmd/...", list("internal/app/...", nouns),
+		"cmd/...", list("internal/app/...", "internal/client", nouns, tools),
 		"main holds flags and signals only; what it starts is built in internal/app, where tests reach it without a binary",
 	},
 	{
@@ -102,6 +102,10 @@ var importRules = []importRule{
 		"the simulator is judge of the others, so it shares nothing with them but words",
 	},
 	{
+		"internal/sim/gen", list("internal/sim"),
+		"a developer's tool that only writes the simulator's lines to a file",
+	},
+	{
 		"internal/web/...", list("internal/web/...", nouns, tools),
 		"pages and API show what internal/app hands them",
 	},
@@ -143,28 +147,25 @@ var bans = []struct {
 	why   string
 }{
 	{
-		"os",
-		[]string{"Exit"},
-		list("cmd/..."),
+		"os", []string{"Exit"}, list("cmd/...", "internal/sim/gen"),
 		"whoever ends the process skips everybody's clean-up; return an error",
 	},
 	{
-		"log",
-		[]string{"Fatal", "Fatalf", "Fatalln", "Panic", "Panicf", "Panicln"},
-		nil,
+		"log", []string{"Fatal", "Fatalf", "Fatalln", "Panic", "Panicf", "Panicln"}, nil,
 		"whoever ends the process skips everybody's clean-up; return an error",
 	},
 	{
-		"net/http",
-		[]string{"DefaultServeMux", "Handle", "HandleFunc", "ListenAndServe", "ListenAndServeTLS", "Serve", "ServeTLS"},
-		nil,
+		"net/http", []string{"DefaultServeMux", "Handle", "HandleFunc", "ListenAndServe", "ListenAndServeTLS", "Serve", "ServeTLS"}, nil,
 		"the default mux is shared with every library and these servers have no timeouts; use an http.Server with its own handler",
 	},
 	{
-		"net/http",
-		[]string{"DefaultClient", "Get", "Head", "Post", "PostForm"},
-		nil,
+		"net/http", []string{"DefaultClient", "Get", "Head", "Post", "PostForm"}, nil,
 		"the default client waits for ever; take a client with a timeout as an argument",
+	},
+	{
+		"time", []string{"Now", "Since", "Until", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker", "Sleep"},
+		list("cmd/...", "internal/app/...", "ingest/...", "alerts/...", "internal/collect", "internal/state", "internal/web/...", "internal/client"),
+		"what is counted and judged depends on event time alone, given as an argument: live and replay are one path",
 	},
 }
 

@@ -1,0 +1,6 @@
+// Command gen breaks a rule.
+package main
+
+import (
+	_ "github.com/denywatch/denywatch/detector"
+)
