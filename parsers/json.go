@@ -452,7 +452,7 @@ func plausible(f field, k kind, raw []byte) bool {
 	}
 	switch f {
 	case fieldStatus:
-		n, ok := statusNumber(raw)
+		n, ok := statusWord(raw)
 		return ok && n >= 100
 	case fieldTime:
 		return len(raw) >= 9 && (raw[0]-'0' <= 9 || raw[0] == '[')
@@ -466,6 +466,15 @@ func plausible(f field, k kind, raw []byte) bool {
 		return k == kindString && (raw[0]-'0' <= 9 || raw[0]|0x20 >= 'a' && raw[0]|0x20 <= 'z' || raw[0] == ':' || raw[0] == '[')
 	}
 	return true
+}
+
+// statusWord reads a status as loggers write it: 403, "403", 403.0 or
+// "403 Forbidden".
+func statusWord(v []byte) (uint16, bool) {
+	if len(v) > 3 && (v[3] == ' ' || v[3] == '.') {
+		v = v[:3]
+	}
+	return statusNumber(v)
 }
 
 // text is a value with its escapes resolved.
@@ -488,7 +497,7 @@ func (p *jsonParser) fill(e *event.Event) error {
 	if !has(fieldStatus) || p.vals[fieldStatus].rank%containerRank == codeRank && !has(fieldPath) && !has(fieldRequest) {
 		return ErrSkip
 	}
-	e.Status, _ = statusNumber(p.vals[fieldStatus].raw)
+	e.Status, _ = statusWord(p.vals[fieldStatus].raw)
 	if has(fieldRequest) {
 		e.Method, e.Path = splitRequest(p.text(p.vals[fieldRequest].raw))
 	}
@@ -531,9 +540,6 @@ func (p *jsonParser) fill(e *event.Event) error {
 	}
 	return nil
 }
-
-// maxCause is the longest cause: a longer one is a message, not a reason.
-const maxCause = 128
 
 // list appends the words of a string, the strings and numbers of an array, or
 // the keys of an object whose values are true.

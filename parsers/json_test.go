@@ -64,6 +64,8 @@ func TestJSONLines(t *testing.T) {
 			want: when + "method=GET path=/a status=403 client=203.0.113.5 user=5",
 		},
 		{name: "a code that is no status", line: `{"code":404,"msg":"no such coupon"}`, err: ErrSkip},
+		{name: "a status with its phrase", line: `{"status":"403 Forbidden","path":"/"}`, want: "path=/ status=403"},
+		{name: "a status as a float", line: `{"status":403.0,"path":"/"}`, want: "path=/ status=403"},
 		{name: "an ordinary log line", line: `{"level":"info","msg":"started","status":"ok","time":12}`, err: ErrSkip},
 		{name: "an empty object", line: `{}`, err: ErrSkip},
 		{

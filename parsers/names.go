@@ -147,7 +147,7 @@ func identityField(name string) field {
 
 func identityNames() map[string]field {
 	m := make(map[string]field)
-	for _, f := range []field{fieldRequestID, fieldService, fieldRoute, fieldUser, fieldAccount, fieldRole, fieldPlan, fieldGeo, fieldFlags, fieldCause} {
+	for _, f := range []field{fieldRequestID, fieldRoute, fieldUser, fieldAccount, fieldRole, fieldPlan, fieldGeo, fieldFlags, fieldCause} {
 		for _, names := range recognised[f] {
 			for name := range strings.FieldsSeq(names) {
 				if !strings.Contains(name, ".") && !claimedNames[name] {

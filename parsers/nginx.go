@@ -223,8 +223,12 @@ func nginxElement(name string, before []element) element {
 			e.rank = 1
 		}
 		return e
-	case kind != "" && !fromClient:
-		// The application's own answer says who the user is.
+	case !fromClient:
+		// The application's own answer, or a variable that the server's
+		// configuration sets, says who the user is.
+		for _, prefix := range []string{"jwt_claim_", "auth_", "oauth_"} {
+			header = strings.TrimPrefix(header, prefix)
+		}
 		if e.field = identityField(header); e.field != fieldNone {
 			e.rank = 1
 			return e

@@ -124,6 +124,14 @@ func TestNginxLines(t *testing.T) {
 			line: `203.0.113.5 - eve ` + at + ` "GET / HTTP/1.1" 403 1 "-" "-" "u17" "owner, editor" "pro plus"`,
 			want: when + `method=GET path=/ status=403 client=203.0.113.5 user=u17 role=owner role=editor plan="pro plus"`,
 		}, {
+			name: "variables of the configuration", format: nginxCombined + ` $jwt_claim_sub $user_role $account_id "$upstream_http_x_deny_reason"`,
+			line: `203.0.113.5 - eve ` + at + ` "GET / HTTP/1.1" 403 1 "-" "-" u17 owner o1 "no seat"`,
+			want: when + `method=GET path=/ status=403 client=203.0.113.5 user?=eve account=o1 role=owner cause="no seat"`,
+		}, {
+			name: "a reason counts for refusals only", format: nginxCombined + ` "$upstream_http_x_deny_reason"`,
+			line: `203.0.113.5 - - ` + at + ` "GET / HTTP/1.1" 200 1 "-" "-" "none"`,
+			want: when + `method=GET path=/ status=200 client=203.0.113.5`,
+		}, {
 			name: "headers of the client are not believed", format: nginxCombined + ` "$http_x_user" "$http_x_role"`,
 			line: `203.0.113.5 - - ` + at + ` "GET / HTTP/1.1" 403 1 "-" "-" "u17" "owner"`,
 			want: when + `method=GET path=/ status=403 client=203.0.113.5`,

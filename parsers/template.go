@@ -441,6 +441,9 @@ func (t *templateParser) Parse(line []byte, e *event.Event) error {
 	if p.strict && len(rest) > 0 {
 		return ErrMismatch
 	}
+	if p.has[fieldCause] && e.Status/100 != 4 {
+		e.Cause = nil
+	}
 	if p.stamp && !t.stamp.absent {
 		at, ok := t.stamp.instant(p.loc)
 		if !ok {
@@ -716,11 +719,19 @@ func (t *templateParser) take(o *op, v []byte, e *event.Event) error {
 		upstreamStatus(v, e)
 	case fieldUser:
 		e.User, e.UserClaimed = v, o.claimed
+	case fieldCause:
+		if len(v) <= maxCause {
+			e.Cause = v
+		}
 	default:
 		setText(o.field, v, e)
 	}
 	return nil
 }
+
+// maxCause is the longest cause, in bytes: a longer text is a message, not a
+// reason.
+const maxCause = 128
 
 // setText stores the fields that need no conversion beyond splitting.
 func setText(f field, v []byte, e *event.Event) {
@@ -747,8 +758,6 @@ func setText(f field, v []byte, e *event.Event) {
 		e.Flags = splitList(e.Flags, v)
 	case fieldRequestID:
 		e.RequestID = v
-	case fieldCause:
-		e.Cause = v
 	case fieldUserAgent:
 		e.UserAgent = v
 	}
