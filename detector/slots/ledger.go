@@ -122,6 +122,8 @@ type Ledger struct {
 	byNumber []*total
 	sources  map[string]*Source
 	out      Closed
+	// handed are the counts that out shares, spare those that may be used again.
+	handed, spare []*leafAcc
 	// What changed since Save: blocks of totals, sources, slots by vantage.
 	dirtyTotals  map[int]bool
 	dirtySources bool
@@ -204,6 +206,7 @@ func (l *Ledger) key(v event.Vantage, k tally.Key) *leafKey {
 // Apply adds what b holds. now is the wall clock in nanoseconds, NoTime in
 // replay. b may be released afterwards.
 func (l *Ledger) Apply(b *tally.Block, now int64) {
+	l.reclaim()
 	st := l.streams[b.Stream]
 	if st == nil {
 		l.Open(b.Stream, b.Vantage)
@@ -256,7 +259,7 @@ func (l *Ledger) applySlot(st *stream, src *Source, d *tally.SlotDelta) {
 			src.Late += uint64(c.Requests())
 			continue
 		}
-		a := slot.acc(lk)
+		a := l.acc(slot, lk)
 		for s, n := range c.Status {
 			a.Status[s] += n
 		}
@@ -268,11 +271,11 @@ func (l *Ledger) applySlot(st *stream, src *Source, d *tally.SlotDelta) {
 		return
 	}
 	for i := range d.Splits {
-		slot.acc(st.leaves[d.Splits[i].Leaf]).split(&d.Splits[i])
+		l.acc(slot, st.leaves[d.Splits[i].Leaf]).split(&d.Splits[i])
 	}
 	for i := range d.Flags {
 		f := &d.Flags[i]
-		a := slot.acc(st.leaves[f.Leaf])
+		a := l.acc(slot, st.leaves[f.Leaf])
 		j := slices.IndexFunc(a.Flags, func(x Flag) bool { return x.Name == f.Flag })
 		if j < 0 {
 			a.Flags = append(a.Flags, Flag{Name: f.Flag})
@@ -286,7 +289,7 @@ func (l *Ledger) applySlot(st *stream, src *Source, d *tally.SlotDelta) {
 		if !kept(h.Identity, slot.sampled) {
 			continue
 		}
-		a := slot.acc(st.leaves[h.Leaf])
+		a := l.acc(slot, st.leaves[h.Leaf])
 		a.Hits = append(a.Hits, Hit{Class: h.Class, Named: h.Named, Identity: h.Identity, Account: h.Account, Requests: h.Requests, Denials: h.Denials})
 		slot.hits++
 		if n := len(a.Hits); n >= 64 && n >= 2*a.hits {
@@ -310,13 +313,35 @@ func (l *Ledger) applySlot(st *stream, src *Source, d *tally.SlotDelta) {
 // kept reports whether an identity is among the 1 in 2^n that are kept.
 func kept(identity uint64, n uint8) bool { return tally.Kept(identity, n) }
 
-func (s *openSlot) acc(k *leafKey) *leafAcc {
+// maxSpare bounds the counts kept for use again.
+const maxSpare = 1 << 16
+
+func (l *Ledger) acc(s *openSlot, k *leafKey) *leafAcc {
 	a := s.leaves[k]
 	if a == nil {
-		a = &leafAcc{Leaf: Leaf{Key: k.Key}}
+		if n := len(l.spare); n > 0 {
+			a = l.spare[n-1]
+			l.spare = l.spare[:n-1]
+		} else {
+			a = &leafAcc{}
+		}
+		a.Key = k.Key
 		s.leaves[k] = a
 	}
 	return a
+}
+
+// reclaim takes back what the last closed slot was handed over in.
+func (l *Ledger) reclaim() {
+	for _, a := range l.handed {
+		if len(l.spare) >= maxSpare {
+			break
+		}
+		*a = leafAcc{Leaf: Leaf{Splits: a.Splits[:0], Hits: a.Hits[:0], Flags: a.Flags[:0]}}
+		l.spare = append(l.spare, a)
+	}
+	clear(l.handed)
+	l.handed = l.handed[:0]
 }
 
 func (a *leafAcc) split(d *tally.Split) {
@@ -404,6 +429,7 @@ func (l *Ledger) watermarks(now int64) (w [event.Vantages]int64, partial [event.
 // a vantage that was behind the others for HoldVantage by the wall clock is not
 // waited for.
 func (l *Ledger) Next(now int64) *Closed {
+	l.reclaim()
 	w, partial := l.watermarks(now)
 	var next, due [event.Vantages]int64
 	first := -1
@@ -496,6 +522,7 @@ func (l *Ledger) close(v int, start int64, partial bool) *Closed {
 	for _, a := range slot.leaves {
 		a.Hits = slices.DeleteFunc(a.Hits, func(h Hit) bool { return !kept(h.Identity, slot.sampled) })
 		l.out.Leaves = append(l.out.Leaves, a.Leaf)
+		l.handed = append(l.handed, a)
 	}
 	slices.SortFunc(l.out.Leaves, func(x, y Leaf) int { return CompareKeys(&x.Key, &y.Key) })
 	n := 0

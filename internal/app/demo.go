@@ -102,7 +102,7 @@ func Demo(ctx context.Context, opt DemoOptions) (err error) {
 // demoStart is ten o'clock of the newest Tuesday, Wednesday or Thursday that is
 // over by now: the demo's people are at work.
 func demoStart(now time.Time) time.Time {
-	d := now.UTC().Truncate(24 * time.Hour).AddDate(0, 0, -1)
+	d := now.UTC().Truncate(24*time.Hour).AddDate(0, 0, -1)
 	for d.Weekday() < time.Tuesday || d.Weekday() > time.Thursday {
 		d = d.AddDate(0, 0, -1)
 	}

@@ -350,8 +350,9 @@ func pathEnd(path []byte) int {
 // Template builds the template of path[:end] of Key, appending to dst. app is
 // the application's own route or empty. An empty path has the template "" .
 func (r *Router) Template(dst, path, app []byte) []byte {
+	var buf segments
 	if len(path) > 0 && len(r.patterns) > 0 {
-		segs := split(path)
+		segs := buf.split(path)
 		var best *pattern
 		for i := range r.patterns {
 			p := &r.patterns[i]
@@ -370,7 +371,7 @@ func (r *Router) Template(dst, path, app []byte) []byte {
 		return dst
 	}
 	from := len(dst)
-	for i, s := range split(path) {
+	for i, s := range buf.split(path) {
 		mark := len(dst)
 		dst = append(dst, '/')
 		if p := shape(s); p != "" {
@@ -388,12 +389,24 @@ func (r *Router) Template(dst, path, app []byte) []byte {
 	return dst
 }
 
-func split(path []byte) [][]byte {
+// segments holds the segments of a path; the last element is all of the rest of
+// one that is too deep.
+type segments [MaxSegments + 1][]byte
+
+func (s *segments) split(path []byte) [][]byte {
 	path = bytes.Trim(path, "/")
 	if len(path) == 0 {
 		return nil
 	}
-	return bytes.Split(path, slash)
+	for n := range s {
+		i := bytes.IndexByte(path, '/')
+		if i < 0 || n == len(s)-1 {
+			s[n] = path
+			return s[:n+1]
+		}
+		s[n], path = path[:i], path[i+1:]
+	}
+	return s[:]
 }
 
 // appTemplate cleans an application's own route: ":id" and "<int:id>" become
@@ -412,7 +425,8 @@ func appTemplate(dst, app []byte) ([]byte, bool) {
 			return dst, false
 		}
 	}
-	segs := split(app)
+	var buf segments
+	segs := buf.split(app)
 	for _, s := range segs {
 		dst = append(dst, '/')
 		switch {
