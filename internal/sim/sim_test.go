@@ -304,7 +304,7 @@ func TestIncidents(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(fmt.Sprintf("%s %+v", tt.incident.Kind, tt.incident.Scope), func(t *testing.T) {
 			tt.incident.From, tt.incident.To = from, to
-			sc := Scenario{Seed: 9, Start: at(13, 30), End: at(15, 30), Rate: 15, Calm: true, Incidents: []Incident{tt.incident}}
+			sc := Scenario{Seed: 9, Start: at(13, 30), End: at(15, 30), Rate: 10, Calm: true, Incidents: []Incident{tt.incident}}
 			label := sc.Labels()[0]
 			if label.Direction != tt.direction || label.Benign || label.Kind != tt.incident.Kind || label.Scope.Service != Service {
 				t.Errorf("label %+v", label)
@@ -480,8 +480,11 @@ func TestBenign(t *testing.T) {
 // story.
 func TestLogsAgree(t *testing.T) {
 	combined := regexp.MustCompile(`^(\S+) - - \[([^\]]+)\] "(\S+) (\S+) HTTP/1\.1" (\d{3}) (\d+) "([^"]*)" "([^"]*)" us="(\d{3}|-)"\n$`)
-	var web, app int
+	var web, app, n int
 	each(t, eventful(), func(r *Request) {
+		if n++; n%5 != 0 && !r.Denied {
+			return // taking lines apart is slow
+		}
 		line := AppendNginxUpstream(nil, r)
 		m := combined.FindSubmatch(line)
 		if m == nil {
