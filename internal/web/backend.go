@@ -1,0 +1,111 @@
+package web
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/marker"
+)
+
+// Errors that a Backend's methods wrap.
+var (
+	// ErrConflict means that the marker's id is known with other content.
+	ErrConflict = errors.New("the marker's id is known with other content")
+	// ErrNotFound means that there is nothing of that id.
+	ErrNotFound = errors.New("not found")
+)
+
+// Backend is what the API stands on; package app implements it. Its methods are
+// called concurrently, must return soon after ctx ends, and return values that
+// nobody changes afterwards.
+type Backend interface {
+	// Incidents returns all incidents that are known, the open ones first, each
+	// part with the newest first.
+	Incidents(ctx context.Context) ([]incident.Incident, error)
+	// Timeline returns the transitions of one incident in order. The error is
+	// ErrNotFound if there is no such incident.
+	Timeline(ctx context.Context, id string) ([]incident.Transition, error)
+	// Markers returns all markers that are known, in any order.
+	Markers(ctx context.Context) ([]marker.Marker, error)
+	// Mark takes a normalised marker. When it returns without error the marker is
+	// durable. The error is ErrConflict if the id is known with other content.
+	Mark(ctx context.Context, m marker.Marker) (Marked, error)
+	// Routes returns how many events were counted.
+	Routes(ctx context.Context) ([]RouteCount, error)
+	// Status says how the daemon is doing.
+	Status(ctx context.Context) (Status, error)
+	// WriteMetrics writes metrics in the Prometheus text format. It must not
+	// block on anything but w.
+	WriteMetrics(w io.Writer)
+}
+
+// Marked is what became of a marker.
+type Marked struct {
+	// Known tells that the same marker was taken before.
+	Known bool
+	// ProbationUntil is when the probation after the marker ends, in event time;
+	// zero if the marker opens none.
+	ProbationUntil time.Time
+}
+
+// RouteCount is how many events with one status column one route had, since
+// Status.Since.
+type RouteCount struct {
+	Vantage string `json:"vantage"`
+	Service string `json:"service"`
+	Route   string `json:"route"`
+	// Status is the column's name: 2xx, 403, ... as package tally has them.
+	Status string `json:"status"`
+	Count  uint64 `json:"count"`
+}
+
+// Status is how the daemon is doing.
+type Status struct {
+	// Ready tells that logs are read and incidents can be told.
+	Ready bool `json:"ready"`
+	// Problems says what is wrong and how to mend it, one sentence each. There
+	// may be some although the daemon is ready.
+	Problems []string       `json:"problems"`
+	Sources  []SourceStatus `json:"sources"`
+	Sinks    []SinkStatus   `json:"sinks"`
+	// Since is when counting began: the birth of the state, not of the process.
+	Since   time.Time `json:"since"`
+	Version string    `json:"version"`
+	// LastCut is when the state was last made durable; zero if never yet.
+	LastCut time.Time `json:"last_cut,omitzero"`
+}
+
+// SourceStatus is how one source is doing. Counts are since Status.Since.
+type SourceStatus struct {
+	Name    string `json:"name"`
+	Vantage string `json:"vantage"`
+	// Format is the log's format, "auto" until it is recognised.
+	Format string `json:"format"`
+	// Streams is how many files or partitions are followed now.
+	Streams int    `json:"streams"`
+	Lines   uint64 `json:"lines"`
+	// Unparsed lines could not be understood; Late ones came after their slot was
+	// closed and are counted, but neither judged nor learned.
+	Unparsed uint64 `json:"unparsed"`
+	Late     uint64 `json:"late"`
+	// LagSeconds is how far the newest line that was read lies behind now.
+	LagSeconds float64 `json:"lag_seconds"`
+	// Trouble says why the source cannot be read, and how to mend it.
+	Trouble string `json:"trouble,omitempty"`
+}
+
+// SinkStatus is how one sink is doing.
+type SinkStatus struct {
+	Name string `json:"name"`
+	// State is ok, retrying, misconfigured or unrecorded, as package alerts has
+	// them.
+	State string `json:"state"`
+	// Waiting is how many deliveries wait, Dead how many were given up.
+	Waiting int `json:"waiting"`
+	Dead    int `json:"dead"`
+	// Trouble is the last failure since the last success.
+	Trouble string `json:"trouble,omitempty"`
+}

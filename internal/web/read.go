@@ -1,0 +1,193 @@
+package web
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"slices"
+	"strings"
+
+	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/marker"
+)
+
+const index = `denywatch: who is refused that should get in, and what stands open that should not
+
+  GET  /v1/incidents        incidents, the open ones first
+                            state=open|resolved  marker=ID  since=TIME  limit=N
+  GET  /v1/incidents/{id}   one incident with its time line
+  GET  /v1/markers          what changed: releases and other markers
+  POST /v1/markers          tell of a change
+  GET  /v1/routes           events counted by vantage, service, route and status
+  GET  /v1/status           sources, sinks and what is wrong with them
+  GET  /metrics             metrics in the Prometheus text format
+  GET  /healthz             200 while the process lives
+  GET  /readyz              200 when logs are read and incidents can be told
+`
+
+func (s *Server) getIndex(w http.ResponseWriter, _ *http.Request) error {
+	write(w, http.StatusOK, plain, []byte(index))
+	return nil
+}
+
+// getHealth asks nobody: it says only that the process answers.
+func (s *Server) getHealth(w http.ResponseWriter, _ *http.Request) error {
+	write(w, http.StatusOK, plain, []byte("ok\n"))
+	return nil
+}
+
+// getIncidents lists incidents in the backend's order.
+func (s *Server) getIncidents(w http.ResponseWriter, r *http.Request) error {
+	q, err := query(r, "state", "marker", "since", "limit")
+	if err != nil {
+		return err
+	}
+	n, err := limit(q)
+	if err != nil {
+		return err
+	}
+	since, err := instant(q, "since")
+	if err != nil {
+		return err
+	}
+	state := incident.State(q["state"])
+	if _, given := q["state"]; given && state != incident.Open && state != incident.Resolved {
+		return refuse(http.StatusBadRequest, "state is neither open nor resolved", "leave it out for both")
+	}
+	all, err := s.backend.Incidents(r.Context())
+	if err != nil {
+		return err
+	}
+	follows := func(*incident.Incident) bool { return true }
+	if id, given := q["marker"]; given {
+		if follows, err = s.follows(r, id, all); err != nil {
+			return err
+		}
+	}
+	list, more := []incident.Incident{}, 0
+	for i := range all {
+		in := &all[i]
+		switch {
+		case state != "" && in.State != state, in.OpenedAt.Before(since), !follows(in):
+		case len(list) == n:
+			more++
+		default:
+			list = append(list, *in)
+		}
+	}
+	return reply(w, http.StatusOK, struct {
+		Incidents []incident.Incident `json:"incidents"`
+		// More counts those beyond the limit.
+		More int `json:"more"`
+	}{list, more})
+}
+
+// follows returns whether an incident belongs to the marker: the incident names
+// it, or opened at or after its time in an overlapping scope.
+func (s *Server) follows(r *http.Request, id string, all []incident.Incident) (func(*incident.Incident) bool, error) {
+	markers, err := s.backend.Markers(r.Context())
+	if err != nil {
+		return nil, err
+	}
+	at := slices.IndexFunc(markers, func(m marker.Marker) bool { return m.ID == id })
+	if at >= 0 {
+		m := markers[at]
+		return func(in *incident.Incident) bool {
+			return in.Marker == id || !in.OpenedAt.Before(m.Time) && Overlaps(m.Scope, in.Scope)
+		}, nil
+	}
+	// The marker may have been forgotten before the incidents that name it.
+	named := func(in *incident.Incident) bool { return in.Marker == id }
+	if id == "" || !slices.ContainsFunc(all, func(in incident.Incident) bool { return named(&in) }) {
+		return nil, refuse(http.StatusNotFound, "no marker of this id is known", "GET /v1/markers lists them; the answer to POST /v1/markers holds the id")
+	}
+	return named, nil
+}
+
+// getIncident shows one incident as it is now, with how it got there.
+func (s *Server) getIncident(w http.ResponseWriter, r *http.Request) error {
+	if _, err := query(r); err != nil {
+		return err
+	}
+	id := r.PathValue("id")
+	line, err := s.backend.Timeline(r.Context(), id)
+	if errors.Is(err, ErrNotFound) || err == nil && len(line) == 0 {
+		return refuse(http.StatusNotFound, "no incident of this id is known", "GET /v1/incidents lists them")
+	}
+	if err != nil {
+		return err
+	}
+	all, err := s.backend.Incidents(r.Context())
+	if err != nil {
+		return err
+	}
+	// Counts go on after the last transition, so the list knows better.
+	now := line[len(line)-1].Incident
+	if i := slices.IndexFunc(all, func(in incident.Incident) bool { return in.ID == id }); i >= 0 {
+		now = all[i]
+	}
+	return reply(w, http.StatusOK, struct {
+		Incident incident.Incident     `json:"incident"`
+		Timeline []incident.Transition `json:"timeline"`
+	}{now, line})
+}
+
+func (s *Server) getRoutes(w http.ResponseWriter, r *http.Request) error {
+	if _, err := query(r); err != nil {
+		return err
+	}
+	counts, err := s.backend.Routes(r.Context())
+	if err != nil {
+		return err
+	}
+	return reply(w, http.StatusOK, struct {
+		Routes []RouteCount `json:"routes"`
+	}{append([]RouteCount{}, counts...)})
+}
+
+func (s *Server) getStatus(w http.ResponseWriter, r *http.Request) error {
+	if _, err := query(r); err != nil {
+		return err
+	}
+	st, err := s.backend.Status(r.Context())
+	if err != nil {
+		return err
+	}
+	// Lists are lists in JSON, also when they are empty.
+	st.Problems = append([]string{}, st.Problems...)
+	st.Sources = append([]SourceStatus{}, st.Sources...)
+	st.Sinks = append([]SinkStatus{}, st.Sinks...)
+	return reply(w, http.StatusOK, st)
+}
+
+// getReady answers 200 or 503, and says each problem in a line of its own.
+func (s *Server) getReady(w http.ResponseWriter, r *http.Request) error {
+	st, err := s.backend.Status(r.Context())
+	if err != nil {
+		return err
+	}
+	status, word := http.StatusOK, "ready"
+	if !st.Ready {
+		status, word = http.StatusServiceUnavailable, "not ready"
+		w.Header().Set("Retry-After", "5")
+	}
+	if strings.Contains(r.Header.Get("Accept"), "application/json") {
+		return reply(w, status, struct {
+			Ready    bool     `json:"ready"`
+			Problems []string `json:"problems"`
+		}{st.Ready, append([]string{}, st.Problems...)})
+	}
+	write(w, status, plain, buffered(func(b *bytes.Buffer) {
+		fmt.Fprintln(b, word)
+		for _, p := range st.Problems {
+			fmt.Fprintln(b, clean(p))
+		}
+	}))
+	return nil
+}
+
+func (s *Server) getMetrics(w http.ResponseWriter, _ *http.Request) error {
+	write(w, http.StatusOK, "text/plain; version=0.0.4; charset=utf-8", buffered(func(b *bytes.Buffer) { s.backend.WriteMetrics(b) }))
+	return nil
+}
