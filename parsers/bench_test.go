@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"testing"
 
+	"github.com/valyala/fastjson"
+
 	"github.com/denywatch/denywatch/internal/event"
 )
 
@@ -101,5 +103,35 @@ func TestNoAllocations(t *testing.T) {
 		if n := testing.AllocsPerRun(10, parse); n != 0 {
 			t.Errorf("%s: %v allocations in %d lines", s.name, n, len(lines))
 		}
+	}
+}
+
+// BenchmarkGeneralDecoder is what the json format would cost with the fastest
+// general decoder that does not allocate, before anything is converted.
+func BenchmarkGeneralDecoder(b *testing.B) {
+	wanted := []string{
+		"@timestamp", "service.name", "http.request.method", "http.request.id", "http.response.status_code", "url.path", "url.domain",
+		"client.ip", "source.geo.country_iso_code", "user.id", "organization.id", "user.roles", "labels.plan", "feature_flags", "user_agent.original",
+	}
+	lines := stream("ecs")
+	var p fastjson.Parser
+	size := 0
+	for _, l := range lines {
+		size += len(l)
+	}
+	b.SetBytes(int64(size / len(lines)))
+	b.ReportAllocs()
+	i := 0
+	for b.Loop() {
+		v, err := p.ParseBytes(lines[i%len(lines)])
+		if err != nil {
+			b.Fatal(err)
+		}
+		for _, w := range wanted {
+			if v.Get(w) == nil {
+				b.Fatal(w)
+			}
+		}
+		i++
 	}
 }

@@ -187,12 +187,16 @@ type value struct {
 // keyCache remembers what keys mean. Logs repeat their keys on every line, mostly
 // in one order, so the key that came after the last one before is tried first:
 // if it stands there again, it needs neither to be scanned nor to be looked up.
-// Else the key is found by its hash in one place; whoever comes later takes the
-// place.
+// Else the key is found by its hash; when its places are full, it takes the first.
 type keyCache struct {
-	slots [129]keySlot // the last is the start of a line
+	slots [keySlots + 1]keySlot // the last is the start of a line
 	last  int
 }
+
+const (
+	keySlots  = 128
+	keyProbes = 8
+)
 
 type keySlot struct {
 	parent *node
@@ -225,12 +229,25 @@ func (c *keyCache) find(parent *node, key []byte) *hit {
 	if len(key) > maxKey {
 		return &noHit
 	}
-	i := int((xxhash.Sum64(key) ^ parent.salt) % uint64(len(c.slots)-1))
-	c.slots[c.last].next, c.last = i, i
-	s := &c.slots[i]
-	if s.parent != parent || string(s.key) != string(key) {
-		s.parent, s.key, s.hit = parent, append(s.key[:0], key...), parent.find(key)
+	home := int((xxhash.Sum64(key) ^ parent.salt) % keySlots)
+	i := home
+	for range keyProbes {
+		s := &c.slots[i]
+		if s.parent == parent && string(s.key) == string(key) {
+			c.slots[c.last].next, c.last = i, i
+			return &s.hit
+		}
+		if s.parent == nil {
+			break
+		}
+		i = (i + 1) % keySlots
 	}
+	if c.slots[i].parent != nil {
+		i = home
+	}
+	s := &c.slots[i]
+	s.parent, s.key, s.hit = parent, append(s.key[:0], key...), parent.find(key)
+	c.slots[c.last].next, c.last = i, i
 	return &s.hit
 }
 
@@ -240,6 +257,7 @@ type jsonParser struct {
 	keys    keyCache
 	clock   clock
 	scratch []byte
+	escaped bool   // the line holds a backslash
 	seen    uint32 // bit f: vals[f] is of this line
 	vals    [fields]value
 }
@@ -255,6 +273,7 @@ const maxDepth = 16
 // of the application's log.
 func (p *jsonParser) Parse(line []byte, e *event.Event) error {
 	p.seen, p.scratch = 0, p.scratch[:0]
+	p.escaped = bytes.IndexByte(line, '\\') >= 0
 	p.keys.restart()
 	i := space(line, 0)
 	if i == len(line) || line[i] != '{' {
@@ -479,7 +498,7 @@ func statusWord(v []byte) (uint16, bool) {
 
 // text is a value with its escapes resolved.
 func (p *jsonParser) text(raw []byte) []byte {
-	if bytes.IndexByte(raw, '\\') < 0 {
+	if !p.escaped || bytes.IndexByte(raw, '\\') < 0 {
 		return raw
 	}
 	from := len(p.scratch)
