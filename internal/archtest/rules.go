@@ -34,7 +34,7 @@ type importRule struct {
 // stage with another.
 var importRules = []importRule{
 	{
-		"cmd/...", list("internal/app/...", "internal/client", nouns, tools),
+		"cmd/...", list("internal/app/...", "configs", "internal/client", nouns, tools),
 		"main holds flags and signals only; what it starts is built in internal/app, where tests reach it without a binary",
 	},
 	{
