@@ -86,6 +86,15 @@ func (c *Cell) Freeze(now, until int64) {
 	c.hold = max(c.hold, uint32(min(until, int64(c.since)+MaxHold)))
 }
 
+// Extend prolongs a hold until then, and reports whether MaxHold allowed it.
+func (c *Cell) Extend(until int64) bool {
+	if c.hold == 0 || until > int64(c.since)+MaxHold {
+		return false
+	}
+	c.hold = max(c.hold, uint32(until))
+	return true
+}
+
 // Thaw ends a hold and keeps the old epoch.
 func (c *Cell) Thaw() { c.hold, c.since = 0, 0 }
 

@@ -111,10 +111,7 @@ func (e *Evidence) Add(s *Sum, slot uint16, h float32, sc *Scale, upOnly bool) (
 // Best returns the strongest evidence for a direction and how many slots before
 // slot it began. Ages beyond 65,535 slots wrap around.
 func (e *Evidence) Best(dir int8, slot uint16) (l float32, age int) {
-	lo, hi := 0, Ups
-	if dir == Down {
-		lo, hi = Ups, Shifts
-	}
+	lo, hi := side(dir)
 	for j := lo; j < hi; j++ {
 		if e.l[j] > l {
 			l, age = e.l[j], int(slot-e.from[j])
@@ -126,56 +123,64 @@ func (e *Evidence) Best(dir int8, slot uint16) (l float32, age int) {
 // Damp takes away a part of the evidence for a direction: what was not worth an
 // incident must prove more.
 func (e *Evidence) Damp(dir int8) {
-	lo, hi := 0, Ups
-	if dir == Down {
-		lo, hi = Ups, Shifts
-	}
+	lo, hi := side(dir)
 	for j := lo; j < hi; j++ {
 		e.l[j] *= 0.7
 	}
 }
 
-// Zero reports whether there is no evidence at all.
-func (e *Evidence) Zero() bool { return e.l == [Shifts]float32{} }
-
-// Quiet reports whether all evidence is far below the threshold h.
-func (e *Evidence) Quiet(h float32, sc *Scale) bool {
-	for j, l := range e.l {
-		if l >= 0.6*h*(sc.Phi+sc.Sigma2*2*l/(Grid[j]*Grid[j])) {
+// Calm reports whether all evidence for a direction is below h, leaving the
+// uncertainty of the baseline aside.
+func (e *Evidence) Calm(dir int8, h float32, sc *Scale) bool {
+	lo, hi := side(dir)
+	for j := lo; j < hi; j++ {
+		if l := e.l[j]; l >= h*sc.of(j, l, 0, 0) {
 			return false
 		}
 	}
 	return true
 }
 
+// side is the range of the alternatives of a direction.
+func side(dir int8) (lo, hi int) {
+	if dir == Down {
+		return Ups, Shifts
+	}
+	return 0, Ups
+}
+
 // Reset forgets all evidence.
 func (e *Evidence) Reset() { *e = Evidence{} }
 
-// Excess is a located slice: sums over a window of time, and the log-partition
-// of every shift of a scan.
+// Excess is a slice of traffic in a window of time: its sums, and the
+// log-likelihood ratio of every change of a scan.
 type Excess struct {
 	N, X, M, V float32
 	// Base is the number of requests behind the expectation.
 	Base float32
-	D    [Scans]float32
+	G    [Scans]float32
 }
 
 // Add adds a cell's window of n requests, x refused, m expected, in direction
 // dir, with base requests behind the expectation.
 func (e *Excess) Add(n, x, m, base float32, dir int8) {
-	t := &rates()[RateOf(float64(m/n))]
-	d := &t.up
-	if dir == Down {
-		d = &t.down
-	}
+	t := ratios(RateOf(float64(m/n)), dir)
 	e.N += n
 	e.X += x
 	e.M += m
 	e.V += m * (1 - m/n)
 	e.Base += base
-	for j := range d {
-		e.D[j] += n * d[j]
+	for j := range e.G {
+		e.G[j] += x*t[0][j] + (n-x)*t[1][j]
 	}
+}
+
+func ratios(r Rate, dir int8) *[2][Scans]float32 {
+	t := &rates()[r]
+	if dir == Down {
+		return &t.down
+	}
+	return &t.up
 }
 
 // Merge adds o to e.
@@ -185,60 +190,66 @@ func (e *Excess) Merge(o *Excess) {
 	e.M += o.M
 	e.V += o.V
 	e.Base += o.Base
-	for j := range e.D {
-		e.D[j] += o.D[j]
+	for j := range o.G {
+		e.G[j] += o.G[j]
 	}
 }
 
-// Likelihood is the log-likelihood ratio of the best common shift in direction
-// dir against none, and what it must be divided by; 0 when the slice moved the
-// other way. Kulldorff's scan statistic for log-odds.
-func (e *Excess) Likelihood(dir int8, sc *Scale) (g, phi float64) {
-	if e.N < 0.5 || (e.X-e.M)*float32(dir) <= 0 {
-		return 0, 1
-	}
-	w := 0.0
-	for j, d := range ScanGrid {
-		if y := float64(e.X)*d*float64(dir) - float64(e.D[j]); y > g {
-			g, w = y, 2/(d*d)
-		}
-	}
-	phi = float64(sc.Phi) + float64(sc.Sigma2)*g*w + float64(e.N)/(float64(e.Base)+Trust)
-	return g, phi
-}
-
-// Without is the likelihood ratio in direction dir when x denials, and as many
-// requests, are taken out.
-func (e *Excess) Without(x float64, dir int8) float64 {
-	keep := max(float64(e.N)-x, 0) / float64(e.N)
-	var g float64
-	for j, d := range ScanGrid {
-		g = max(g, (float64(e.X)-x)*d*float64(dir)-float64(e.D[j])*keep)
-	}
-	return g
-}
-
-// Shift is the index in ScanGrid of the shift that explains the slice best.
-func (e *Excess) Shift(dir int8) int {
-	best, at := 0.0, 0
-	for j, d := range ScanGrid {
-		if y := float64(e.X)*d*float64(dir) - float64(e.D[j]); y > best {
-			best, at = y, j
+// Change is the number of the change that explains the slice best.
+func (e *Excess) Change() int {
+	at := 0
+	for j, g := range e.G {
+		if g > e.G[at] {
+			at = j
 		}
 	}
 	return at
 }
 
-// Ratio is the log-likelihood ratio of x of n requests refused, where r is
-// normal, for the shift number j of a scan in direction dir.
-func Ratio(n, x float32, r Rate, dir int8, j int) float64 {
-	t := &rates()[r]
-	if dir == Down {
-		return float64(-x)*ScanGrid[j] - float64(n*t.down[j])
+// Likelihood is the log-likelihood ratio of the best change of all cells alike
+// against none, and what it must be divided by; 0 when the slice moved against
+// dir. It is Kulldorff's scan statistic for refusals.
+func (e *Excess) Likelihood(dir int8, sc *Scale) (g, phi float64) {
+	if e.N < 0.5 || (e.X-e.M)*float32(dir) <= 0 {
+		return 0, 1
 	}
-	return float64(x)*ScanGrid[j] - float64(n*t.up[j])
+	g = max(float64(e.G[e.Change()]), 0)
+	d := max(math.Abs(e.Shift()), ScanGrid[0])
+	phi = float64(sc.Phi) + float64(sc.Sigma2)*g*2/(d*d) + float64(e.N)/(float64(e.Base)+Trust)
+	return g, phi
 }
 
-// LogPartition is log(1 + p(e^d - 1)): what a request costs the hypothesis that
-// the log-odds of p moved by d.
-func LogPartition(p, d float64) float64 { return math.Log1p(p * math.Expm1(d)) }
+// Shift is by how much the log-odds of the slice as a whole moved.
+func (e *Excess) Shift() float64 {
+	x, n, m := float64(e.X), float64(e.N), float64(e.M)
+	return LogOdds((x+0.1)/(n+0.2)) - LogOdds((m+1e-3)/(n+0.2))
+}
+
+// Without is the likelihood ratio when x denials, and as many requests, are
+// taken out of a rise, in proportion from all its cells.
+func (e *Excess) Without(x float64) float64 {
+	n, m := float64(e.N), float64(e.M)
+	left, rest := float64(e.X)-x, n-x
+	if left <= 0 || rest <= 0 {
+		return 0
+	}
+	m *= rest / n
+	if left <= m {
+		return 0
+	}
+	return Divergence(left, rest, m)
+}
+
+// Ratio is the log-likelihood ratio of x of n requests refused, where r is
+// normal, for change number j of a scan in direction dir.
+func Ratio(n, x float32, r Rate, dir int8, j int) float64 {
+	t := ratios(r, dir)
+	return float64(x*t[0][j] + (n-x)*t[1][j])
+}
+
+// WallRatio is the log-likelihood ratio of x of n requests refused, where p is
+// normal, for a wall of a share in direction dir.
+func WallRatio(n, x, p float64, dir int8, share float64) float64 {
+	q := Wall(p, dir, share)
+	return x*math.Log(q/p) + (n-x)*math.Log((1-q)/(1-p))
+}

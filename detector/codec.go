@@ -317,7 +317,7 @@ func (f *finding) put(w *wire.Writer) error {
 	for _, x := range [...]int64{f.opened, f.started, f.resolved, f.requests, f.denials, f.last, f.calmSince} {
 		w.Int(x)
 	}
-	for _, x := range [...]float64{f.shift, f.rate, f.base, f.expected, f.calm} {
+	for _, x := range [...]float64{f.share, f.rate, f.base, f.expected, f.calm} {
 		w.Float(x)
 	}
 	for _, x := range [...]float32{f.x5, f.n5, f.m5} {
@@ -690,7 +690,7 @@ func (f *finding) get(r *wire.Reader, j *judge) {
 	f.opened, f.started, f.resolved = getTime(r), getTime(r), getTime(r)
 	f.requests, f.denials = r.Int(), r.Int()
 	f.last, f.calmSince = getTime(r), getTime(r)
-	for _, x := range [...]*float64{&f.shift, &f.rate, &f.base, &f.expected, &f.calm} {
+	for _, x := range [...]*float64{&f.share, &f.rate, &f.base, &f.expected, &f.calm} {
 		*x = baseline.GetFloat64(r)
 	}
 	for _, x := range [...]*float32{&f.x5, &f.n5, &f.m5} {

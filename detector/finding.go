@@ -21,6 +21,9 @@ const (
 	// together is how much of the score of two findings one scope must reach to
 	// stand for both.
 	together = 0.8
+	// stillActive is how much of its excess a part must show after the rest
+	// recovered.
+	stillActive = 0.6
 )
 
 // refineAt are the ages in slots at which a young finding's scope is looked for
@@ -43,7 +46,7 @@ type finding struct {
 	// opened and resolved are ends of slots, started is the start of one; resolved
 	// is 0 while open.
 	opened, started, resolved int64
-	shift                     float64 // of the log-odds, against the mix-adjusted base
+	share                     float64 // of the wall that came up, or down
 	rate, base                float64 // when it was located
 
 	requests, denials int64
@@ -62,7 +65,7 @@ type finding struct {
 	calm       float64 // evidence for recovery
 	calmSince  int64   // the slot in which it left zero
 	// The current slot's sums: denials, requests, expected denials, and the
-	// log-likelihood of the shift.
+	// log-likelihood ratio of the wall.
 	sx, sn, sm float32
 	llr        float64
 }
@@ -79,7 +82,7 @@ func (f *finding) take(t *touched, r baseline.Rate, part *baseline.Sum) {
 	f.sx += t.xc
 	f.sn += t.nc
 	f.sm += part.M
-	f.llr += float64(t.xc)*f.shift - float64(t.nc)*baseline.LogPartition(p, f.shift)
+	f.llr += baseline.WallRatio(float64(t.nc), float64(t.xc), p, f.dir, f.share)
 }
 
 // witness adds who was refused in one slot of the past on the finding's cells.
@@ -156,12 +159,13 @@ func (j *judge) open(l *located, fired []int32) scope {
 		if f.resolved != 0 || f.dir != l.dir || now-f.opened > mergeWithin {
 			continue
 		}
-		w, ok := j.best(nil, l.dir, f.mask, &l.scope)
+		w, ok := j.best(nil, l.dir, f.mask, &l.scope, j.reach(f))
 		if !ok || !w.scope.overlaps(&j.book, f.scope) {
 			continue
 		}
 		// Two changes at a time stay two unless one scope explains both as well.
-		if l.scope.contains(&j.book, f.scope) || w.score >= together*(l.score+j.scoreOf(f.scope, f.dir, f.mask)) {
+		alone, _ := j.scoreOf(f.scope, f.dir, f.mask, j.reach(f))
+		if l.scope.contains(&j.book, f.scope) || w.score >= together*(l.score+alone) {
 			j.widen(f, &w)
 			return f.scope
 		}
@@ -211,11 +215,12 @@ func (j *judge) firstSeen(s scope) int64 {
 // locate takes over what a scan found.
 func (j *judge) locate(f *finding, l *located) {
 	f.scope = l.scope
-	x, n, m := float64(l.X), float64(l.N), float64(l.M)
-	f.rate, f.base = x/n, m/n
-	d := baseline.LogOdds((x+0.1)/(n+0.2)) - baseline.LogOdds(max(f.base, 1e-4))
-	// At least what was accepted, so that recovery can be told from the incident.
-	f.shift = min(max(d*float64(l.dir), minRise), 7) * float64(l.dir)
+	f.rate, f.base = float64(l.X/l.N), float64(l.M/l.N)
+	share := (f.rate - f.base) / max(1-f.base, 1e-3)
+	if f.dir == baseline.Down {
+		share = (f.base - f.rate) / max(f.base, 1e-3)
+	}
+	f.share = min(max(share, 0.002), 0.995)
 	f.calm = 0
 }
 
@@ -223,7 +228,7 @@ func (j *judge) locate(f *finding, l *located) {
 // that makes the located shift most likely, over the detailed past. What began
 // earlier is told by the evidence of the series that fired.
 func (j *judge) onset(l *located, fired []int32) int64 {
-	shift := l.Shift(l.dir)
+	change := l.Change()
 	best, at, sum := math.Inf(-1), j.start, 0.0
 	oldest := j.start
 	for i := len(j.past.slots) - 1; i >= 0; i-- {
@@ -232,7 +237,7 @@ func (j *judge) onset(l *located, fired []int32) int64 {
 			t := &p.counts[k]
 			c := &j.cells[t.cell]
 			if c.mask == 0 && l.scope.has(&j.book, c) {
-				sum += baseline.Ratio(t.nc, t.xc, j.normal(c), l.dir, shift)
+				sum += baseline.Ratio(t.nc, t.xc, j.normal(c), l.dir, change)
 			}
 		}
 		oldest = p.start
@@ -355,6 +360,7 @@ func (j *judge) tend(partial bool) {
 		switch {
 		case now-f.opened >= acceptAfter:
 			j.adopt(f)
+		case recovered && j.narrow(f):
 		case recovered:
 			f.resolved = now
 			j.show(f.mask, true)
@@ -363,15 +369,63 @@ func (j *judge) tend(partial bool) {
 	}
 }
 
+// reach is since when a finding can be seen in the detailed past: its onset, or 0
+// when that is too long ago.
+func (j *judge) reach(f *finding) int64 {
+	if len(j.past.slots) == 0 || f.started < j.past.slots[0].start {
+		return 0
+	}
+	return f.started
+}
+
 // refine looks for a scope that explains a young finding better.
 func (j *judge) refine(f *finding) {
-	w, ok := j.best(nil, f.dir, f.mask, &f.scope)
+	since := j.reach(f)
+	w, ok := j.best(nil, f.dir, f.mask, &f.scope, since)
 	if !ok || w.scope == f.scope || w.sig < minEvidence {
 		return
 	}
-	if w.score > j.scoreOf(f.scope, f.dir, f.mask)+betterBy {
+	score, excess := j.scoreOf(f.scope, f.dir, f.mask, since)
+	// A wider fall must miss more: where nobody used to be refused, nobody being
+	// refused is no contradiction.
+	if f.dir == baseline.Down && w.scope.contains(&j.book, f.scope) && float64(w.M-w.X) < 1.5*excess {
+		return
+	}
+	if w.score > score+betterBy {
 		j.widen(f, &w)
 	}
+}
+
+// narrow gives a finding that seems over the part of its scope that is not, if
+// there is one: its scope was too wide, or all but a part of it recovered.
+func (j *judge) narrow(f *finding) bool {
+	since := j.reach(f)
+	if since == 0 || f.calmSince <= since {
+		return false
+	}
+	buf := j.scan(window{since: since}, f.dir, f.mask)
+	best, at := 0.0, -1
+	for id := range buf {
+		c := &buf[id]
+		if c.N < 0.5 || c.scope == f.scope || !f.scope.contains(&j.book, c.scope) {
+			continue
+		}
+		if score, sig, _ := j.weigh(id, c, len(buf)-len(j.series), f.dir); sig >= minEvidence && score > best {
+			best, at = score, id
+		}
+	}
+	if at < 0 {
+		return false
+	}
+	l := located{candidate: buf[at], dir: f.dir, win: window{since: since}}
+	excess := func(c *candidate) float32 { return (c.X - c.M) / max(c.N, 0.5) * float32(f.dir) }
+	calm := j.scan(window{since: f.calmSince}, f.dir, f.mask)
+	k := slices.IndexFunc(calm, func(c candidate) bool { return c.scope == l.scope })
+	if k < 0 || excess(&calm[k]) < stillActive*excess(&l.candidate) {
+		return false
+	}
+	j.widen(f, &l)
+	return true
 }
 
 // recovered weighs the slot's counts for recovery: the base rate must have
@@ -420,26 +474,4 @@ func (j *judge) adopt(f *finding) {
 	j.show(f.mask, true)
 	j.relearn()
 	j.reset(f.scope)
-}
-
-// relearn makes the series' baselines and all expectations anew, after baselines
-// were replaced.
-func (j *judge) relearn() {
-	for i := range j.series {
-		j.series[i].k, j.series[i].n = 0, 0
-		j.markSeries(int32(i))
-	}
-	for i := range j.cells {
-		c := &j.cells[i]
-		for _, s := range c.parents {
-			if s >= 0 {
-				j.series[s].k += c.K
-				j.series[s].n += c.N
-			}
-		}
-	}
-	for i := range j.cells {
-		j.expect(int32(i))
-		j.markCell(int32(i))
-	}
 }

@@ -89,12 +89,15 @@ type judge struct {
 	dirty, dirtyBook        bool
 
 	slot    []touched
-	sums    []baseline.Sum
+	acc     []baseline.Sum
 	sumOf   []int32
 	decay5  [256]float32
 	decay40 [256]float32
-	scans   [2][]candidate
+	scans   []candidate
+	recent  [][2]float32
 	scanID  map[uint64]int32
+	// rejected are the scopes found not worth an incident in this slot.
+	rejected []scope
 }
 
 const (
@@ -128,8 +131,8 @@ func (j *judge) setStep(step int64) {
 	j.step = step
 	for i := range j.decay5 {
 		dt := float64(int64(i) * step)
-		j.decay5[i] = float32(math.Exp(-dt / 300))
-		j.decay40[i] = float32(math.Exp(-dt / 2400))
+		j.decay5[i] = float32(math.Exp(-dt / shortTau))
+		j.decay40[i] = float32(math.Exp(-dt / longTau))
 	}
 }
 
@@ -405,7 +408,7 @@ func (j *judge) judgeSlot(c *slots.Closed) {
 	for _, f := range j.findings {
 		f.begin()
 	}
-	j.sums, j.sumOf = j.sums[:0], j.sumOf[:0]
+	j.acc, j.sumOf = j.acc[:0], j.sumOf[:0]
 	for i := range j.slot {
 		t := &j.slot[i]
 		ce := &j.cells[t.cell]
@@ -438,18 +441,18 @@ func (j *judge) judgeSlot(c *slots.Closed) {
 			}
 			se := &j.series[s]
 			if se.acc == 0 {
-				j.sums = append(j.sums, baseline.Sum{})
+				j.acc = append(j.acc, baseline.Sum{})
 				j.sumOf = append(j.sumOf, s)
-				se.acc = int32(len(j.sums))
+				se.acc = int32(len(j.acc))
 			}
-			j.sums[se.acc-1].Add(&part)
+			j.acc[se.acc-1].Add(&part)
 		}
 	}
 	var up, down []int32
 	for i, s := range j.sumOf {
 		se := &j.series[s]
 		se.acc = 0
-		sum := &j.sums[i]
+		sum := &j.acc[i]
 		sc := j.scale(se)
 		se.Dispersion.Add(sum)
 		u, d := se.Evidence.Add(sum, j.number(), j.h, &sc, c.Partial)
@@ -506,6 +509,56 @@ func (j *judge) turnHour(old, hour int64) {
 	}
 }
 
+// suspect reports whether a cell is part of something that may be rising: then a
+// probation does not end clean yet.
+func (j *judge) suspect(c *cell) bool {
+	for _, s := range c.parents {
+		if s < 0 {
+			continue
+		}
+		se := &j.series[s]
+		sc := j.scale(se)
+		if !se.Calm(baseline.Up, j.h/2, &sc) {
+			return true
+		}
+	}
+	return false
+}
+
+// relearn makes the series' baselines and all expectations anew. Evidence that
+// young series gathered against a first guess is void once they know better.
+func (j *judge) relearn() {
+	before := make([]float32, len(j.series))
+	for i := range j.series {
+		before[i] = j.series[i].n
+		j.series[i].k, j.series[i].n = 0, 0
+		j.markSeries(int32(i))
+	}
+	for i := range j.cells {
+		c := &j.cells[i]
+		for _, s := range c.parents {
+			if s >= 0 {
+				j.series[s].k += c.K
+				j.series[s].n += c.N
+			}
+		}
+	}
+	for i := range j.series {
+		if se := &j.series[i]; se.n > 2*before[i]+baseline.Trust {
+			se.Reset()
+			se.Drop()
+		}
+	}
+	for i := range j.cells {
+		j.expect(int32(i))
+		// The windows must not hold excess over what is not expected any more.
+		c := &j.cells[i]
+		p := j.normal(c).Share()
+		c.m5, c.m40 = c.n5*p, c.n40*p
+		j.markCell(int32(i))
+	}
+}
+
 // turn ends a learning period: lagged counts are learned, probations that are
 // over end, and all expectations are made anew. It is the only work that grows
 // with the number of cells rather than with the traffic.
@@ -525,6 +578,8 @@ func (j *judge) turn() {
 		switch {
 		case c.mask != 0:
 			c.Forget()
+		case c.Ends(now) && j.suspect(c) && c.Extend(now+baseline.Lag):
+			c.Turn(discount)
 		case c.Ends(now):
 			g := group(c)
 			if epochs[g] == nil {
@@ -538,28 +593,19 @@ func (j *judge) turn() {
 	for i := range j.cells {
 		if c := &j.cells[i]; c.mask == 0 && c.Ends(now) {
 			c.Begin(epochs[group(c)].Keep())
-		}
-	}
-	for i := range j.series {
-		j.series[i].k, j.series[i].n = 0, 0
-	}
-	for i := range j.cells {
-		c := &j.cells[i]
-		for _, s := range c.parents {
-			if s >= 0 {
-				j.series[s].k += c.K
-				j.series[s].n += c.N
+			for _, s := range c.parents {
+				if s >= 0 {
+					j.series[s].Reset()
+				}
 			}
 		}
 	}
-	for i := range j.cells {
-		j.expect(int32(i))
-	}
+	j.relearn()
 	old := now >= j.born+settle
 	for i := range j.series {
 		se := &j.series[i]
 		sc := j.scale(se)
-		if !old || !se.Quiet(j.h, &sc) {
+		if !old || !se.Calm(baseline.Up, 0.6*j.h, &sc) || !se.Calm(baseline.Down, 0.6*j.h, &sc) {
 			se.Drop()
 			continue
 		}
@@ -569,10 +615,4 @@ func (j *judge) turn() {
 		j.levels[l].Age()
 	}
 	j.buckets.sweep(uint32(now))
-	for i := range j.dirtyCells {
-		j.dirtyCells[i] = true
-	}
-	for i := range j.dirtySeries {
-		j.dirtySeries[i] = true
-	}
 }

@@ -118,7 +118,7 @@ func (j *judge) mutes(l *located) bool {
 			}
 			j.decay(x)
 			e := float64(x.x5-x.m5) * float64(l.dir)
-			if l.long {
+			if l.win.tau != shortTau {
 				e = float64(x.x40-x.m40) * float64(l.dir)
 			}
 			total += e

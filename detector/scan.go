@@ -22,14 +22,17 @@ const (
 	// A rise needs this many distinct identities. On a route without history it
 	// needs as many that an application names, or more addresses: crawlers try
 	// unknown paths all day.
-	minPeople          = 3
-	minStrangers       = 8
-	penalty            = 1.5 // of the log of the number of scopes of a level
-	betterBy           = 3   // nats by which a new scope must win
-	maxRounds          = 3   // incidents a slot and direction
-	newRoute     int64 = 24 * 3600
-	newRequests        = 20   // baseline requests that make a route known
-	newOnset     int64 = 1800 // a new route refuses "from its first requests"
+	minPeople    = 3
+	minStrangers = 8
+	// The scan's decayed windows, in seconds.
+	shortTau          = 300
+	longTau           = 2400
+	penalty           = 1.5 // of the log of the number of scopes of a level
+	betterBy          = 2   // nats by which a new scope must win
+	maxRounds         = 3   // incidents a slot and direction
+	newRoute    int64 = 24 * 3600
+	newRequests       = 20   // baseline requests that make a route known
+	newOnset    int64 = 1800 // a new route refuses "from its first requests"
 )
 
 // candidate is a slice during a scan.
@@ -39,38 +42,81 @@ type candidate struct {
 	level uint8
 }
 
+// window is the time that a scan looks at: since a slot of the detailed past, or
+// decayed over about 5 or 40 minutes.
+type window struct {
+	since int64
+	tau   float64 // seconds, when since is 0
+}
+
+var windows = [...]window{{tau: shortTau}, {tau: longTau}}
+
+// weight is how much a slot counts in the window at now.
+func (w window) weight(start, now int64) float64 {
+	switch {
+	case w.since == 0:
+		return math.Exp(-float64(now-start) / w.tau)
+	case start < w.since:
+		return 0
+	}
+	return 1
+}
+
 // located is the slice that explains an excess best.
 type located struct {
 	candidate
 	dir        int8
-	long       bool
+	win        window
 	score, sig float64
 	phi        float64
 }
 
-// scan sums the cells' windows over the lattice. Cells that another incident
-// than keep explains are left out.
-func (j *judge) scan(long bool, dir int8, keep uint16) []candidate {
-	k := 0
-	if long {
-		k = 1
+// sums returns denials and requests of every cell since a slot.
+func (j *judge) sums(since int64) [][2]float32 {
+	sums := slices.Grow(j.recent[:0], len(j.cells))[:len(j.cells)]
+	clear(sums)
+	for i := range j.past.slots {
+		if p := &j.past.slots[i]; p.start >= since {
+			for k := range p.counts {
+				t := &p.counts[k]
+				sums[t.cell][0] += t.xc
+				sums[t.cell][1] += t.nc
+			}
+		}
 	}
-	buf := j.scans[k][:0]
-	buf = slices.Grow(buf, len(j.series))[:len(j.series)]
+	j.recent = sums
+	return sums
+}
+
+// scan sums the cells' windows over the lattice. Cells that another incident
+// than keep explains are left out. The result is valid until the next scan.
+func (j *judge) scan(w window, dir int8, keep uint16) []candidate {
+	buf := slices.Grow(j.scans[:0], len(j.series))[:len(j.series)]
 	clear(buf)
 	if j.scanID == nil {
 		j.scanID = map[uint64]int32{}
 	}
 	clear(j.scanID)
+	var since [][2]float32
+	if w.since != 0 {
+		since = j.sums(w.since)
+	}
 	for i := range j.cells {
 		c := &j.cells[i]
-		if c.n40 == 0 || c.mask != 0 && c.mask != keep {
+		if c.mask != 0 && c.mask != keep {
 			continue
 		}
-		j.decay(c)
-		x, n, m := c.x5, c.n5, c.m5
-		if long {
-			x, n, m = c.x40, c.n40, c.m40
+		var x, n, m float32
+		switch {
+		case since != nil:
+			x, n = since[i][0], since[i][1]
+			m = n * j.normal(c).Share()
+		case c.n40 != 0:
+			j.decay(c)
+			x, n, m = c.x5, c.n5, c.m5
+			if w.tau == longTau {
+				x, n, m = c.x40, c.n40, c.m40
+			}
 		}
 		if n < 0.02 {
 			continue
@@ -101,7 +147,7 @@ func (j *judge) scan(long bool, dir int8, keep uint16) []candidate {
 	for i := range j.series {
 		buf[i].scope, buf[i].level = j.series[i].scope, j.series[i].level
 	}
-	j.scans[k] = buf
+	j.scans = buf
 	return buf
 }
 
@@ -122,16 +168,21 @@ func (j *judge) weigh(id int, c *candidate, leaves int, dir int8) (score, sig, p
 	return g - penalty*math.Log(float64(max(n, 1))), g / phi, phi
 }
 
-// best returns the slice with the highest score among those that touch one of
-// the series in fired or, if must is given, overlap with it.
-func (j *judge) best(fired []int32, dir int8, keep uint16, must *scope) (best located, ok bool) {
+// best returns the slice with the highest score in any of the windows, among
+// those that touch one of the series in fired or, if must is given, overlap with
+// it. A window since a slot, if not 0, is tried beside the decayed ones.
+func (j *judge) best(fired []int32, dir int8, keep uint16, must *scope, since int64) (best located, ok bool) {
 	best.score = math.Inf(-1)
 	if len(fired) > 40 {
 		fired = fired[:40]
 	}
-	for _, long := range [...]bool{false, true} {
-		buf := j.scan(long, dir, keep)
+	for _, w := range append(windows[:], window{since: since}) {
+		if w == (window{}) {
+			continue
+		}
+		buf := j.scan(w, dir, keep)
 		leaves := len(buf) - len(j.series)
+		at := -1
 		for id := range buf {
 			c := &buf[id]
 			if c.N < 0.5 {
@@ -141,6 +192,9 @@ func (j *judge) best(fired []int32, dir int8, keep uint16, must *scope) (best lo
 			if score <= best.score || sig <= 0 {
 				continue
 			}
+			if slices.ContainsFunc(j.rejected, func(r scope) bool { return c.scope.overlaps(&j.book, r) }) {
+				continue
+			}
 			if must != nil {
 				if !c.scope.overlaps(&j.book, *must) {
 					continue
@@ -148,41 +202,95 @@ func (j *judge) best(fired []int32, dir int8, keep uint16, must *scope) (best lo
 			} else if !slices.ContainsFunc(fired, func(s int32) bool { return c.scope.overlaps(&j.book, j.series[s].scope) }) {
 				continue
 			}
-			best = located{candidate: *c, dir: dir, long: long, score: score, sig: sig, phi: phi}
-			ok = true
+			best = located{candidate: *c, dir: dir, win: w, score: score, sig: sig, phi: phi}
+			at = id
 		}
+		if at >= 0 && dir == baseline.Down {
+			j.tighten(&best, buf)
+		}
+		ok = ok || at >= 0
 	}
 	return best, ok
 }
 
-// scoreOf is the score of one scope now.
-func (j *judge) scoreOf(s scope, dir int8, keep uint16) float64 {
-	best := math.Inf(-1)
-	for _, long := range [...]bool{false, true} {
-		buf := j.scan(long, dir, keep)
+// tighten narrows a fall to the smallest slice that holds nearly all of it. Where
+// hardly anybody used to be refused nobody being refused is no dilution, so that
+// a fall's scope would be too wide.
+func (j *judge) tighten(l *located, buf []candidate) {
+	missing := l.M - l.X
+	for id := range buf {
+		c := &buf[id]
+		if c.M-c.X < 0.7*missing || c.N > 0.5*l.N || !l.scope.contains(&j.book, c.scope) {
+			continue
+		}
+		_, sig, phi := j.weigh(id, c, 1, l.dir)
+		if sig >= minEvidence {
+			l.candidate, l.sig, l.phi = *c, sig, phi
+		}
+	}
+}
+
+// scoreOf is the score of one scope now, and the denials it has too many (or, of
+// a fall, misses) in the window of that score.
+func (j *judge) scoreOf(s scope, dir int8, keep uint16, since int64) (score, excess float64) {
+	score = math.Inf(-1)
+	for _, w := range append(windows[:], window{since: since}) {
+		if w == (window{}) {
+			continue
+		}
+		buf := j.scan(w, dir, keep)
 		id := slices.IndexFunc(buf, func(c candidate) bool { return c.scope == s })
 		if id < 0 {
 			continue
 		}
-		score, _, _ := j.weigh(id, &buf[id], len(buf)-len(j.series), dir)
-		best = max(best, score)
+		if sc, _, _ := j.weigh(id, &buf[id], len(buf)-len(j.series), dir); sc > score {
+			score, excess = sc, float64(buf[id].X-buf[id].M)*float64(dir)
+		}
 	}
-	return best
+	return score, excess
 }
 
-// alarm turns the series that fired into findings, a few at most.
+// alarm turns the series that fired into findings, a few at most. What is not
+// worth an incident must prove more, and does not hide what happens elsewhere.
 func (j *judge) alarm(fired []int32, dir int8) {
 	for round := 0; round < maxRounds && len(fired) > 0; round++ {
-		l, ok := j.best(fired, dir, 0, nil)
-		if !ok || !j.accept(&l) {
-			for _, s := range fired { // not worth an incident: it must prove more
-				j.series[s].Damp(dir)
-			}
-			return
+		l, ok := j.best(fired, dir, 0, nil, j.began(fired, dir))
+		if !ok {
+			j.damp(fired, dir)
+			break
 		}
-		scope := j.open(&l, fired)
-		fired = slices.DeleteFunc(fired, func(s int32) bool { return scope.overlaps(&j.book, j.series[s].scope) })
+		explained := l.scope
+		if j.accept(&l) {
+			explained = j.open(&l, fired)
+		} else {
+			j.damp(slices.DeleteFunc(slices.Clone(fired), func(s int32) bool { return !explained.overlaps(&j.book, j.series[s].scope) }), dir)
+			j.rejected = append(j.rejected, explained)
+		}
+		fired = slices.DeleteFunc(fired, func(s int32) bool { return explained.overlaps(&j.book, j.series[s].scope) })
 	}
+	j.rejected = j.rejected[:0]
+}
+
+func (j *judge) damp(fired []int32, dir int8) {
+	for _, s := range fired {
+		j.series[s].Damp(dir)
+	}
+}
+
+// began is the slot in which the strongest evidence of series that fired left
+// zero, 0 when the detailed past does not reach back that far.
+func (j *judge) began(fired []int32, dir int8) int64 {
+	var most float32
+	at := int64(0)
+	for _, s := range fired {
+		if e, age := j.series[s].Best(dir, j.number()); e > most {
+			most, at = e, j.start-int64(age)*j.step
+		}
+	}
+	if len(j.past.slots) == 0 || at < j.past.slots[0].start {
+		return 0
+	}
+	return at
 }
 
 // accept decides whether a located change is worth an incident.
@@ -190,22 +298,20 @@ func (j *judge) accept(l *located) bool {
 	if l.sig < minEvidence || j.mutes(l) {
 		return false
 	}
-	x, n, m := float64(l.X), float64(l.N), float64(l.M)
-	q, p := (x+0.1)/(n+0.2), (m+1e-3)/(n+0.2)
-	shift := math.Abs(baseline.LogOdds(q) - baseline.LogOdds(p))
+	shift, moved := math.Abs(l.Shift()), math.Abs(float64(l.X-l.M))/float64(l.N)
 	if l.dir == baseline.Down {
-		return shift >= minFall && p-q >= minFallRate
+		return shift >= minFall && moved >= minFallRate
 	}
-	return shift >= minRise && q-p >= minRiseRate && j.many(l)
+	// A route without history is trusted little: its own evidence must suffice.
+	if j.isNew(l.scope) && l.sig < float64(j.h) {
+		return false
+	}
+	return shift >= minRise && moved >= minRiseRate && j.many(l)
 }
 
 // many reports whether a rise hits enough people: it must survive without the
 // identities that were refused most.
 func (j *judge) many(l *located) bool {
-	tau := 300.0
-	if l.long {
-		tau = 2400
-	}
 	type share struct {
 		id    uint64
 		named bool
@@ -216,7 +322,11 @@ func (j *judge) many(l *located) bool {
 	weight := 1.0
 	for i := len(j.past.slots) - 1; i >= 0; i-- {
 		p := &j.past.slots[i]
-		w := math.Exp(-float64(j.start-p.start)/tau) * float64(uint64(1)<<min(p.sampled, 31))
+		w := l.win.weight(p.start, j.start)
+		if w == 0 {
+			break
+		}
+		w *= float64(uint64(1) << min(p.sampled, 31))
 		weight = max(weight, float64(uint64(1)<<min(p.sampled, 31)))
 		for k := range p.hits {
 			h := &p.hits[k]
@@ -258,7 +368,7 @@ func (j *judge) many(l *located) bool {
 	for _, x := range xs[:min(3, (len(xs)+7)/8)] {
 		cut += x
 	}
-	return l.Without(cut, l.dir) >= minEvidence/2*l.phi
+	return l.Without(cut) >= minEvidence/2*l.phi
 }
 
 // isNew reports whether a scope is a route, or a prefix, that nobody knew: it
