@@ -38,6 +38,10 @@ type Text struct {
 	Step  string
 }
 
+// StepSentence is Step as a sentence of its own: "Recovered after 40 min: 1,104
+// people on 122 accounts."
+func (t Text) StepSentence() string { return upper(t.Step) + "." }
+
 // Style says how texts are written for one sink. The zero Style is plain text
 // with times in UTC.
 type Style struct {

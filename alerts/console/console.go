@@ -95,7 +95,7 @@ func Format(t incident.Transition, opt Options) string {
 	}
 	if t.Kind == incident.Grew || t.Kind == incident.ResolvedKind {
 		// What was said when it opened is not said again.
-		line(sentence(x.Step)+".", x.Reason)
+		line(x.StepSentence(), x.Reason)
 		return b.String()
 	}
 	line(x.Reason, x.People, x.Contrast, x.Note)
@@ -107,12 +107,4 @@ func Format(t incident.Transition, opt Options) string {
 		line("Next: " + x.Next + ".")
 	}
 	return b.String()
-}
-
-// sentence starts s with a capital; the steps are our own words, in ASCII.
-func sentence(s string) string {
-	if s == "" {
-		return s
-	}
-	return strings.ToUpper(s[:1]) + s[1:]
 }

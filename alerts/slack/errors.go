@@ -1,0 +1,103 @@
+package slack
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	slackgo "github.com/slack-go/slack"
+
+	"github.com/denywatch/denywatch/alerts"
+)
+
+// errGone marks that the message or thread does not exist any more.
+var errGone = errors.New("the message was deleted")
+
+func gone(err error) bool { return errors.Is(err, errGone) }
+
+// code returns Slack's error code, empty if err is none of Slack's.
+func code(err error) string {
+	if r, ok := errors.AsType[slackgo.SlackErrorResponse](err); ok {
+		return r.Err
+	}
+	return ""
+}
+
+// isPayload tells whether Slack objects to the message itself, so that a plainer
+// one may do.
+func isPayload(err error) bool {
+	switch code(err) {
+	case "invalid_blocks", "invalid_blocks_format", "invalid_attachments", "too_many_attachments", "msg_too_long",
+		"msg_blocks_too_long", "no_text", "invalid_arguments", "invalid_arg_name", "invalid_array_arg", "invalid_charset",
+		"invalid_metadata_format", "invalid_metadata_schema", "metadata_too_large", "markdown_text_conflict":
+		return true
+	}
+	return false
+}
+
+// mend says how to mend what makes Slack refuse everything (error codes of
+// docs.slack.dev, methods chat.postMessage and chat.update).
+var mend = map[string]string{
+	"invalid_auth":                             "the token is not valid; copy the Bot User OAuth Token from the app's page again",
+	"not_authed":                               "the token is missing; give the app's Bot User OAuth Token",
+	"token_revoked":                            "the token was revoked; install the app again and use its new token",
+	"token_expired":                            "the token has expired; use a token without rotation, or the new one",
+	"account_inactive":                         "the app or its workspace was deactivated; install the app again",
+	"not_allowed_token_type":                   "the token is of the wrong kind; use the Bot User OAuth Token (xoxb-...)",
+	"no_permission":                            "the token lacks permissions; install the app again with the scopes of the README",
+	"access_denied":                            "access is denied; ask an administrator of the workspace to approve the app",
+	"team_access_not_granted":                  "the app has no access to this workspace; ask an administrator to approve it",
+	"org_login_required":                       "the organisation is being moved; ask an administrator of the workspace",
+	"ekm_access_denied":                        "an administrator has suspended posting; ask one of the workspace",
+	"channel_not_found":                        "the channel does not exist or the bot cannot see it; check the name, and invite the bot: /invite @denywatch",
+	"not_in_channel":                           "the bot is not in the channel; invite it there: /invite @denywatch",
+	"is_archived":                              "the channel is archived; unarchive it or choose another",
+	"restricted_action":                        "a rule of the workspace keeps the bot from posting; ask an administrator",
+	"restricted_action_read_only_channel":      "the channel is read-only; let the bot post there or choose another",
+	"restricted_action_thread_only_channel":    "the channel allows replies only; choose another",
+	"restricted_action_non_threadable_channel": "the channel allows no threads; choose another",
+	"restricted_action_thread_locked":          "the thread is locked; unlock it",
+	"messages_tab_disabled":                    "the app's Messages tab is off; turn it on or choose a channel",
+	"method_not_supported_for_channel_type":    "the channel is of a kind that the bot cannot use; choose another",
+}
+
+// classify says what to do about an error of a call; nil stays nil. The result
+// holds no token, no URL and nothing of the message.
+func classify(err error) error {
+	if err == nil {
+		return nil
+	}
+	if e, ok := errors.AsType[*alerts.Error](err); ok {
+		return &alerts.Error{Kind: e.Kind, RetryAfter: e.RetryAfter, Refused: e.Refused, Err: fmt.Errorf("slack: %w", e.Err)}
+	}
+	if r, ok := errors.AsType[*slackgo.RateLimitedError](err); ok {
+		return &alerts.Error{Kind: alerts.Temporary, RetryAfter: r.RetryAfter, Refused: true, Err: errors.New("slack: too many requests")}
+	}
+	r, ok := errors.AsType[slackgo.SlackErrorResponse](err)
+	if !ok {
+		// The answer was cut off or is no JSON; the call may have worked.
+		return &alerts.Error{Kind: alerts.Temporary, Err: errors.New("slack: the answer cannot be read")}
+	}
+	c := alerts.Clean(r.Err, 60)
+	e := &alerts.Error{Refused: true, Err: fmt.Errorf("slack: %s", c)}
+	switch {
+	case r.Err == "message_not_found", r.Err == "thread_not_found", r.Err == "cant_update_message", r.Err == "edit_window_closed",
+		r.Err == "cannot_reply_to_message":
+		e.Kind, e.Err = alerts.Temporary, fmt.Errorf("slack: %s: %w", c, errGone)
+	case r.Err == "missing_scope":
+		e.Kind = alerts.Misconfigured
+		needed := alerts.Clean(r.Needed, 100)
+		if needed == "" {
+			needed = "chat:write"
+		}
+		e.Err = fmt.Errorf("slack: missing_scope: add the scope %s to the app and install it again", strings.ReplaceAll(needed, ",", " or "))
+	case mend[r.Err] != "":
+		e.Kind, e.Err = alerts.Misconfigured, fmt.Errorf("slack: %s: %s", c, mend[r.Err])
+	case isPayload(err):
+		e.Kind = alerts.Permanent
+	case r.Err == "fatal_error", r.Err == "internal_error", r.Err == "request_timeout":
+		// "Some aspect of the operation may have succeeded", say the docs.
+		e.Refused = false
+	}
+	return e
+}
