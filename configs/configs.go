@@ -229,7 +229,7 @@ func Find() (string, error) {
 const maxFile = 1 << 20
 
 // Load reads the file at path and checks it. env looks up environment
-// variables, as os.LookupEnv does. The error is *Problems, and wraps the
+// variables, as os.LookupEnv does; with nil none is set. The error is *Problems, and wraps the
 // operating system's if the file cannot be read.
 func Load(path string, env func(string) (string, bool)) (*Config, error) {
 	unreadable := func(err error) error {
@@ -286,7 +286,7 @@ func parse(data []byte, filename string, env func(string) (string, bool)) (*Conf
 		d.decoded = true
 		(&checker{c: c, d: d}).config()
 	}
-	if p := newProblems(filename, d.problems, d.dropped); p != nil {
+	if p := d.result(); p != nil {
 		return nil, nil, p
 	}
 	c.warnings = d.sortedWarnings()

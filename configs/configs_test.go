@@ -250,7 +250,7 @@ func TestReferences(t *testing.T) {
 	write("token", "xoxb-from-a-file\r\n", 0o600)
 	write("open", "0123456789abcdef-open\n", 0o644)
 	write("two lines", "a\nb\n\n", 0o600)
-	env := lookup(map[string]string{"N": "2.5", "SLOT": "30s", "ON": "true", "HOST": "shop", "CODE": "451"})
+	env := lookup(map[string]string{"HOME": "/home/ann", "N": "2.5", "SLOT": "30s", "ON": "true", "HOST": "shop", "CODE": "451"})
 	text := `
 service: the ${HOST} of ${file:two lines}
 slot: ${SLOT}
@@ -524,7 +524,7 @@ func TestExample(t *testing.T) {
 	}
 	text := strings.ReplaceAll(string(Example), "/run/secrets/marker_hmac", secretFile)
 	env := lookup(map[string]string{
-		"MARKER_TOKEN": "0123456789abcdef-token", "WEBHOOK_SECRET": "0123456789abcdef-webhook", "WEBHOOK_TOKEN": "x", "SLACK_WEBHOOK": "https://hooks.slack.com/services/T/B/x", "SLACK_TOKEN": "xoxb-12-34-abcdefghijkl",
+		"HOME": "/home/ann", "MARKER_TOKEN": "0123456789abcdef-token", "WEBHOOK_SECRET": "0123456789abcdef-webhook", "WEBHOOK_TOKEN": "x", "SLACK_WEBHOOK": "https://hooks.slack.com/services/T/B/x", "SLACK_TOKEN": "xoxb-12-34-abcdefghijkl",
 	})
 	asWritten := mustParse(t, text, env)
 	if len(asWritten.Warnings()) != 0 {

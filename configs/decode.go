@@ -40,7 +40,7 @@ type decoder struct {
 
 	problems []Problem
 	dropped  int // problems beyond maxKept
-	warnings []Warning
+	warnings []Problem
 	// at holds where each path that occurs in the file has its value; single
 	// the lists that were written as one element, whose paths carry a "[0]" that
 	// the file does not show.
@@ -50,10 +50,11 @@ type decoder struct {
 	// not reported again. It is complete once decoded is set.
 	bad     map[string]bool
 	decoded bool
-	// hidden are the values that no message may show; plainSecrets the paths of
-	// secrets that are written in the file itself.
-	hidden       []hiddenText
-	hiddenAt     map[string]bool
+	// hidden are the values that no message may show; hiddenAt lists them by the
+	// path they are used at and by each group around it. plainSecrets are the
+	// paths of secrets that are written in the file itself.
+	hidden       map[string]bool
+	hiddenAt     map[string][]string
 	plainSecrets []string
 	schema       []string // Schema(), once it is needed
 	// Aliases can make a small file unfold into a huge one, or into itself.
@@ -63,10 +64,10 @@ type decoder struct {
 
 type mark struct{ line, column int }
 
-// hiddenText is a value that must not be shown, and the path it is used at.
-type hiddenText struct{ path, text string }
-
 func newDecoder(file string, env func(string) (string, bool)) *decoder {
+	if env == nil {
+		env = func(string) (string, bool) { return "", false }
+	}
 	dir := filepath.Dir(file)
 	if abs, err := filepath.Abs(dir); err == nil {
 		dir = abs
@@ -74,7 +75,7 @@ func newDecoder(file string, env func(string) (string, bool)) *decoder {
 	return &decoder{
 		file: file, dir: dir, env: env,
 		at: map[string]mark{}, single: map[string]bool{}, bad: map[string]bool{},
-		hiddenAt: map[string]bool{}, unfolding: map[*yaml.Node]bool{},
+		hidden: map[string]bool{}, hiddenAt: map[string][]string{}, unfolding: map[*yaml.Node]bool{},
 	}
 }
 
@@ -95,13 +96,16 @@ func (d *decoder) resolve(name string) string {
 }
 
 func (d *decoder) hide(path, text string) {
-	if text != "" {
-		d.hidden = append(d.hidden, hiddenText{path, text})
-		d.hiddenAt[path] = true
+	if text == "" {
+		return
+	}
+	d.hidden[text] = true
+	for p := path; p != ""; p = parent(p) {
+		d.hiddenAt[p] = append(d.hiddenAt[p], text)
 	}
 }
 
-func (d *decoder) isHidden(path string) bool { return d.hiddenAt[path] }
+func (d *decoder) isHidden(path string) bool { return len(d.hiddenAt[path]) > 0 }
 
 // find returns the place of path, or of the nearest thing around it.
 func (d *decoder) find(path string) mark {
@@ -153,7 +157,30 @@ func (d *decoder) problemAt(m mark, path, format string, args ...any) {
 }
 
 func (d *decoder) warn(path, format string, args ...any) {
-	d.warnings = append(d.warnings, Warning(d.said(d.find(path), path, format, args...)))
+	if len(d.warnings) < maxKept {
+		d.warnings = append(d.warnings, d.said(d.find(path), path, format, args...))
+	}
+}
+
+// result is all problems in the order of the file, nil if there are none.
+func (d *decoder) result() *Problems {
+	if len(d.problems) == 0 {
+		return nil
+	}
+	list, more := sortByPlace(d.problems)
+	d.redact(list)
+	return &Problems{File: d.file, List: list, More: more + d.dropped}
+}
+
+// sortedWarnings returns the warnings in the order of the file.
+func (d *decoder) sortedWarnings() []Warning {
+	list, _ := sortByPlace(d.warnings)
+	d.redact(list)
+	var out []Warning
+	for _, w := range list {
+		out = append(out, Warning(w))
+	}
+	return out
 }
 
 // said makes a problem whose message fits into one line of a terminal.
@@ -163,7 +190,7 @@ func (d *decoder) said(m mark, path, format string, args ...any) Problem {
 			return unicode.ReplacementChar
 		}
 		return r
-	}, d.redact(fmt.Sprintf(format, args...)))
+	}, fmt.Sprintf(format, args...))
 	return Problem{File: d.file, Line: m.line, Column: m.column, Path: d.display(path), Message: message}
 }
 
@@ -171,31 +198,33 @@ func (d *decoder) said(m mark, path, format string, args ...any) Problem {
 // Shorter ones occur in ordinary words; they are kept out by show.
 const redactFrom = 6
 
-// redact is the second barrier: the messages of this package do not
-// show hidden values in the first place.
-func (d *decoder) redact(message string) string {
-	for _, h := range d.hidden {
-		if len(h.text) < redactFrom {
-			continue
+// redact is the second barrier: the messages of this package do not show hidden
+// values in the first place.
+func (d *decoder) redact(list []Problem) {
+	for i := range list {
+		m := &list[i].Message
+		for text := range d.hidden {
+			if len(text) < redactFrom {
+				continue
+			}
+			quoted := strconv.Quote(text)
+			for _, t := range []string{text, quoted[1 : len(quoted)-1]} {
+				if strings.Contains(*m, t) {
+					*m = "is not valid (the value is not shown)"
+				}
+			}
 		}
-		quoted := strconv.Quote(h.text)
-		message = strings.ReplaceAll(message, h.text, "[hidden]")
-		message = strings.ReplaceAll(message, quoted[1:len(quoted)-1], "[hidden]")
 	}
-	return message
 }
 
 // foreign makes the message of another package's validation fit for print. Such
 // a message may hold a part of the value (the host of an address), so one that
-// shares six characters with a hidden value is withheld.
+// shares six characters with a value used at path, or below it, is withheld.
 func (d *decoder) foreign(path, message string) string {
-	for _, h := range d.hidden {
-		if h.path != path && !inside(h.path, path) && !inside(path, h.path) {
-			continue
-		}
-		n := min(redactFrom, len(h.text))
-		for i := 0; i+n <= len(h.text); i++ {
-			if strings.Contains(message, h.text[i:i+n]) {
+	for _, text := range d.hiddenAt[path] {
+		n := min(redactFrom, len(text))
+		for i := 0; i+n <= len(text); i++ {
+			if strings.Contains(message, text[i:i+n]) {
 				return "is not valid (the value is not shown)"
 			}
 		}

@@ -1,8 +1,9 @@
 package configs
 
 import (
+	"cmp"
 	"fmt"
-	"sort"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -107,24 +108,14 @@ func (p *Problems) Text(color bool, outcome string) string {
 	return b.String()
 }
 
-// newProblems sorts list by place and bounds it, with dropped more that were not
-// kept; it returns nil for no problem.
-func newProblems(file string, list []Problem, dropped int) *Problems {
-	if len(list) == 0 {
-		return nil
-	}
-	sort.SliceStable(list, func(i, j int) bool {
-		a, b := list[i], list[j]
-		if a.Line != b.Line {
-			return a.Line < b.Line
-		}
-		return a.Column < b.Column
+// sortByPlace sorts by place and keeps the first maxProblems; it returns how many
+// it dropped.
+func sortByPlace(list []Problem) (first []Problem, dropped int) {
+	slices.SortStableFunc(list, func(a, b Problem) int {
+		return cmp.Or(cmp.Compare(a.Line, b.Line), cmp.Compare(a.Column, b.Column))
 	})
-	p := &Problems{File: file, List: list, More: dropped}
-	if len(list) > maxProblems {
-		p.List, p.More = list[:maxProblems:maxProblems], len(list)-maxProblems+dropped
-	}
-	return p
+	n := min(len(list), maxProblems)
+	return list[:n:n], len(list) - n
 }
 
 // clip makes text from the file fit to be quoted in a message.

@@ -6,7 +6,6 @@ import (
 	"io"
 	"reflect"
 	"regexp"
-	"sort"
 	"strings"
 	"unicode/utf8"
 
@@ -190,13 +189,4 @@ func (d *decoder) root(n *yaml.Node, c *Config) bool {
 	}
 	d.value(n, reflect.ValueOf(c).Elem(), "", field{})
 	return true
-}
-
-// sortedWarnings returns the warnings in the order of the file.
-func (d *decoder) sortedWarnings() []Warning {
-	sort.SliceStable(d.warnings, func(i, j int) bool {
-		a, b := d.warnings[i], d.warnings[j]
-		return a.Line < b.Line || a.Line == b.Line && a.Column < b.Column
-	})
-	return d.warnings
 }

@@ -18,13 +18,13 @@ import (
 // Validate checks a configuration that was made by other means than Load, such
 // as command-line flags. The error is *Problems without places. It does no I/O.
 func (c *Config) Validate() error {
-	d := newDecoder("configuration", func(string) (string, bool) { return "", false })
+	d := newDecoder("configuration", nil)
 	d.decoded = true
 	(&checker{c: c, d: d}).config()
 	for i := range d.problems {
 		d.problems[i].Line, d.problems[i].Column = 0, 0
 	}
-	if p := newProblems(d.file, d.problems, d.dropped); p != nil {
+	if p := d.result(); p != nil {
 		return p
 	}
 	return nil
