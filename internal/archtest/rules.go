@@ -118,6 +118,10 @@ var importRules = []importRule{
 		"a report shows what internal/app hands it",
 	},
 	{
+		"internal/e2e", nil,
+		"it holds tests only, and meets the product as its users do",
+	},
+	{
 		"internal/archtest", nil,
 		"the referee plays in no team",
 	},
