@@ -37,7 +37,7 @@ import (
 	"github.com/denywatch/denywatch/alerts/webhook"
 	"github.com/denywatch/denywatch/detector"
 	"github.com/denywatch/denywatch/ingest/file"
-	"github.com/denywatch/denywatch/internal/secret"
+	"github.com/denywatch/denywatch/internal/web"
 	"github.com/denywatch/denywatch/parsers"
 )
 
@@ -49,7 +49,8 @@ var Example []byte
 // Config is a whole configuration. It is not changed after Load, so any number
 // of goroutines may read it.
 type Config struct {
-	// Service names events that carry no service of their own.
+	// Service names events that carry no service of their own; empty: they stay
+	// without.
 	Service string `yaml:"service" effect:"recount"`
 	// State is the folder that holds what must survive a restart.
 	State string `yaml:"state" effect:"restart"`
@@ -69,7 +70,7 @@ type Config struct {
 	// Detection holds the knobs of the judge.
 	Detection Detection `yaml:"detection"`
 	// Markers says who may announce changes.
-	Markers Markers `yaml:"markers"`
+	Markers web.Config `yaml:"markers"`
 	// Sinks are the places that incidents are told to; never empty.
 	Sinks Sinks `yaml:"sinks"`
 
@@ -143,27 +144,6 @@ type Detection struct {
 	Dimensions []string `yaml:"dimensions" effect:"recount"`
 }
 
-// Markers says who may announce changes. Without any entry the API accepts no
-// markers.
-type Markers struct {
-	// Tokens are bearer tokens.
-	Tokens []MarkerToken `yaml:"tokens"`
-	// HMAC are the secrets of callers that sign their requests.
-	HMAC []MarkerHMAC `yaml:"hmac"`
-}
-
-// MarkerToken is a caller that sends a bearer token.
-type MarkerToken struct {
-	Name  string        `yaml:"name"`
-	Token secret.String `yaml:"token"`
-}
-
-// MarkerHMAC is a caller that signs its requests.
-type MarkerHMAC struct {
-	Name   string        `yaml:"name"`
-	Secret secret.String `yaml:"secret"`
-}
-
 // Sinks are the places that incidents are told to. Their names are unique.
 type Sinks struct {
 	// Console prints to standard output. It is on when there is no other sink.
@@ -198,7 +178,6 @@ func (s *Slack) setDefaults() { s.Name = "slack" }
 // and no source, so that it is not valid by itself.
 func Default() *Config {
 	return &Config{
-		Service:   "default",
 		Listen:    "127.0.0.1:8403",
 		Slot:      time.Minute,
 		Denials:   Denials{Statuses: []int{403, 451}},

@@ -164,7 +164,7 @@ func TestDefaults(t *testing.T) {
 	for _, text := range []string{string(data), flow, "\xef\xbb\xbf" + strings.ReplaceAll(flow, "\n", "\r\n")} {
 		c := mustParse(t, text, testEnv)
 		s := c.Sources[0]
-		if c.Service != "default" || c.Listen != "127.0.0.1:8403" || c.Slot != time.Minute || c.Detection.Judge.AlertsPerWeek != 1 {
+		if c.Service != "" || c.Listen != "127.0.0.1:8403" || c.Slot != time.Minute || c.Detection.Judge.AlertsPerWeek != 1 {
 			t.Errorf("defaults are %+v", c)
 		}
 		if s.Name != "nginx-access" || s.Parse.Format != "auto" || s.Lateness != time.Minute || s.MaxLine != 1<<20 || s.Vantage != "" {

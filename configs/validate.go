@@ -12,7 +12,6 @@ import (
 
 	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/route"
-	"github.com/denywatch/denywatch/internal/secret"
 )
 
 // Validate checks a configuration that was made by other means than Load, such
@@ -63,7 +62,7 @@ func at(path string, i int) string { return path + "[" + strconv.Itoa(i) + "]" }
 
 func (k *checker) config() {
 	c := k.c
-	k.text("service", c.Service, true)
+	k.text("service", c.Service, false)
 	k.state()
 	k.listen()
 	k.slot()
@@ -359,36 +358,9 @@ func (k *checker) detection() {
 	k.names("detection.dimensions", k.c.Detection.Dimensions)
 }
 
-// minToken is the least length of a token: shorter ones can be guessed.
-const minToken = 16
-
 func (k *checker) markers() {
-	names, values := map[string]string{}, map[secret.String]string{}
-	check := func(p, field, name string, value secret.String) {
-		k.name(p+".name", name)
-		if other, taken := names[name]; taken && name != "" {
-			k.bad(p+".name", "%s is the name of %s already; names are unique", k.d.show(p+".name", name), other)
-		}
-		names[name] = p
-		p += "." + field
-		switch raw := value.Reveal(); {
-		case raw == "":
-			k.bad(p, "is missing; make one with: openssl rand -hex 24")
-		case len(raw) < minToken:
-			k.bad(p, "is shorter than %d characters and could be guessed; make one with: openssl rand -hex 24", minToken)
-		case field == "token" && strings.ContainsFunc(raw, func(r rune) bool { return r <= ' ' || r >= 0x7f }):
-			k.bad(p, "holds spaces, control or non-ASCII characters, which a request header cannot carry")
-		case values[value] != "":
-			k.bad(p, "is the same as that of %s; every caller has its own", values[value])
-		default:
-			values[value] = p
-		}
-	}
-	for i, x := range k.c.Markers.Tokens {
-		check(at("markers.tokens", i), "token", x.Name, x.Token)
-	}
-	for i, x := range k.c.Markers.HMAC {
-		check(at("markers.hmac", i), "secret", x.Name, x.Secret)
+	for _, x := range k.c.Markers.Validate() {
+		k.foreign(join("markers", x.Path), x.Msg)
 	}
 }
 

@@ -26,13 +26,13 @@ const (
 	demoSpeed    = 60                 // event time per wall-clock time
 	demoRate     = 3                  // requests a second
 	demoRelease  = 6 * time.Minute
-	demoRollback = 36 * time.Minute
+	demoRollback = 26 * time.Minute
 	demoEnd      = 2 * time.Hour
 	demoLimit    = 4 * time.Minute // of the wall clock
 )
 
 // demoScope is what the release breaks.
-var demoScope = sim.Scope{Route: "/projects/{id}/export", Role: "editor"}
+var demoScope = sim.Scope{Route: "/projects", Role: "member"}
 
 // DemoOptions say where the demo runs and what it prints.
 type DemoOptions struct {
@@ -171,7 +171,7 @@ func newDemoWorld(dir string, live time.Time) (*demoWorld, error) {
 	s, err := sim.New(sim.Scenario{
 		Seed: 403, Start: live.Add(-demoPast), End: live.Add(demoEnd), Rate: demoRate,
 		Incidents: []sim.Incident{{
-			Kind: sim.RoleMismatch, Scope: demoScope, Rate: 0.9,
+			Kind: sim.RoleMismatch, Scope: demoScope, Rate: 0.6,
 			From: live.Add(demoRelease), To: live.Add(demoRollback),
 		}},
 	})

@@ -135,7 +135,7 @@ func start(ctx context.Context, cfg *configs.Config, opt Options) (_ *Daemon, er
 	if err := d.newOutbox(sinks); err != nil {
 		return nil, err
 	}
-	d.web = web.New(webConfig(cfg), backend{d}, opt.Log.With("component", "web"))
+	d.web = web.New(cfg.Markers, backend{d}, opt.Log.With("component", "web"))
 	return d, nil
 }
 
@@ -334,22 +334,11 @@ func (d *Daemon) reload(ctx context.Context, load func() (*configs.Config, error
 	if outErr != nil {
 		return outErr
 	}
-	d.web.Reload(webConfig(cfg))
+	d.web.Reload(cfg.Markers)
 	d.cfg = cfg
 	d.startSources(ctx, cfg, cs, saved, own)
 	d.log.Info("configuration reloaded", "changes", len(changes), "effect", changes.Effect())
 	return nil
-}
-
-func webConfig(cfg *configs.Config) web.Config {
-	var w web.Config
-	for _, t := range cfg.Markers.Tokens {
-		w.Tokens = append(w.Tokens, web.Token{Name: t.Name, Token: t.Token})
-	}
-	for _, k := range cfg.Markers.HMAC {
-		w.HMAC = append(w.HMAC, web.Key{Name: k.Name, Secret: k.Secret})
-	}
-	return w
 }
 
 // openFirst orders incidents for people: open ones first, then the newest.
