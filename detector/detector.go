@@ -25,7 +25,7 @@ import (
 
 const (
 	maxJudges  = 1000
-	maxMarkers = 5000
+	maxMarkers = 20_000
 	// markerLife is how long a marker is remembered in event time.
 	markerLife = 14 * 24 * time.Hour
 	// maxRecent bounds the resolved incidents that are remembered, recentLife how

@@ -386,9 +386,9 @@ func (j *judge) refine(f *finding) {
 		return
 	}
 	score, excess := j.scoreOf(f.scope, f.dir, f.mask, since)
-	// A wider fall must miss more: where nobody used to be refused, nobody being
-	// refused is no contradiction.
-	if f.dir == baseline.Down && w.scope.contains(&j.book, f.scope) && float64(w.M-w.X) < 1.5*excess {
+	// A wider fall must miss more, and be nearly as deep: where nobody used to be
+	// refused, nobody being refused is no contradiction.
+	if f.dir == baseline.Down && w.scope.contains(&j.book, f.scope) && (float64(w.M-w.X) < 1.5*excess || float64(1-w.X/w.M) < 0.7*f.share) {
 		return
 	}
 	if w.score > score+betterBy {

@@ -49,6 +49,7 @@ type pastSlot struct {
 type past struct {
 	slots        []pastSlot
 	counts, hits int
+	spare        pastSlot
 }
 
 // push appends a slot and drops what is beyond the bounds; the newest slot always
@@ -58,12 +59,10 @@ func (p *past) push(start, horizon int64) *pastSlot {
 	for drop < len(p.slots) && (p.slots[drop].start < start-horizon || len(p.slots)-drop >= pastSlots) {
 		drop++
 	}
-	var reuse pastSlot
-	if drop > 0 {
-		reuse = p.slots[drop-1]
-	}
 	p.drop(drop)
-	p.slots = append(p.slots, pastSlot{start: start, dirty: true, counts: reuse.counts[:0], hits: reuse.hits[:0], splits: reuse.splits[:0]})
+	s := p.spare
+	p.spare = pastSlot{}
+	p.slots = append(p.slots, pastSlot{start: start, dirty: true, counts: s.counts[:0], hits: s.hits[:0], splits: s.splits[:0]})
 	return &p.slots[len(p.slots)-1]
 }
 
@@ -81,11 +80,16 @@ func (p *past) filled() {
 	p.drop(drop)
 }
 
+// drop forgets the n oldest slots and keeps the lists of one for the next push.
 func (p *past) drop(n int) {
+	if n == 0 {
+		return
+	}
 	for i := range n {
 		p.counts -= len(p.slots[i].counts)
 		p.hits -= len(p.slots[i].hits)
 	}
+	p.spare = p.slots[n-1]
 	m := copy(p.slots, p.slots[n:])
 	clear(p.slots[m:])
 	p.slots = p.slots[:m]

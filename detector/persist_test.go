@@ -95,13 +95,13 @@ func TestRestartsChangeNothing(t *testing.T) {
 	cfg.Learn = time.Hour
 	seen := 0
 	rapid.Check(t, func(rt *rapid.T) {
-		f := busyFeed(rapid.Uint64Range(1, 1<<40).Draw(rt, "seed"), 5)
+		f := busyFeed(rapid.Uint64Range(1, 1<<40).Draw(rt, "seed"), 4)
 		every := rapid.IntRange(1, 400).Draw(rt, "every")
 		want, wantNow := f.play(rt, detector.New(cfg), nil)
 		seen += bytes.Count(want, []byte("\n"))
 		kept := blocks{}
 		got, gotNow := f.play(rt, detector.New(cfg), func(i int, d *detector.Detector) *detector.Detector {
-			if i%7 == 0 || i%every == 0 {
+			if i%31 == 0 || i%every == 0 {
 				if err := d.Save(kept); err != nil {
 					rt.Fatal(err)
 				}

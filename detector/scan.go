@@ -16,9 +16,11 @@ const (
 	minRise     = 0.4
 	minRiseRate = 0.004
 	// A fall must be a wall that vanished, not an improvement: a rate that merely
-	// halves moves the log-odds by less, unless nearly all were refused.
-	minFall     = 1.3
-	minFallRate = 0.01
+	// halves moves the log-odds by less, unless nearly all were refused. This
+	// share of those who used to be refused must get in now.
+	minFall      = 1.3
+	minFallRate  = 0.01
+	minFallShare = 0.3
 	// A rise needs this many distinct identities. On a route without history it
 	// needs as many that an application names, or more addresses: crawlers try
 	// unknown paths all day.
@@ -300,7 +302,7 @@ func (j *judge) accept(l *located) bool {
 	}
 	shift, moved := math.Abs(l.Shift()), math.Abs(float64(l.X-l.M))/float64(l.N)
 	if l.dir == baseline.Down {
-		return shift >= minFall && moved >= minFallRate
+		return shift >= minFall && moved >= minFallRate && l.X <= (1-minFallShare)*l.M
 	}
 	// A route without history is trusted little: its own evidence must suffice.
 	if j.isNew(l.scope) && l.sig < float64(j.h) {
