@@ -56,6 +56,26 @@ const (
 	familyJSON   = "json"
 )
 
+// fixedFamily is a family of formats that their makers define, so that nothing
+// has to be configured to read them.
+type fixedFamily struct {
+	// text describes the format for people.
+	text    string
+	vantage event.Vantage
+	// logFormat checks a LogFormat; nil if the family has none.
+	logFormat func(logFormat string) error
+	// mapping checks the value of a key of Mapping; nil if the family takes none.
+	mapping func(key, value string) error
+	// compile returns what makes the parser of a stream. The Config is valid.
+	compile func(c Config, loc *time.Location) func() Parser
+}
+
+// fixedFamilies are the families of that kind by the name they have in
+// Config.Format.
+func fixedFamilies() map[string]fixedFamily {
+	return map[string]fixedFamily{}
+}
+
 // aliases are values of Config.Format that also say the LogFormat.
 var aliases = map[string]Config{
 	"combined":       {Format: familyNginx, LogFormat: "combined"},
@@ -164,11 +184,36 @@ func (c Config) Validate() []Problem {
 			add("log_format", "means nothing with format json; remove it, and use mapping to name fields")
 		}
 	default:
-		known := []string{familyAuto, familyNginx, familyApache, familyJSON}
+		fixed := fixedFamilies()
+		if family, ok := fixed[n.Format]; ok {
+			ps = append(ps, family.check(n)...)
+			break
+		}
+		known := append([]string{familyAuto, familyNginx, familyApache, familyJSON}, names(fixed)...)
 		for _, a := range names(aliases) {
 			known = append(known, a)
 		}
 		add("format", "%q is unknown%s; known are %s", clip(c.Format), didYouMean(c.Format, known), strings.Join(known, ", "))
+	}
+	return ps
+}
+
+// check returns what is wrong in a Config of the family f.
+func (f fixedFamily) check(c Config) []Problem {
+	var ps []Problem
+	if c.LogFormat != "" {
+		if f.logFormat == nil {
+			ps = append(ps, Problem{Path: "log_format", Msg: fmt.Sprintf("means nothing with format %s; remove it", c.Format)})
+		} else if err := f.logFormat(c.LogFormat); err != nil {
+			ps = append(ps, Problem{Path: "log_format", Msg: err.Error()})
+		}
+	}
+	for _, key := range slices.Sorted(maps.Keys(c.Mapping)) {
+		if f.mapping == nil {
+			ps = append(ps, Problem{Path: "mapping." + key, Msg: fmt.Sprintf("format %s has no fields that could be mapped; remove it", c.Format)})
+		} else if err := f.mapping(key, c.Mapping[key]); err != nil {
+			ps = append(ps, Problem{Path: "mapping." + key, Msg: err.Error()})
+		}
 	}
 	return ps
 }
@@ -266,6 +311,7 @@ type Format struct {
 	config  Config
 	program *program
 	json    *jsonProgram
+	fixed   func() Parser
 	text    string
 	vantage event.Vantage
 }
@@ -302,6 +348,10 @@ func compile(c Config, strict bool) (*Format, error) {
 		f.json = compileJSON(n.Mapping, loc)
 		f.text = n.Format + " (JSON)"
 	default:
+		if family, ok := fixedFamilies()[n.Format]; ok {
+			f.fixed, f.text, f.vantage = family.compile(n, loc), family.text, family.vantage
+			break
+		}
 		elems, esc, name, err := n.elements()
 		if err != nil {
 			return nil, fmt.Errorf("log_format: %w", err)
@@ -345,6 +395,9 @@ func describe(c Config, name string, p *program) string {
 
 // New returns a parser for one stream.
 func (f *Format) New() Parser {
+	if f.fixed != nil {
+		return f.fixed()
+	}
 	if f.json != nil {
 		return newJSONParser(f.json)
 	}
@@ -354,8 +407,9 @@ func (f *Format) New() Parser {
 // String describes the format for people, such as "nginx (combined)".
 func (f *Format) String() string { return f.text }
 
-// Vantage is from where such a log sees requests: web for server logs and for
-// JSON with an upstream status, else app.
+// Vantage is from where such a log sees requests: edge for CDNs, firewalls and
+// load balancers, web for server logs and for JSON with an upstream status, else
+// app.
 func (f *Format) Vantage() event.Vantage { return f.vantage }
 
 // New compiles c and returns a parser for one stream. Who has several streams of

@@ -27,3 +27,28 @@ var (
 	// ErrSyntax: a JSON object is cut off or broken.
 	ErrSyntax = &LineError{Reason: "syntax", text: "the JSON object is cut off or broken"}
 )
+
+// Skip is an ErrSkip that says what was skipped. errors.Is(err, ErrSkip) holds
+// for it. Like LineError, it never holds text of the line.
+type Skip struct {
+	// Reason is one short word, fit for a metric label.
+	Reason string
+	text   string
+}
+
+// Error implements error.
+func (s *Skip) Error() string { return s.text }
+
+// Is makes a Skip an ErrSkip.
+func (s *Skip) Is(target error) bool { return target == ErrSkip }
+
+// The well-formed lines that are skipped on purpose.
+var (
+	// ErrSubrequest: the request of a worker at the edge, made for a visitor's
+	// request that has a line of its own.
+	ErrSubrequest = &Skip{Reason: "subrequest", text: "a worker's own request, not a visitor's"}
+	// ErrSetup: what a log shipper sends to check its configuration.
+	ErrSetup = &Skip{Reason: "setup", text: "a log shipper's test of its configuration"}
+	// ErrHeader: a line that describes the lines after it.
+	ErrHeader = &Skip{Reason: "header", text: "a header of the log, not a request"}
+)

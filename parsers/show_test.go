@@ -51,6 +51,19 @@ func show(e *event.Event) string {
 	}
 	add("id", e.RequestID)
 	add("cause", e.Cause)
+	add("rule", e.Rule)
+	if e.Layer != event.LayerUnknown {
+		b.WriteString(" layer=" + e.Layer.String())
+	}
+	if e.Denial != event.NotDenied {
+		b.WriteString(" denial=" + e.Denial.String())
+	}
+	if e.Weight > 1 {
+		fmt.Fprintf(&b, " weight=%d", e.Weight)
+	}
+	if e.CauseOnly {
+		b.WriteString(" cause_only")
+	}
 	add("agent", e.UserAgent)
 	return strings.TrimSpace(b.String())
 }

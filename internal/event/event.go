@@ -57,8 +57,28 @@ type Event struct {
 	RequestID []byte
 	// Cause is the layer's own word for why it refused.
 	Cause []byte
+	// Rule names the rule that refused, as the layer itself calls it: an id or a
+	// policy's name. It refines Cause, which holds the class.
+	Rule []byte
 	// UserAgent is the User-Agent header.
 	UserAgent []byte
+	// Layer is who refused, where the line itself says so. LayerUnknown leaves it
+	// to the vantage and to what Upstream tells. It means nothing for an event
+	// that is no denial.
+	Layer Layer
+	// Denial is the class of the refusal, where the line itself says more than its
+	// status does: a firewall that names its action (Refused or Soft, under any
+	// status), an inner refusal under an outer status that is none (Masked).
+	// NotDenied leaves it to Status and the configuration.
+	Denial Denial
+	// Weight is how many requests the line stands for, where the log is sampled
+	// and says at which rate; 0 is 1.
+	Weight uint32
+	// CauseOnly is set for a line that explains a request which other lines
+	// count: it gives a denial its layer, cause and rule and is never counted.
+	// Such a line tells of a denial only where Denial says so, whatever its
+	// Status.
+	CauseOnly bool
 }
 
 // NoTime is the Time of an event whose line has none.
