@@ -16,7 +16,23 @@ var ErrUnknownFormat = errors.New("the format of the log was not recognised")
 type candidate struct {
 	config Config
 	why    string
+	// sign tells how a line that the format understood speaks for it (err is nil
+	// or an ErrSkip); nil: every such line does. It is for formats that share
+	// their syntax with others, such as everything in JSON.
+	sign func(line []byte, e *event.Event, err error) vote
 }
+
+// vote is how a line speaks for a format.
+type vote uint8
+
+const (
+	// voteNo: the line does not count for the format.
+	voteNo vote = iota
+	// voteMaybe: it counts if another line says yes.
+	voteMaybe
+	// voteYes: only this format writes such lines.
+	voteYes
+)
 
 // families lists the candidates of each family, the most telling format first:
 // of formats under which equally many lines parse, the first is taken. A new
@@ -67,7 +83,7 @@ func (c Config) Resolve(sample [][]byte, path string) (Config, string, error) {
 					refused = err
 					continue
 				}
-				if n := score(f, lines); n > bestScore {
+				if n := score(f, cand.sign, lines); n > bestScore {
 					best, bestScore = cand, n
 				}
 			}
@@ -87,16 +103,28 @@ func (c Config) Resolve(sample [][]byte, path string) (Config, string, error) {
 	return found, fmt.Sprintf("%d of the first %d lines %s", bestScore, len(lines), why), nil
 }
 
-// score counts the lines that f understands.
-func score(f *Format, lines [][]byte) int {
+// score counts the lines that f understands and that speak for it.
+func score(f *Format, sign func([]byte, *event.Event, error) vote, lines [][]byte) int {
 	p := f.New()
 	var e event.Event
-	n := 0
+	n, sure := 0, sign == nil
 	for _, l := range lines {
 		e.Reset()
-		if err := p.Parse(l, &e); err == nil || errors.Is(err, ErrSkip) {
+		err := p.Parse(l, &e)
+		if err != nil && !errors.Is(err, ErrSkip) {
+			continue
+		}
+		v := voteYes
+		if sign != nil {
+			v = sign(l, &e, err)
+		}
+		if v != voteNo {
 			n++
 		}
+		sure = sure || v == voteYes
+	}
+	if !sure {
+		return 0
 	}
 	return n
 }
