@@ -82,7 +82,9 @@ func (f *finding) take(t *touched, r baseline.Rate, part *baseline.Sum) {
 	f.sx += t.xc
 	f.sn += t.nc
 	f.sm += part.M
-	f.llr += baseline.WallRatio(float64(t.nc), float64(t.xc), p, f.dir, f.share)
+	// Half the wall: what was located first may be more than the truth, and a wall
+	// of which half is left is not gone.
+	f.llr += baseline.WallRatio(float64(t.nc), float64(t.xc), p, f.dir, f.share/2)
 }
 
 // witness adds who was refused in one slot of the past on the finding's cells.
