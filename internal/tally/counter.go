@@ -29,11 +29,29 @@ const (
 // Refused identities are told with all their requests on the leaf, those before
 // and after the refusal too. So the counter keeps who was seen in a slot until
 // Forget says that the slot is closed.
+//
+// Finding who an event belongs to is a random access to a large table. Events
+// that were not refused wait in a small queue, so that many of these accesses
+// are under way at once instead of one after the other; sums do not depend on
+// the order.
 type Counter struct {
 	slots map[int64]*slot
 	cur   *slot // the slot of the last event
 	free  []*slot
 	dirty bool
+
+	queue  [queued]queuedEvent // of cur
+	queueN int
+	sink   uint64 // keeps the compiler from dropping the early loads
+}
+
+// queued is how many accesses may be under way: more than a core can keep in
+// flight, few enough to stay in the first-level cache.
+const queued = 64
+
+type queuedEvent struct {
+	key, identity uint64
+	leaf          uint32
 }
 
 type slot struct {
@@ -74,6 +92,7 @@ func (c *Counter) Slot(start int64) {
 	if c.cur != nil && c.cur.start == start {
 		return
 	}
+	c.flush()
 	s := c.slots[start]
 	if s == nil {
 		if n := len(c.free); n > 0 {
@@ -98,13 +117,45 @@ func (c *Counter) Add(leaf uint32, st Status, identity uint64, r *Refusal) {
 		lc.Denied[r.Class]++
 		s.split(leaf, r)
 	}
+	key := mixKey(identity, leaf)
+	if r != nil {
+		s.person(key, leaf, identity, r)
+		return
+	}
+	c.queue[c.queueN] = queuedEvent{key, identity, leaf}
+	if c.queueN++; c.queueN == queued {
+		c.flush()
+	}
+}
+
+// flush counts the queued events.
+func (c *Counter) flush() {
+	s := c.cur
+	if c.queueN == 0 {
+		return
+	}
+	q := c.queue[:c.queueN]
+	c.queueN = 0
+	mask := uint64(len(s.who) - 1)
+	var early uint64
+	for i := range q {
+		early += s.who[q[i].key>>16&mask].key
+	}
+	c.sink = early
+	for i := range q {
+		s.person(q[i].key, q[i].leaf, q[i].identity, nil)
+	}
+}
+
+// person counts an event of an identity on a leaf.
+func (s *slot) person(key uint64, leaf uint32, identity uint64, r *Refusal) {
 	if s.whoN*4 >= len(s.who)*3 {
 		s.grow()
 	}
 	if !Kept(identity, s.sampled) {
 		return
 	}
-	w := s.find(mixKey(identity, leaf))
+	w := s.find(key)
 	w.n++
 	if w.hit == 0 && r == nil {
 		return
@@ -287,6 +338,7 @@ func (c *Counter) Dirty() bool { return c.dirty }
 // Take moves what was counted since the last Take into b.Slots, whose capacity
 // is used again.
 func (c *Counter) Take(b *Block) {
+	c.flush()
 	b.Slots = b.Slots[:0]
 	c.dirty = false
 	for _, s := range c.slots {
@@ -325,6 +377,7 @@ func (c *Counter) Take(b *Block) {
 // Forget drops the slots up to and including the one that starts at closed, but
 // for what was not taken yet.
 func (c *Counter) Forget(closed int64) {
+	c.flush()
 	for start, s := range c.slots {
 		if start > closed || s.dirty {
 			continue
@@ -348,6 +401,7 @@ func (c *Counter) Forget(closed int64) {
 // Reset drops the numbering of leaves: the next Add may use any number anew.
 // Everything must have been taken.
 func (c *Counter) Reset() {
+	c.queueN = 0
 	c.cur = nil
 	clear(c.slots)
 	c.free = c.free[:0]
