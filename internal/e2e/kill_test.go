@@ -156,7 +156,8 @@ func TestKillAnywhere(t *testing.T) {
 	d = serve(t, crashing, conf)
 	d.read(t, f.count())
 	d.exact(t, f.count())
-	all := d.told(t, r, slack)
+	all := d.incidents(t)
+	d.told(t, all, r, slack)
 	for _, w := range []wall{old, live} {
 		found(t, all, w)
 	}
@@ -248,7 +249,8 @@ func dieAt(t *testing.T, binary, at string) {
 	d = serve(t, binary, conf)
 	d.read(t, f.count())
 	d.exact(t, f.count())
-	all := d.told(t, r, slack)
+	all := d.incidents(t)
+	d.told(t, all, r, slack)
 	for _, w := range walls {
 		if in := found(t, all, w); in != nil && in.State != incident.Resolved {
 			t.Errorf("incident %s is %s, want resolved", in.ID, in.State)

@@ -150,21 +150,21 @@ func (d *daemon) quiet() (bool, string) {
 
 // told fails unless the receiver has every transition of every incident exactly
 // once and in order, and Slack shows each incident as one message whose thread
-// has one line a transition, in order. It returns the incidents.
-func (d *daemon) told(t *testing.T, r *receiver, slack *slackfake.Server) []incident.Incident {
+// has one line a transition, in order.
+func (d *daemon) told(t *testing.T, all []incident.Incident, r *receiver, slack *slackfake.Server) {
 	t.Helper()
-	all := d.incidents(t)
+	d.toldWebhook(t, all, r)
+	d.toldSlack(t, all, slack)
+}
+
+func (d *daemon) toldWebhook(t *testing.T, all []incident.Incident, r *receiver) {
+	t.Helper()
 	stories := r.stories()
 	r.mu.Lock()
 	for _, p := range r.problems {
 		t.Errorf("webhook: %s", p)
 	}
 	r.mu.Unlock()
-	messages := map[string][]slackfake.Message{}
-	for _, m := range slack.Messages() {
-		id, _ := m.Payload["incident"].(string)
-		messages[id] = append(messages[id], m)
-	}
 	for _, in := range all {
 		line := d.timeline(t, in.ID)
 		for i := range line {
@@ -176,6 +176,21 @@ func (d *daemon) told(t *testing.T, r *receiver, slack *slackfake.Server) []inci
 			t.Errorf("incident %s: the webhook was told\n%s\nwhat happened was\n%s", in.ID, show(got), show(line))
 		}
 		delete(stories, in.ID)
+	}
+	for id, s := range stories {
+		t.Errorf("the webhook was told of an incident that there is not: %s\n%s", id, show(s))
+	}
+}
+
+func (d *daemon) toldSlack(t *testing.T, all []incident.Incident, slack *slackfake.Server) {
+	t.Helper()
+	messages := map[string][]slackfake.Message{}
+	for _, m := range slack.Messages() {
+		id, _ := m.Payload["incident"].(string)
+		messages[id] = append(messages[id], m)
+	}
+	for _, in := range all {
+		line := d.timeline(t, in.ID)
 		ms := messages[in.ID]
 		delete(messages, in.ID)
 		if len(ms) != 1 {
@@ -198,13 +213,9 @@ func (d *daemon) told(t *testing.T, r *receiver, slack *slackfake.Server) []inci
 			t.Errorf("incident %s: the lines of Slack's thread are of the transitions %v, want %v", in.ID, thread, want)
 		}
 	}
-	for id, s := range stories {
-		t.Errorf("the webhook was told of an incident that there is not: %s\n%s", id, show(s))
-	}
 	for id := range messages {
 		t.Errorf("Slack shows an incident that there is not: %q", id)
 	}
-	return all
 }
 
 func show(ts []incident.Transition) string {
