@@ -66,15 +66,30 @@ func (n *node) findFolded(key []byte) hit {
 
 // jsonProgram is a compiled json format, immutable and shared.
 type jsonProgram struct {
-	root *node
-	loc  *time.Location
+	root    *node
+	loc     *time.Location
+	dialect dialect
+}
+
+// dialect is what a family knows of its own JSON beyond the recognised names.
+type dialect struct {
+	// names replaces the recognised names of a field.
+	names map[field][]string
+	// request tells whether a line without a status is a request; nil: none is.
+	request func(p *jsonParser) bool
+	// finish completes the event of a line, or refuses the line.
+	finish func(p *jsonParser, e *event.Event) error
 }
 
 // containerRank is added to the rank of names inside containers.
 const containerRank = 16
 
 func compileJSON(mapping map[string]string, loc *time.Location) *jsonProgram {
-	b := jsonBuilder{nodes: map[string]*node{}}
+	return compileDialect(mapping, loc, dialect{})
+}
+
+func compileDialect(mapping map[string]string, loc *time.Location, d dialect) *jsonProgram {
+	b := jsonBuilder{nodes: map[string]*node{}, names: d.names}
 	root := b.node("")
 	mapped := [fields]bool{}
 	for key, path := range mapping {
@@ -83,7 +98,7 @@ func compileJSON(mapping map[string]string, loc *time.Location) *jsonProgram {
 		b.add(path, hit{field: f, claimed: f == fieldUser && claimedNames[fold(path)]}, true)
 	}
 	b.addRecognised("", 0, mapped)
-	inner := jsonBuilder{nodes: map[string]*node{}, salt: 1 << 32}
+	inner := jsonBuilder{nodes: map[string]*node{}, names: d.names, salt: 1 << 32}
 	inside := inner.node("")
 	inner.addRecognised("", containerRank, mapped)
 	for _, c := range containers {
@@ -93,13 +108,14 @@ func compileJSON(mapping map[string]string, loc *time.Location) *jsonProgram {
 		}
 		root.folded[c] = hit{node: inside}
 	}
-	return &jsonProgram{root: root, loc: loc}
+	return &jsonProgram{root: root, loc: loc, dialect: d}
 }
 
 // jsonBuilder makes the nodes. Nodes of mapped and recognised names are shared
 // through the folded path.
 type jsonBuilder struct {
 	nodes map[string]*node
+	names map[field][]string // instead of the recognised ones
 	salt  uint64
 }
 
@@ -109,7 +125,11 @@ func (b *jsonBuilder) addRecognised(prefix string, rank uint8, mapped [fields]bo
 		if mapped[f] {
 			continue
 		}
-		for i, names := range recognised[f] {
+		known, own := b.names[f]
+		if !own {
+			known = recognised[f]
+		}
+		for i, names := range known {
 			for name := range strings.FieldsSeq(names) {
 				b.add(prefix+name, hit{field: f, rank: uint8(i) + rank, claimed: f == fieldUser && claimedNames[name]}, false)
 			}
@@ -174,6 +194,7 @@ const (
 	kindNumber      // and true, false
 	kindArray
 	kindObject
+	kindAttributes // an arrayValue of OpenTelemetry's JSON
 )
 
 // value is a value that was seen for a field.
@@ -344,8 +365,16 @@ func (p *jsonParser) object(b []byte, i int, n *node, depth int) (int, bool) {
 			if h.field != fieldNone {
 				p.offer(h, kindString, b[i+1:end])
 			}
-			if i = end + 1; end == from+1 && i+1 < len(b) && b[i] == '"' && b[i+1] == '"' {
-				i += 2 // Apache's "" inside quotes
+			if i = end + 1; end == from+1 && i < len(b) && b[i] > ' ' && b[i] != ',' && b[i] != '}' {
+				// Quotes that a template put around a quoted value (HAProxy's
+				// %{+Q}r), or around Apache's "" for nothing.
+				if end = doubledEnd(b, i); end < 0 {
+					return 0, false
+				}
+				if h.field != fieldNone {
+					p.offer(h, kindString, b[i:end])
+				}
+				i = end + 2
 			}
 		case '{':
 			var ok bool
@@ -366,8 +395,12 @@ func (p *jsonParser) object(b []byte, i int, n *node, depth int) (int, bool) {
 			if i, ok = skipNested(b, i); !ok {
 				return 0, false
 			}
-			if h.field != fieldNone {
-				p.offer(h, kindArray, b[from:i])
+			here := *h // attributes may take its slot
+			if here.node != nil {
+				p.attributes(b[from:i], here.node, depth)
+			}
+			if here.field != fieldNone {
+				p.offer(&here, kindArray, b[from:i])
 			}
 		default:
 			for i < len(b) && b[i] != ',' && b[i] != '}' && b[i] > ' ' {
@@ -391,6 +424,19 @@ func (p *jsonParser) object(b []byte, i int, n *node, depth int) (int, bool) {
 			i = space(b, i+1)
 		default:
 			return 0, false
+		}
+	}
+}
+
+// doubledEnd is the index of the two quotes that end the value at b[i], or -1.
+func doubledEnd(b []byte, i int) int {
+	for end := i; ; end++ {
+		n := bytes.IndexByte(b[end:], '"')
+		if n < 0 || end+n+1 >= len(b) {
+			return -1
+		}
+		if end += n; b[end+1] == '"' {
+			return end
 		}
 	}
 }
@@ -477,14 +523,25 @@ func plausible(f field, k kind, raw []byte) bool {
 		return len(raw) >= 9 && (raw[0]-'0' <= 9 || raw[0] == '[')
 	case fieldMethod:
 		return k == kindString && raw[0]|0x20 >= 'a' && raw[0]|0x20 <= 'z'
-	case fieldPath, fieldRoute, fieldRequest:
+	case fieldPath, fieldRequest:
 		return k == kindString
 	case fieldCause:
 		return len(raw) <= maxCause
-	case fieldClient:
+	case fieldService: // Heroku's router calls a latency so: service=148ms
+		return k == kindString && !latency(raw)
+	case fieldRoute:
+		// bunyan's and Django's routes are names of handlers, not templates.
+		return k == kindString && (bytes.IndexByte(raw, '/') >= 0 || bytes.IndexByte(raw, '{') >= 0)
+	case fieldClient, fieldForwarded:
 		return k == kindString && (raw[0]-'0' <= 9 || raw[0]|0x20 >= 'a' && raw[0]|0x20 <= 'z' || raw[0] == ':' || raw[0] == '[')
 	}
 	return true
+}
+
+// latency tells whether v is a number of seconds with its unit, such as 148ms.
+func latency(v []byte) bool {
+	n := numberLen(v)
+	return n > 0 && (string(v[n:]) == "ms" || string(v[n:]) == "s" || string(v[n:]) == "us")
 }
 
 // statusWord reads a status as loggers write it: 403, "403", 403.0 or
@@ -514,9 +571,12 @@ var codeRank = uint8(len(recognised[fieldStatus]) - 1)
 func (p *jsonParser) fill(e *event.Event) error {
 	has := func(f field) bool { return p.seen&(1<<f) != 0 }
 	if !has(fieldStatus) || p.vals[fieldStatus].rank%containerRank == codeRank && !has(fieldPath) && !has(fieldRequest) {
-		return ErrSkip
+		if p.prog.dialect.request == nil || !p.prog.dialect.request(p) {
+			return ErrSkip
+		}
+	} else {
+		e.Status, _ = statusWord(p.vals[fieldStatus].raw)
 	}
-	e.Status, _ = statusWord(p.vals[fieldStatus].raw)
 	if has(fieldRequest) {
 		e.Method, e.Path = splitRequest(p.text(p.vals[fieldRequest].raw))
 	}
@@ -540,11 +600,12 @@ func (p *jsonParser) fill(e *event.Event) error {
 		case fieldPath:
 			e.Path = p.text(v.raw)
 		case fieldClient:
-			c := p.text(v.raw)
-			if i := bytes.IndexByte(c, ','); i >= 0 {
-				c = c[:i] // a list of proxies; the first is the client
+			e.Client = firstClient(p.text(v.raw))
+		case fieldForwarded:
+			if len(e.Client) == 0 || private(e.Client) {
+				e.Client = firstClient(p.text(v.raw))
 			}
-			e.Client = c
+		case fieldNote1, fieldNote2, fieldNote3, fieldNote4: // the dialect reads them
 		case fieldRole:
 			e.Roles = p.list(e.Roles, v)
 		case fieldFlags:
@@ -557,7 +618,18 @@ func (p *jsonParser) fill(e *event.Event) error {
 			setText(f, p.text(v.raw), e)
 		}
 	}
+	if p.prog.dialect.finish != nil {
+		return p.prog.dialect.finish(p, e)
+	}
 	return nil
+}
+
+// note is the text of a value that the dialect reads itself, nil without one.
+func (p *jsonParser) note(f field) []byte {
+	if p.seen&(1<<f) == 0 {
+		return nil
+	}
+	return p.text(p.vals[f].raw)
 }
 
 // list appends the words of a string, the strings and numbers of an array, or
@@ -567,6 +639,9 @@ func (p *jsonParser) list(to [][]byte, v *value) [][]byte {
 		return splitList(to, p.text(v.raw))
 	}
 	b := v.raw
+	if v.kind == kindAttributes {
+		return p.attributeList(to, b)
+	}
 	var key []byte
 	for i := 1; i < len(b); {
 		switch c := b[i]; {

@@ -49,7 +49,7 @@ var recognised = map[field][]string{
 	},
 	fieldPath: {
 		"requesturi req.originalurl originalurl url.original http.target",
-		"url.path requestpath req.url req.path request.uri request.url request.path httprequest.requesturl",
+		"url.path requestpath req.url req.path request.uri request.url request.path httprequest.requesturl httprequest.requestpath requesteduri",
 		"uri path",
 		"url http.url http.path url.full httpurl httppath",
 	},
@@ -59,7 +59,7 @@ var recognised = map[field][]string{
 	},
 	fieldStatus: {
 		"http.response.statuscode downstreamstatus",
-		"statuscode res.statuscode response.statuscode http.statuscode httpstatuscode httprequest.status resp.statuscode",
+		"statuscode res.statuscode response.statuscode http.statuscode httpstatuscode httprequest.status httpresponse.status resp.statuscode",
 		"responsestatus responsecode response.status http.status httpstatus res.status responsestatuscode",
 		"status",
 		"response scstatus",
@@ -68,10 +68,13 @@ var recognised = map[field][]string{
 	fieldUpstream: {"upstreamstatus upstream.status originstatus upstreamstatuscode upstreamresponsestatus"},
 	fieldClient: {
 		"client.ip client.address http.clientip",
-		"clientip remoteaddr remoteip request.clientip request.remoteip req.ip request.ip clientaddr clientaddress httprequest.remoteip",
+		"clientip remoteaddr remoteip request.clientip request.remoteip req.ip request.ip clientaddr clientaddress httprequest.remoteip remoteipaddress",
 		"ip source.ip sourceip remoteaddress req.remoteaddress clienthost source.address request.remoteaddr",
 		"network.peer.address remotehost realip peerip ipaddress",
-		"fwd xforwardedfor",
+	},
+	fieldForwarded: {
+		"xforwardedfor req.headers.xforwardedfor request.headers.xforwardedfor headers.xforwardedfor httpxforwardedfor http.xforwardedfor",
+		"fwd forwardedfor xff",
 	},
 	fieldUser: {
 		"user.id enduser.id usr.id req.user.id",
@@ -123,7 +126,7 @@ var recognised = map[field][]string{
 		"error.type error.code errortype errorcode",
 		"exception exception.type exceptionclass",
 	},
-	fieldRequest:   {"request requestline"},
+	fieldRequest:   {"request requestline", "requestedurl req"},
 	fieldUserAgent: {"useragent.original httpuseragent useragent http.useragent req.headers.useragent request.headers.useragent requestuseragent", "ua"},
 }
 

@@ -204,3 +204,45 @@ func quoteEnd(b []byte) int {
 		from = i + 1
 	}
 }
+
+// firstClient is the first of a list of addresses: a client, then the proxies
+// that its request came through.
+func firstClient(v []byte) []byte {
+	if i := bytes.IndexByte(v, ','); i >= 0 {
+		v = v[:i]
+	}
+	return bytes.TrimSpace(v)
+}
+
+// private tells whether an address can only be a neighbour's: loopback, private
+// (RFC 1918, RFC 4193), shared (RFC 6598) or link-local. It may hold a port.
+func private(a []byte) bool {
+	if hasPrefix(a, "[") {
+		a = a[1:]
+	}
+	if hasPrefix(a, "::ffff:") {
+		a = a[len("::ffff:"):]
+	}
+	if len(a) < 3 || hasPrefix(a, "10.") || hasPrefix(a, "127.") || hasPrefix(a, "192.168.") || hasPrefix(a, "169.254.") {
+		return true
+	}
+	if second, n := number(a, 4); hasPrefix(a, "172.") && n > 4 {
+		return second >= 16 && second <= 31
+	} else if hasPrefix(a, "100.") && n > 4 {
+		return second >= 64 && second <= 127
+	}
+	if bytes.IndexByte(a[:min(len(a), 6)], ':') < 0 {
+		return hasPrefix(a, "unix:")
+	}
+	return hasPrefix(a, "::1") && (len(a) == 3 || a[3] == ']') || hasPrefix(a, "fe80:") ||
+		a[0]|0x20 == 'f' && (a[1]|0x20 == 'c' || a[1]|0x20 == 'd') || hasPrefix(a, "unix:")
+}
+
+// number reads the digits at v[i:], at most nine, and returns their number and
+// the index behind them.
+func number(v []byte, i int) (n, end int) {
+	for end = i; end < len(v) && end < i+9 && v[end]-'0' <= 9; end++ {
+		n = n*10 + int(v[end]-'0')
+	}
+	return n, end
+}
