@@ -46,6 +46,9 @@ type Config struct {
 	// Timezone is the zone of times that are logged without one: a name such as
 	// "Europe/Berlin", or an offset such as "+02:00". UTC if empty.
 	Timezone string `yaml:"timezone"`
+	// SkipUserAgent says that nobody reads Event.UserAgent, which often stands
+	// last in a line: parsers may stop before it.
+	SkipUserAgent bool `yaml:"-"`
 }
 
 // The families of formats.
@@ -357,6 +360,11 @@ func compile(c Config, strict bool) (*Format, error) {
 			return nil, fmt.Errorf("log_format: %w", err)
 		}
 		elems, _ = n.mapElements(elems)
+		for i := range elems {
+			if c.SkipUserAgent && elems[i].field == fieldUserAgent {
+				elems[i].field = fieldNone
+			}
+		}
 		if f.program, err = assemble(elems, esc, loc, strict); err != nil {
 			return nil, fmt.Errorf("log_format: %w", err)
 		}

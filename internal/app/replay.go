@@ -456,6 +456,7 @@ func (in *input) recognise(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", in.name, err)
 		}
 	}
+	c.SkipUserAgent = true
 	if in.format, err = parsers.Compile(c); err != nil {
 		return fmt.Errorf("%s: %w", in.name, err)
 	}
