@@ -233,13 +233,13 @@ var noHit hit
 
 func (c *keyCache) restart() { c.last = len(c.slots) - 1 }
 
-// again returns the meaning and length of the key at the start of b if it is the
-// one that followed the last key before, else -1.
-func (c *keyCache) again(parent *node, b []byte) (*hit, int) {
+// again returns the meaning and length of the key at the start of b, which ends
+// before end, if it is the one that followed the last key before, else -1.
+func (c *keyCache) again(parent *node, b []byte, end byte) (*hit, int) {
 	next := c.slots[c.last].next
 	s := &c.slots[next]
 	n := len(s.key)
-	if s.parent == parent && n < len(b) && b[n] == '"' && string(b[:n]) == string(s.key) {
+	if s.parent == parent && n < len(b) && b[n] == end && string(b[:n]) == string(s.key) {
 		c.last = next
 		return &s.hit, n
 	}
@@ -279,9 +279,13 @@ type jsonParser struct {
 	clock   clock
 	scratch []byte
 	escaped bool   // the line holds a backslash
-	seen    uint32 // bit f: vals[f] is of this line
-	vals    [fields]value
+	seen    uint64 // bit f: vals[f] is of this line
+	vals    [maxFields]value
 }
+
+// maxFields bounds the fields of a family: those of an event and, from fields on,
+// those that only the family knows.
+const maxFields = 64
 
 func newJSONParser(p *jsonProgram) *jsonParser {
 	return &jsonParser{prog: p, clock: clock{loc: p.loc}}
@@ -340,7 +344,7 @@ func (p *jsonParser) object(b []byte, i int, n *node, depth int) (int, bool) {
 		if i >= len(b) || b[i] != '"' {
 			return 0, false
 		}
-		h, end := p.keys.again(n, b[i+1:])
+		h, end := p.keys.again(n, b[i+1:], '"')
 		if end += i + 1; h == nil {
 			if end = stringEnd(b, i+1); end < 0 {
 				return 0, false
@@ -469,7 +473,7 @@ func (p *jsonParser) offer(h *hit, k kind, raw []byte) {
 	if p.seen&(1<<h.field) != 0 && p.vals[h.field].rank < h.rank {
 		return
 	}
-	if k == kindArray && h.field != fieldRole && h.field != fieldFlags {
+	if k == kindArray && h.field != fieldRole && h.field != fieldFlags && h.field < fields {
 		first, fk, ok := firstOf(raw)
 		if !ok {
 			return
@@ -511,8 +515,10 @@ func plausible(f field, k kind, raw []byte) bool {
 	}
 	if k == kindNumber {
 		switch string(raw) {
-		case "null", "true", "false":
+		case "null":
 			return false
+		case "true", "false":
+			return f >= fields
 		}
 	}
 	switch f {
@@ -636,7 +642,7 @@ func (p *jsonParser) note(f field) []byte {
 // the keys of an object whose values are true.
 func (p *jsonParser) list(to [][]byte, v *value) [][]byte {
 	if v.kind == kindString || v.kind == kindNumber {
-		return splitList(to, p.text(v.raw))
+		return splitBracketed(to, p.text(v.raw))
 	}
 	b := v.raw
 	if v.kind == kindAttributes {

@@ -95,6 +95,23 @@ func splitList(list [][]byte, v []byte) [][]byte {
 	return list
 }
 
+// splitBracketed appends the words of v as splitList does, and those of lists that
+// were made text: "[a b]" of Go, "[a, b]" of Java, "['a', 'b']" of Python.
+func splitBracketed(list [][]byte, v []byte) [][]byte {
+	n := len(v)
+	if n < 2 || v[0] != '[' || v[n-1] != ']' {
+		return splitList(list, v)
+	}
+	from := len(list)
+	list = splitList(list, v[1:n-1])
+	for i, w := range list[from:] {
+		if n := len(w); n > 1 && (w[0] == '"' || w[0] == '\'') && w[n-1] == w[0] {
+			list[from+i] = w[1 : n-1]
+		}
+	}
+	return list
+}
+
 func isSeparator(c byte, commas bool) bool {
 	if commas {
 		return c == ',' || c == ';'
