@@ -189,7 +189,8 @@ func (s *Stream) dictionaries() {
 
 // Batch implements ingest.Handler.
 func (s *Stream) Batch(ctx context.Context, b *ingest.Batch) error {
-	if s.parser == nil || s.unchosen {
+	// A batch without lines says only that the position moved.
+	if (s.parser == nil || s.unchosen) && len(b.Data) > 0 {
 		s.choose(b)
 	}
 	s.setState(tally.Reading, "")
