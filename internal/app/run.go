@@ -260,6 +260,9 @@ func (d *Daemon) serve(ctx context.Context, reload <-chan struct{}, load func() 
 			failed = fmt.Errorf("the HTTP API stopped: %w", err)
 		case <-reload:
 			if err := d.reload(ctx, load); err != nil {
+				if p, ok := errors.AsType[*configs.Problems](err); ok {
+					err = errors.New(p.Text(false, "nothing was changed"))
+				}
 				d.log.Error("the configuration was not reloaded; everything goes on as before", "error", err)
 			}
 		}
