@@ -110,7 +110,7 @@ type markCmd struct {
 	URL      string        `default:"http://127.0.0.1:8403" env:"DENYWATCH_URL" help:"Where denywatch listens."`
 	Token    secret.String `env:"DENYWATCH_TOKEN" placeholder:"TOKEN" help:"Bearer token; better given by the environment variable DENYWATCH_TOKEN."`
 	ID       string        `help:"Id of the marker. Default: made of service, kind and version."`
-	Kind     marker.Kind   `default:"release" help:"What changed: release, pricing, entitlement, security_rule, flag or config."`
+	Kind     marker.Kind   `enum:"release,pricing,entitlement,security_rule,flag,config" default:"release" help:"What changed: ${enum}."`
 	Service  string        `help:"Service that changed. Default: all."`
 	Release  string        `name:"release" placeholder:"VERSION" help:"The new version."`
 	Previous string        `placeholder:"VERSION" help:"The version before."`
