@@ -29,6 +29,7 @@ func (l *Ledger) Save(w Writer) error {
 	head.Int(l.step)
 	for v := range l.closed {
 		head.Int(l.closed[v])
+		l.before[v].encode(&head)
 	}
 	if err := w.Put("head", head.B); err != nil {
 		return err
@@ -95,23 +96,65 @@ func (l *Ledger) Saved() {
 }
 
 func (s *Source) counts() []*uint64 {
-	return []*uint64{&s.Lines, &s.Bytes, &s.Unparsed, &s.Skipped, &s.Oversize, &s.Untimed, &s.Future, &s.Folded, &s.Late}
+	return []*uint64{&s.Lines, &s.Bytes, &s.Unparsed, &s.Skipped, &s.Oversize, &s.Ignored, &s.Untimed, &s.Future, &s.Folded, &s.Late}
 }
 
 func slotKey(v int, start int64) string {
 	return "slot/" + event.Vantage(v).String() + "/" + strconv.FormatInt(start, 10)
 }
 
+func putKey(w *wire.Writer, k *tally.Key) {
+	for _, f := range []string{k.Service, k.Route, k.Role, k.Geo, k.Plan, k.Host} {
+		w.String(f)
+	}
+}
+
+func getKey(r *wire.Reader) tally.Key {
+	return tally.Key{Service: r.String(), Route: r.String(), Role: r.String(), Geo: r.String(), Plan: r.String(), Host: r.String()}
+}
+
+func (rs reasons) encode(w *wire.Writer) {
+	w.Uint(uint64(len(rs)))
+	for k, x := range rs {
+		w.Word(k)
+		w.Uint(uint64(x.layer))
+		w.String(x.cause)
+	}
+}
+
+func decodeReasons(r *wire.Reader) reasons {
+	n := r.Len(10)
+	if n == 0 {
+		return nil
+	}
+	rs := make(reasons, n)
+	for range n {
+		rs[r.Word()] = reason{event.Layer(r.Uint()), r.String()}
+	}
+	return rs
+}
+
 func (s *openSlot) encode(w *wire.Writer) {
 	w.Uint(version)
 	w.Uint(uint64(s.sampled))
+	s.reasons.encode(w)
+	w.Uint(uint64(len(s.open)))
+	for i := range s.open {
+		u := &s.open[i]
+		putKey(w, &u.key.Key)
+		w.Uint(uint64(u.Class))
+		w.Uint(uint64(u.Layer))
+		w.String(u.Cause)
+		for _, k := range u.Keys {
+			w.Word(k)
+		}
+		w.Uint(uint64(u.N))
+	}
 	w.Uint(uint64(len(s.leaves)))
 	for _, a := range s.leaves {
 		a.mergeHits()
 		a.hits = len(a.Hits)
-		for _, f := range []string{a.Key.Service, a.Key.Route, a.Key.Role, a.Key.Geo, a.Key.Plan, a.Key.Host} {
-			w.String(f)
-		}
+		putKey(w, &a.Key)
 		for _, n := range a.Status {
 			w.Uint(uint64(n))
 		}
@@ -150,8 +193,23 @@ func (l *Ledger) decodeSlot(v event.Vantage, b []byte) (*openSlot, error) {
 		return nil, wire.ErrCorrupt
 	}
 	s := &openSlot{sampled: uint8(r.Uint()), leaves: map[*leafKey]*leafAcc{}}
+	if rs := decodeReasons(r); len(rs) > 0 {
+		s.reasons = rs
+	}
+	for range r.Len(26) {
+		u := unexplained{key: l.key(v, getKey(r))}
+		u.Class, u.Layer, u.Cause = event.Denial(r.Uint()), event.Layer(r.Uint()), r.String()
+		for i := range u.Keys {
+			u.Keys[i] = r.Word()
+		}
+		u.N = uint32(r.Uint())
+		if r.Err != nil {
+			return nil, r.Err
+		}
+		s.open = append(s.open, u)
+	}
 	for range r.Len(6) {
-		k := tally.Key{Service: r.String(), Route: r.String(), Role: r.String(), Geo: r.String(), Plan: r.String(), Host: r.String()}
+		k := getKey(r)
 		a := &leafAcc{Leaf: Leaf{Key: k}}
 		for i := range a.Status {
 			a.Status[i] = uint32(r.Uint())
@@ -205,6 +263,7 @@ func (l *Ledger) load(key string, value []byte) error {
 		step := r.Int()
 		for v := range l.closed {
 			l.closed[v] = r.Int()
+			l.before[v] = decodeReasons(r)
 		}
 		if err := r.Done(); err != nil {
 			return err
@@ -250,7 +309,7 @@ func (l *Ledger) load(key string, value []byte) error {
 		if r.Uint() != version {
 			return wire.ErrCorrupt
 		}
-		for range r.Len(10) {
+		for range r.Len(11) {
 			s := l.source(r.String())
 			for _, n := range s.counts() {
 				*n = r.Uint()

@@ -34,6 +34,8 @@ const (
 	maxHits = 1 << 20
 	// maxCauses bounds the distinct denial splits of a leaf in a slot.
 	maxSplits = 64
+	// maxReasons and maxOpen bound the reasons and the denials that wait for one.
+	maxReasons, maxOpen = 1 << 17, 1 << 17
 )
 
 const never = math.MinInt64
@@ -102,8 +104,36 @@ type leafAcc struct {
 	hits int // how many hits were added, merged or not
 }
 
+// unexplained is denials that wait for a reason.
+type unexplained struct {
+	key *leafKey
+	tally.Unexplained
+}
+
+// reason is who refused and why.
+type reason struct {
+	layer event.Layer
+	cause string
+}
+
+// reasons are what is known about requests, by their keys.
+type reasons map[uint64]reason
+
+// add notes a reason; of several for one request the first in order counts, so
+// that it does not matter which came first.
+func (rs reasons) add(key uint64, r reason) {
+	if key == 0 || len(rs) >= maxReasons {
+		return
+	}
+	if old, ok := rs[key]; !ok || r.layer > old.layer || r.layer == old.layer && r.cause < old.cause {
+		rs[key] = r
+	}
+}
+
 type openSlot struct {
 	leaves  map[*leafKey]*leafAcc
+	open    []unexplained
+	reasons reasons
 	hits    int
 	sampled uint8
 }
@@ -124,6 +154,8 @@ type Ledger struct {
 	out      Closed
 	// handed are the counts that out shares, spare those that may be used again.
 	handed, spare []*leafAcc
+	// before holds the reasons of each vantage's last closed slot.
+	before [event.Vantages]reasons
 	// What changed since Save: blocks of totals, sources, slots by vantage.
 	dirtyTotals  map[int]bool
 	dirtySources bool
@@ -272,6 +304,22 @@ func (l *Ledger) applySlot(st *stream, src *Source, d *tally.SlotDelta) {
 	}
 	for i := range d.Splits {
 		l.acc(slot, st.leaves[d.Splits[i].Leaf]).split(&d.Splits[i])
+	}
+	for i := range d.Unexplained {
+		u := unexplained{st.leaves[d.Unexplained[i].Leaf], d.Unexplained[i]}
+		if len(slot.open) >= maxOpen {
+			l.acc(slot, u.key).split(u.as(reason{u.Layer, u.Cause}))
+			continue
+		}
+		slot.open = append(slot.open, u)
+	}
+	for _, r := range d.Reasons {
+		if slot.reasons == nil {
+			slot.reasons = reasons{}
+		}
+		for _, k := range r.Keys {
+			slot.reasons.add(k, reason{r.Layer, r.Cause})
+		}
 	}
 	for i := range d.Flags {
 		f := &d.Flags[i]
@@ -516,9 +564,11 @@ func (l *Ledger) close(v int, start int64, partial bool) *Closed {
 	l.out.Leaves = l.out.Leaves[:0]
 	l.out = Closed{Vantage: event.Vantage(v), Start: start, Step: l.step, Partial: partial, Leaves: l.out.Leaves}
 	if slot == nil {
+		l.before[v] = nil
 		return &l.out
 	}
 	l.out.Sampled = slot.sampled
+	l.explain(v, slot)
 	for _, a := range slot.leaves {
 		a.Hits = slices.DeleteFunc(a.Hits, func(h Hit) bool { return !kept(h.Identity, slot.sampled) })
 		l.out.Leaves = append(l.out.Leaves, a.Leaf)
@@ -545,6 +595,30 @@ func (l *Ledger) close(v int, start int64, partial bool) *Closed {
 		l.out.Leaves[i] = a.Leaf
 	}
 	return &l.out
+}
+
+// explain joins the slot's unexplained denials to the reasons of the slot, or of
+// the one before: an access line may come later than the error line it belongs
+// to.
+func (l *Ledger) explain(v int, slot *openSlot) {
+	for _, u := range slot.open {
+		r := reason{u.Layer, u.Cause}
+	search:
+		for _, k := range u.Keys {
+			for _, rs := range []reasons{slot.reasons, l.before[v]} {
+				if found, ok := rs[k]; ok && k != 0 {
+					r = found
+					break search
+				}
+			}
+		}
+		l.acc(slot, u.key).split(u.as(r))
+	}
+	l.before[v] = slot.reasons
+}
+
+func (u *unexplained) as(r reason) *tally.Split {
+	return &tally.Split{Class: u.Class, Layer: r.layer, Cause: r.cause, N: u.N}
 }
 
 // merge adds y, a leaf of the same key, to x.

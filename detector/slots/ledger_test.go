@@ -59,7 +59,7 @@ func (f *feeder) block(n int) *tally.Block {
 			st = tally.S403
 			r = &tally.Refusal{Class: event.Refused, Layer: event.LayerWeb, Identity: l.who, Cause: fmt.Sprint("c", l.who%3)}
 		}
-		f.counter.Add(id, st, l.who, r)
+		f.counter.Add(id, st, 1, l.who, r)
 		b.Stats.Lines++
 		f.newest = max(f.newest, l.t*int64(time.Second))
 	}

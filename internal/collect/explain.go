@@ -56,8 +56,11 @@ func (c *Config) Explain(e *event.Event) Explained {
 	for _, f := range e.Flags {
 		x.Flags = append(x.Flags, clean(f))
 	}
-	if int(e.Status) < len(c.Denied) && c.Denied[e.Status] {
-		x.Denial, x.Layer = event.Refused.String(), layer(c.Vantage, e).String()
+	if x.Geo == "" && c.Country != nil {
+		x.Geo = c.Country(host(e.Client))
+	}
+	if class, by := c.classify(e); class != event.NotDenied {
+		x.Denial, x.Layer = class.String(), by.String()
 	}
 	return x
 }

@@ -65,6 +65,18 @@ type Config struct {
 	Role, Geo, Plan, Host bool
 	Routes                *route.Router
 	Identity              IdentityKey
+	// Ignore are the team's own doings.
+	Ignore []Ignore
+	// Concealed counts a 404 on a route that is known to exist, from a pattern or
+	// the application's own template, as a denial of class Concealed.
+	Concealed bool
+	// Patterns are the configured route patterns.
+	Patterns map[string]bool
+	// Explained tells that another log of the same vantage may say why a request
+	// was refused.
+	Explained bool
+	// Country looks a client's address up; nil if nobody can.
+	Country func(addr []byte) string
 	// NewParser makes the parser of a stream. sample holds the first lines that
 	// were delivered, for formats that are recognised by their looks; it dies
 	// when the call returns.
@@ -112,6 +124,7 @@ type Stream struct {
 	scratch  []byte
 	template []byte
 	role     []byte
+	geo      []byte
 	refusal  tally.Refusal
 	warned   bool
 	forget   bool
@@ -311,6 +324,21 @@ func (s *Stream) count() {
 	if e.Time <= s.newest {
 		s.leap = event.NoTime
 	}
+	for i := range c.Ignore {
+		if c.Ignore[i].matches(e) {
+			s.stats.Ignored++
+			return
+		}
+	}
+	class, layer := c.classify(e)
+	if e.CauseOnly {
+		s.stats.Skipped++
+		if class != event.NotDenied {
+			s.counter.Slot(s.slotOf(e.Time))
+			s.counter.Explain(tally.Reason{Keys: c.joinKeys(e, &s.scratch), Layer: layer, Cause: s.cause(e.Cause)})
+		}
+		return
+	}
 	routeID := s.route(e)
 	var roleID, geoID, planID, hostID uint32
 	if c.Role && len(e.Roles) > 0 {
@@ -322,7 +350,12 @@ func (s *Stream) count() {
 		roleID = s.number(s.roles, role)
 	}
 	if c.Geo {
-		geoID = s.number(s.geos, e.Geo)
+		if len(e.Geo) > 0 || c.Country == nil {
+			geoID = s.number(s.geos, e.Geo)
+		} else if geo := c.Country(host(e.Client)); geo != "" {
+			s.geo = append(s.geo[:0], geo...)
+			geoID = s.number(s.geos, s.geo)
+		}
 	}
 	if c.Plan {
 		planID = s.number(s.plans, e.Plan)
@@ -345,14 +378,82 @@ func (s *Stream) count() {
 	id, account, named := c.Identity.identity(e, c.TrustUser, &s.scratch)
 	s.counter.Slot(s.slotOf(e.Time))
 	var r *tally.Refusal
-	if int(e.Status) < len(c.Denied) && c.Denied[e.Status] {
+	if class != event.NotDenied {
 		r = &s.refusal
-		*r = tally.Refusal{Class: event.Refused, Layer: layer(c.Vantage, e), Cause: s.cause(e.Cause), Identity: id, Account: account, Named: named}
+		*r = tally.Refusal{Class: class, Layer: layer, Cause: s.cause(e.Cause), Identity: id, Account: account, Named: named}
+		if c.Explained && r.Cause == "" {
+			r.Keys = c.joinKeys(e, &s.scratch)
+		}
 	}
-	s.counter.Add(leaf, tally.StatusOf(e.Status), id, r)
+	weight := max(e.Weight, 1)
+	s.counter.Add(leaf, tally.StatusOf(e.Status), weight, id, r)
 	for _, f := range e.Flags {
-		s.counter.Flag(leaf, s.flags.list[s.number(s.flags, f)], r != nil)
+		s.counter.Flag(leaf, s.flags.list[s.number(s.flags, f)], weight, r != nil)
 	}
+}
+
+// joinKeys name the request that a denial, or a line that explains one, belongs
+// to: by the id that both logs have, and by client, method and target.
+func (c *Config) joinKeys(e *event.Event, scratch *[]byte) (keys [2]uint64) {
+	b := (*scratch)[:0]
+	if len(e.RequestID) > 0 {
+		b = append(append(b, 'i'), e.RequestID...)
+		keys[0] = c.Identity.Hash(b)
+		b = b[:0]
+	}
+	if len(e.Path) > 0 {
+		b = append(append(b, 'p'), host(e.Client)...)
+		b = append(append(append(b, 0), e.Method...), 0)
+		b = append(b, e.Path...)
+		keys[1] = c.Identity.Hash(b)
+	}
+	*scratch = b
+	return keys
+}
+
+// isDenied reports whether a status is configured as a denial.
+func (c *Config) isDenied(status uint16) bool { return int(status) < len(c.Denied) && c.Denied[status] }
+
+// classify tells the class of a denial and who refused, as far as one line can.
+func (c *Config) classify(e *event.Event) (class event.Denial, by event.Layer) {
+	class, by = e.Denial, e.Layer
+	inner := e.Upstream == event.UpstreamAnswered && c.isDenied(e.UpstreamStatus)
+	switch {
+	case class != event.NotDenied || e.CauseOnly:
+	case c.isDenied(e.Status):
+		switch e.Status {
+		case 401:
+			class = event.Unauthorized
+		case 402:
+			class = event.Payment
+		default:
+			class = event.Refused
+		}
+	case inner:
+		class = event.Masked
+		if by == event.LayerUnknown && c.Vantage != event.Edge {
+			by = event.LayerApp // whoever is behind the server that masked it
+		}
+	case e.Status == 404 && c.Concealed && c.known(e):
+		class = event.Concealed
+	}
+	if class != event.NotDenied && by == event.LayerUnknown && !e.CauseOnly && class != event.Masked {
+		by = layer(c.Vantage, e)
+	}
+	return class, by
+}
+
+// known reports whether e's route is one that somebody says exists.
+func (c *Config) known(e *event.Event) bool {
+	if len(e.Route) > 0 {
+		return true
+	}
+	if len(c.Patterns) == 0 {
+		return false
+	}
+	path := route.Path(e.Path)
+	_, end := c.Routes.Key(path, nil)
+	return c.Patterns[string(c.Routes.Template(nil, path[:end], nil))]
 }
 
 func (s *Stream) number(n *names, b []byte) uint32 {

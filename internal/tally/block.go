@@ -121,6 +121,28 @@ type FlagCount struct {
 	Requests, Denied uint32
 }
 
+// Unexplained is denials of a leaf whose line does not say why, but another log
+// of the same server may: they are joined by key to the Reasons of the slot and
+// of the one before.
+type Unexplained struct {
+	Leaf  uint32
+	Class event.Denial
+	// Layer and Cause are what the line says by itself, for when nobody knows
+	// more.
+	Layer event.Layer
+	Cause string
+	// Keys name the request, the surest first; 0 is no key.
+	Keys [2]uint64
+	N    uint32
+}
+
+// Reason is what a log that explains denials says about one.
+type Reason struct {
+	Keys  [2]uint64
+	Layer event.Layer
+	Cause string
+}
+
 // SlotDelta is what a stream saw of one slot since its last block. The same slot
 // may come in many blocks; counts add up.
 type SlotDelta struct {
@@ -131,6 +153,9 @@ type SlotDelta struct {
 	Splits []Split
 	Hits   []Hit
 	Flags  []FlagCount
+	// Unexplained denials are not in Splits.
+	Unexplained []Unexplained
+	Reasons     []Reason
 	// Sampled is n when only one identity in 2^n was kept in Hits, chosen by
 	// hash; 0 when all were.
 	Sampled uint8
@@ -144,6 +169,8 @@ type Stats struct {
 	Unparsed, Skipped uint64
 	// Oversize lines were too long to be delivered.
 	Oversize uint64
+	// Ignored lines are the team's own doings, by rule.
+	Ignored uint64
 	// Untimed lines are understood but have no usable time.
 	Untimed uint64
 	// Future lines lie too far ahead of the clock to be counted.
@@ -159,6 +186,7 @@ func (s *Stats) Add(o *Stats) {
 	s.Unparsed += o.Unparsed
 	s.Skipped += o.Skipped
 	s.Oversize += o.Oversize
+	s.Ignored += o.Ignored
 	s.Untimed += o.Untimed
 	s.Future += o.Future
 	s.Folded += o.Folded

@@ -13,6 +13,8 @@ type Refusal struct {
 	Cause             string // a bounded token that outlives the call
 	Identity, Account uint64
 	Named             bool
+	// Keys name the request for a join with Reasons; zero if there is none.
+	Keys [2]uint64
 }
 
 // Bounds of one counter.
@@ -21,6 +23,8 @@ const (
 	// it identities are sampled by hash.
 	MaxIdentities = 1 << 18
 	maxSplits     = 1 << 16
+	// maxJoin bounds the unexplained denials and the reasons of a slot each.
+	maxJoin = 1 << 16
 )
 
 // Counter counts one stream's events by leaf and slot until Take hands them
@@ -51,7 +55,7 @@ const queued = 64
 
 type queuedEvent struct {
 	key, identity uint64
-	leaf          uint32
+	leaf, weight  uint32
 }
 
 type slot struct {
@@ -61,6 +65,9 @@ type slot struct {
 	counts []LeafCount
 	splits []Split
 	flags  []FlagCount
+
+	unexplained []Unexplained
+	reasons     []Reason
 
 	who     []who // open addressing by key, a power of two
 	whoN    int
@@ -107,22 +114,27 @@ func (c *Counter) Slot(start int64) {
 	c.cur = s
 }
 
-// Add counts an event of a leaf in the selected slot. identity is a keyed hash; r is nil unless the event was refused.
-func (c *Counter) Add(leaf uint32, st Status, identity uint64, r *Refusal) {
+// Add counts an event of a leaf in the selected slot that stands for weight
+// requests. identity is a keyed hash; r is nil unless the event was refused.
+func (c *Counter) Add(leaf uint32, st Status, weight uint32, identity uint64, r *Refusal) {
 	s := c.cur
 	s.dirty, c.dirty = true, true
 	lc := s.leaf(leaf)
-	lc.Status[st]++
+	lc.Status[st] += weight
 	if r != nil {
-		lc.Denied[r.Class]++
-		s.split(leaf, r)
+		lc.Denied[r.Class] += weight
+		if r.Keys != [2]uint64{} && len(s.unexplained) < maxJoin {
+			s.unexplained = append(s.unexplained, Unexplained{leaf, r.Class, r.Layer, r.Cause, r.Keys, weight})
+		} else {
+			s.split(leaf, weight, r)
+		}
 	}
 	key := mixKey(identity, leaf)
 	if r != nil {
-		s.person(key, leaf, identity, r)
+		s.person(key, leaf, weight, identity, r)
 		return
 	}
-	c.queue[c.queueN] = queuedEvent{key, identity, leaf}
+	c.queue[c.queueN] = queuedEvent{key, identity, leaf, weight}
 	if c.queueN++; c.queueN == queued {
 		c.flush()
 	}
@@ -143,12 +155,12 @@ func (c *Counter) flush() {
 	}
 	c.sink = early
 	for i := range q {
-		s.person(q[i].key, q[i].leaf, q[i].identity, nil)
+		s.person(q[i].key, q[i].leaf, q[i].weight, q[i].identity, nil)
 	}
 }
 
 // person counts an event of an identity on a leaf.
-func (s *slot) person(key uint64, leaf uint32, identity uint64, r *Refusal) {
+func (s *slot) person(key uint64, leaf, weight uint32, identity uint64, r *Refusal) {
 	if s.whoN*4 >= len(s.who)*3 {
 		s.grow()
 	}
@@ -156,31 +168,40 @@ func (s *slot) person(key uint64, leaf uint32, identity uint64, r *Refusal) {
 		return
 	}
 	w := s.find(key)
-	w.n++
+	w.n += weight
 	if w.hit == 0 && r == nil {
 		return
 	}
-	s.hit(w, leaf, identity, r)
+	s.hit(w, leaf, weight, identity, r)
+}
+
+// Explain notes a reason in the selected slot.
+func (c *Counter) Explain(r Reason) {
+	s := c.cur
+	s.dirty, c.dirty = true, true
+	if len(s.reasons) < maxJoin {
+		s.reasons = append(s.reasons, r)
+	}
 }
 
 // Flag counts an event of a leaf that had a feature flag on; name must outlive
 // the call.
-func (c *Counter) Flag(leaf uint32, name string, denied bool) {
+func (c *Counter) Flag(leaf uint32, name string, weight uint32, denied bool) {
 	s := c.cur
 	for i := range s.flags {
 		f := &s.flags[i]
 		if f.Leaf == leaf && f.Flag == name {
-			f.Requests++
+			f.Requests += weight
 			if denied {
-				f.Denied++
+				f.Denied += weight
 			}
 			return
 		}
 	}
 	if len(s.flags) < maxSplits {
-		f := FlagCount{Leaf: leaf, Flag: name, Requests: 1}
+		f := FlagCount{Leaf: leaf, Flag: name, Requests: weight}
 		if denied {
-			f.Denied = 1
+			f.Denied = weight
 		}
 		s.flags = append(s.flags, f)
 	}
@@ -199,16 +220,16 @@ func (s *slot) leaf(leaf uint32) *LeafCount {
 	return &s.counts[i-1]
 }
 
-func (s *slot) split(leaf uint32, r *Refusal) {
+func (s *slot) split(leaf, weight uint32, r *Refusal) {
 	// Denials are rare and their kinds few; the newest are the likeliest.
 	for i := len(s.splits) - 1; i >= 0 && i >= len(s.splits)-32; i-- {
 		x := &s.splits[i]
 		if x.Leaf == leaf && x.Class == r.Class && x.Layer == r.Layer && x.Cause == r.Cause {
-			x.N++
+			x.N += weight
 			return
 		}
 	}
-	s.splits = append(s.splits, Split{Leaf: leaf, Class: r.Class, Layer: r.Layer, Cause: r.Cause, N: 1})
+	s.splits = append(s.splits, Split{Leaf: leaf, Class: r.Class, Layer: r.Layer, Cause: r.Cause, N: weight})
 	if len(s.splits) >= maxSplits {
 		s.splits = mergeSplits(s.splits)
 	}
@@ -302,12 +323,12 @@ func (s *slot) grow() {
 }
 
 // hit notes that a refused identity did something.
-func (s *slot) hit(w *who, leaf uint32, identity uint64, r *Refusal) {
+func (s *slot) hit(w *who, leaf, weight uint32, identity uint64, r *Refusal) {
 	found := false
 	for i := w.hit; i != 0; i = s.refused[i-1].next {
 		h := &s.refused[i-1]
 		if r != nil && h.Class == r.Class {
-			h.Denials++
+			h.Denials += weight
 			h.Account = max(h.Account, r.Account)
 			h.Named = h.Named || r.Named
 			found = true
@@ -324,7 +345,7 @@ func (s *slot) hit(w *who, leaf uint32, identity uint64, r *Refusal) {
 	s.refused = append(s.refused, refused{
 		Hit: Hit{
 			Leaf: leaf, Class: r.Class, Named: r.Named, Identity: identity, Account: r.Account,
-			Requests: w.n, Denials: 1,
+			Requests: w.n, Denials: weight,
 		},
 		told: true, next: w.hit,
 	})
@@ -361,6 +382,8 @@ func (c *Counter) Take(b *Block) {
 		d.Leaves, s.counts = s.counts, d.Leaves[:0]
 		d.Splits, s.splits = s.splits, d.Splits[:0]
 		d.Flags, s.flags = s.flags, d.Flags[:0]
+		d.Unexplained, s.unexplained = s.unexplained, d.Unexplained[:0]
+		d.Reasons, s.reasons = s.reasons, d.Reasons[:0]
 		d.Hits = d.Hits[:0]
 		for _, i := range s.changed {
 			h := &s.refused[i]
@@ -392,6 +415,7 @@ func (c *Counter) Forget(closed int64) {
 		clear(s.who)
 		*s = slot{
 			index: s.index, counts: s.counts[:0], splits: s.splits[:0], flags: s.flags[:0],
+			unexplained: s.unexplained[:0], reasons: s.reasons[:0],
 			who: s.who, refused: s.refused[:0], changed: s.changed[:0],
 		}
 		c.free = append(c.free, s)

@@ -58,7 +58,7 @@ func TestTakeAnywhere(t *testing.T) {
 			}
 			requests[k]++
 			wantLeaves[who{k.slot, k.leaf, 0}]++
-			c.Add(k.leaf, tally.S2xx, k.identity, r)
+			c.Add(k.leaf, tally.S2xx, 1, k.identity, r)
 			if rapid.IntRange(0, 9).Draw(t, "take") == 0 {
 				take()
 			}
@@ -101,7 +101,7 @@ func TestSampling(t *testing.T) {
 		x ^= x << 13
 		x ^= x >> 7
 		x ^= x << 17
-		c.Add(uint32(x>>40)%8, tally.S403, x, &tally.Refusal{Class: event.Refused, Identity: x})
+		c.Add(uint32(x>>40)%8, tally.S403, 1, x, &tally.Refusal{Class: event.Refused, Identity: x})
 	}
 	var b tally.Block
 	c.Take(&b)
@@ -131,9 +131,9 @@ func TestSteadyStateDoesNotAllocate(t *testing.T) {
 		slot += 60
 		c.Slot(slot)
 		for i := range uint32(200) {
-			c.Add(i%20, tally.S2xx, uint64(i%7), nil)
+			c.Add(i%20, tally.S2xx, 1, uint64(i%7), nil)
 			if i%5 == 0 {
-				c.Add(i%20, tally.S403, 3, r)
+				c.Add(i%20, tally.S403, 1, 3, r)
 			}
 		}
 		c.Take(&b)
@@ -162,7 +162,7 @@ func BenchmarkAdd(b *testing.B) {
 			c.Forget(int64(i) - 60_000)
 			c.Slot(int64(i))
 		}
-		c.Add(uint32(x>>40)%700, tally.S2xx, x%50_000, nil)
+		c.Add(uint32(x>>40)%700, tally.S2xx, 1, x%50_000, nil)
 		i++
 	}
 }
