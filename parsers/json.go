@@ -73,7 +73,8 @@ type jsonProgram struct {
 
 // dialect is what a family knows of its own JSON beyond the recognised names.
 type dialect struct {
-	// names replaces the recognised names of a field.
+	// names replaces the recognised names of a field; from fields on, they are of
+	// values that only the dialect reads.
 	names map[field][]string
 	// request tells whether a line without a status is a request; nil: none is.
 	request func(p *jsonParser) bool
@@ -98,6 +99,7 @@ func compileDialect(mapping map[string]string, loc *time.Location, d dialect) *j
 		b.add(path, hit{field: f, claimed: f == fieldUser && claimedNames[fold(path)]}, true)
 	}
 	b.addRecognised("", 0, mapped)
+	b.addOwn()
 	inner := jsonBuilder{nodes: map[string]*node{}, names: d.names, salt: 1 << 32}
 	inside := inner.node("")
 	inner.addRecognised("", containerRank, mapped)
@@ -132,6 +134,20 @@ func (b *jsonBuilder) addRecognised(prefix string, rank uint8, mapped [fields]bo
 		for i, names := range known {
 			for name := range strings.FieldsSeq(names) {
 				b.add(prefix+name, hit{field: f, rank: uint8(i) + rank, claimed: f == fieldUser && claimedNames[name]}, false)
+			}
+		}
+	}
+}
+
+// addOwn enters the names of the values that only the dialect reads.
+func (b *jsonBuilder) addOwn() {
+	for f, known := range b.names {
+		if f < fields {
+			continue
+		}
+		for i, names := range known {
+			for name := range strings.FieldsSeq(names) {
+				b.add(name, hit{field: f, rank: uint8(i)}, false)
 			}
 		}
 	}
@@ -573,6 +589,24 @@ func (p *jsonParser) text(raw []byte) []byte {
 // counts only in lines that also have a path.
 var codeRank = uint8(len(recognised[fieldStatus]) - 1)
 
+// errorRank is the rank of "error" as a cause: of its text, which is free and may
+// be personal, only a class in front counts.
+var errorRank = uint8(len(recognised[fieldCause]) - 1)
+
+// className is the class of an error such as "Pundit::NotAuthorizedError: not
+// allowed to show?", empty if it has none.
+func className(v []byte) []byte {
+	if i := bytes.Index(v, colonSpace); i >= 0 {
+		v = v[:i]
+	}
+	if bytes.IndexByte(v, ' ') >= 0 {
+		return nil
+	}
+	return v
+}
+
+var colonSpace = []byte(": ")
+
 // fill turns the values into an event.
 func (p *jsonParser) fill(e *event.Event) error {
 	has := func(f field) bool { return p.seen&(1<<f) != 0 }
@@ -611,14 +645,17 @@ func (p *jsonParser) fill(e *event.Event) error {
 			if len(e.Client) == 0 || private(e.Client) {
 				e.Client = firstClient(p.text(v.raw))
 			}
-		case fieldNote1, fieldNote2, fieldNote3, fieldNote4: // the dialect reads them
 		case fieldRole:
 			e.Roles = p.list(e.Roles, v)
 		case fieldFlags:
 			e.Flags = p.list(e.Flags, v)
 		case fieldCause:
-			if e.Status/100 == 4 {
-				e.Cause = p.text(v.raw)
+			switch c := p.text(v.raw); {
+			case e.Status/100 != 4:
+			case v.rank%containerRank == errorRank:
+				e.Cause = className(c)
+			default:
+				e.Cause = c
 			}
 		default:
 			setText(f, p.text(v.raw), e)
@@ -630,8 +667,8 @@ func (p *jsonParser) fill(e *event.Event) error {
 	return nil
 }
 
-// note is the text of a value that the dialect reads itself, nil without one.
-func (p *jsonParser) note(f field) []byte {
+// own is the text of a value that only the dialect reads, nil without one.
+func (p *jsonParser) own(f field) []byte {
 	if p.seen&(1<<f) == 0 {
 		return nil
 	}

@@ -37,7 +37,7 @@ var recognised = map[field][]string{
 		"time ts datetime date timelocal",
 		"starttime event.created asctime",
 	},
-	fieldService: {"service.name servicename resource.service.name", "service", "dd.service"},
+	fieldService: {"service.name servicename resource.service.name resource.attributes.service.name", "service", "dd.service"},
 	fieldHost: {
 		"url.domain httphost http.host request.host requesthost vhost virtualhost",
 		"host server.address req.headers.host request.headers.host",
@@ -125,6 +125,7 @@ var recognised = map[field][]string{
 		"policy policy.name policyname policyid",
 		"error.type error.code errortype errorcode",
 		"exception exception.type exceptionclass",
+		"error",
 	},
 	fieldRequest:   {"request requestline", "requestedurl req"},
 	fieldUserAgent: {"useragent.original httpuseragent useragent http.useragent req.headers.useragent request.headers.useragent requestuseragent", "ua"},
@@ -160,7 +161,7 @@ func identityNames() map[string]field {
 		}
 	}
 	// Too common under other meanings to trust in a header or a label.
-	for _, name := range []string{"sub", "subject", "scope", "exception", "reason", "response"} {
+	for _, name := range []string{"sub", "subject", "scope", "exception", "reason", "response", "error"} {
 		delete(m, name)
 	}
 	return m

@@ -37,11 +37,6 @@ const (
 	// fieldForwarded is a list of clients and proxies (X-Forwarded-For). It is
 	// the client where the peer is only a proxy of one's own.
 	fieldForwarded
-	// Values that a family reads itself, see dialect.
-	fieldNote1
-	fieldNote2
-	fieldNote3
-	fieldNote4
 	fields
 )
 
