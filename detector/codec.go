@@ -314,7 +314,7 @@ func (f *finding) put(w *wire.Writer) error {
 	}
 	w.Int(int64(f.dir))
 	w.Bool(f.fresh)
-	for _, x := range [...]int64{f.opened, f.started, f.resolved, f.requests, f.denials, f.last, f.calmSince} {
+	for _, x := range [...]int64{f.opened, f.started, f.resolved, f.awake, f.from, f.requests, f.denials, f.last, f.calmSince} {
 		w.Int(x)
 	}
 	for _, x := range [...]float64{f.share, f.rate, f.base, f.expected, f.calm} {
@@ -688,6 +688,7 @@ func (f *finding) get(r *wire.Reader, j *judge) {
 	f.dir = getDir(r)
 	f.fresh = r.Bool()
 	f.opened, f.started, f.resolved = getTime(r), getTime(r), getTime(r)
+	f.awake, f.from = getTime(r), getTime(r)
 	f.requests, f.denials = r.Int(), r.Int()
 	f.last, f.calmSince = getTime(r), getTime(r)
 	for _, x := range [...]*float64{&f.share, &f.rate, &f.base, &f.expected, &f.calm} {

@@ -46,8 +46,11 @@ type finding struct {
 	// opened and resolved are ends of slots, started is the start of one; resolved
 	// is 0 while open.
 	opened, started, resolved int64
-	share                     float64 // of the wall that came up, or down
-	rate, base                float64 // when it was located
+	// awake and from are opened and started of the current episode: they differ
+	// after the finding was reopened.
+	awake, from int64
+	share       float64 // of the wall that came up, or down
+	rate, base  float64 // when it was located
 
 	requests, denials int64
 	expected          float64
@@ -158,7 +161,7 @@ func (j *judge) open(l *located, fired []int32) scope {
 	// A recent finding may be a part of something wider.
 	for i := len(j.findings) - 1; i >= 0; i-- {
 		f := j.findings[i]
-		if f.resolved != 0 || f.dir != l.dir || now-f.opened > mergeWithin {
+		if f.resolved != 0 || f.dir != l.dir || now-f.awake > mergeWithin {
 			continue
 		}
 		w, ok := j.best(nil, l.dir, f.mask, &l.scope, j.reach(f))
@@ -182,7 +185,7 @@ func (j *judge) open(l *located, fired []int32) scope {
 			break
 		}
 		since := max(j.onset(l, fired), f.resolved)
-		f.resolved = 0
+		f.resolved, f.awake, f.from = 0, now, since
 		j.locate(f, l)
 		j.hide(f)
 		j.recount(f, since)
@@ -190,13 +193,14 @@ func (j *judge) open(l *located, fired []int32) scope {
 		j.changed = append(j.changed, f)
 		return f.scope
 	}
-	f := &finding{mask: j.freeMask(), dir: l.dir, opened: now}
+	f := &finding{mask: j.freeMask(), dir: l.dir, opened: now, awake: now}
 	if f.mask == 0 {
 		return l.scope
 	}
 	j.nextUID++
 	f.uid = j.nextUID
 	f.started = j.onset(l, fired)
+	f.from = f.started
 	f.fresh = l.dir == baseline.Up && j.isNew(l.scope) && f.started-j.firstSeen(l.scope) <= newOnset
 	j.locate(f, l)
 	j.findings = append(j.findings, f)
@@ -324,10 +328,16 @@ func (j *judge) recount(f *finding, since int64) {
 // widen gives a finding the scope that a scan found and counts it anew.
 func (j *judge) widen(f *finding, l *located) {
 	j.show(f.mask, false)
-	f.started = min(f.started, j.onset(l, nil))
+	first := f.from == f.started
+	f.from = min(f.from, j.onset(l, nil))
+	if first {
+		f.started = f.from
+	}
 	j.locate(f, l)
 	j.hide(f)
-	if len(j.past.slots) > 0 && j.past.slots[0].start <= max(f.started, j.born) {
+	if !first {
+		// What an earlier episode counted stays.
+	} else if len(j.past.slots) > 0 && j.past.slots[0].start <= max(f.started, j.born) {
 		f.requests, f.denials, f.expected = 0, 0, 0
 		f.who, f.named, f.accounts = people{}, people{}, people{}
 		f.layers, f.causes = [event.Layers]int64{}, nil
@@ -354,13 +364,13 @@ func (j *judge) tend(partial bool) {
 		if seen != nil {
 			j.witness(f, seen)
 		}
-		age := (now - f.opened) / j.step
+		age := (now - f.awake) / j.step
 		if slices.Contains(refineAt[:], age) {
 			j.refine(f)
 		}
 		recovered := seen != nil && j.recovered(f, partial) && age >= calmSlots
 		switch {
-		case now-f.opened >= acceptAfter:
+		case now-f.awake >= acceptAfter:
 			j.adopt(f)
 		case recovered && j.narrow(f):
 		case recovered:
@@ -374,17 +384,24 @@ func (j *judge) tend(partial bool) {
 // reach is since when a finding can be seen in the detailed past: its onset, or 0
 // when that is too long ago.
 func (j *judge) reach(f *finding) int64 {
-	if len(j.past.slots) == 0 || f.started < j.past.slots[0].start {
+	if len(j.past.slots) == 0 || f.from < j.past.slots[0].start {
 		return 0
 	}
-	return f.started
+	return f.from
 }
 
 // refine looks for a scope that explains a young finding better.
 func (j *judge) refine(f *finding) {
 	since := j.reach(f)
 	w, ok := j.best(nil, f.dir, f.mask, &f.scope, since)
-	if !ok || w.scope == f.scope || w.sig < minEvidence {
+	if ok && w.scope == f.scope {
+		// Two that began together may look like one.
+		if a, ok := j.part(f.scope, f.dir, f.mask, w.win, w.score); ok {
+			j.widen(f, &a)
+		}
+		return
+	}
+	if !ok || w.sig < minEvidence {
 		return
 	}
 	score, excess := j.scoreOf(f.scope, f.dir, f.mask, since)

@@ -435,8 +435,9 @@ func (j *judge) judgeSlot(c *slots.Closed) {
 		if p := ce.P.Share(); p < 0.7 && !ce.Held() {
 			j.seasons[ce.season].Learn(t.xc, t.nc*p)
 		}
-		for _, s := range ce.parents {
-			if s < 0 {
+		apart := j.apart(ce)
+		for l, s := range ce.parents {
+			if s < 0 || apart>>l&1 != 0 {
 				continue
 			}
 			se := &j.series[s]
@@ -480,6 +481,24 @@ func (j *judge) judgeSlot(c *slots.Closed) {
 		j.alarm(up, baseline.Up)
 		j.alarm(down, baseline.Down)
 	}
+}
+
+// apart is the set of levels, as bits, that a cell is not judged in: a route that
+// came after the cold start is judged by itself until it has a baseline, since
+// the history of wider slices says nothing of it. A prefix is wide enough for it
+// if it is as young.
+func (j *judge) apart(c *cell) uint16 {
+	const prefix = 1<<lvPrefix | 1<<lvPrefixRole | 1<<lvPrefixGeo | 1<<lvPrefixRoleGeo
+	const wide = 1<<lvTotal | 1<<lvRole | 1<<lvGeo | 1<<lvRoleGeo
+	known := j.born + max(j.learn, baseline.Lag)
+	r := &j.routes[c.route]
+	if r.first < known || j.series[c.parents[lvRoute]].n >= newRequests {
+		return 0
+	}
+	if j.prefixes[r.prefix].first < known || j.prefixes[r.prefix].first < r.first-newOnset {
+		return wide | prefix
+	}
+	return wide
 }
 
 // scale is how much of a series' evidence noise explains.

@@ -21,6 +21,7 @@ const (
 	minFall      = 1.3
 	minFallRate  = 0.01
 	minFallShare = 0.3
+	halved       = 2 // the change of a scan that about halves a rate
 	// A rise needs this many distinct identities. On a route without history it
 	// needs as many that an application names, or more addresses: crawlers try
 	// unknown paths all day.
@@ -125,14 +126,15 @@ func (j *judge) scan(w window, dir int8, keep uint16) []candidate {
 		}
 		var e baseline.Excess
 		e.Add(n, x, m, c.N, dir)
-		for _, s := range c.parents {
-			if s >= 0 {
+		apart := j.apart(c)
+		for l, s := range c.parents {
+			if s >= 0 && apart>>l&1 == 0 {
 				buf[s].Merge(&e)
 			}
 		}
 		ss, ok := j.scopes(c)
 		for l := monitored; l < levels; l++ {
-			if !ok[l] {
+			if !ok[l] || apart>>l&1 != 0 {
 				continue
 			}
 			// Both levels bind role and country, so the path tells them apart.
@@ -151,6 +153,41 @@ func (j *judge) scan(w window, dir int8, keep uint16) []candidate {
 	}
 	j.scans = buf
 	return buf
+}
+
+// part looks for two changes in what seems to be one: if the best slice inside of
+// s and the best of the rest score better together than s does in the window, it
+// returns the first.
+func (j *judge) part(s scope, dir int8, keep uint16, w window, score float64) (a located, ok bool) {
+	inside := func() (best located, ok bool) {
+		buf := j.scan(w, dir, keep)
+		for id := range buf {
+			c := &buf[id]
+			if c.N < 0.5 || c.scope == s || !s.contains(&j.book, c.scope) {
+				continue
+			}
+			if sc, sig, phi := j.weigh(id, c, len(buf)-len(j.series), dir); sig >= minEvidence && (!ok || sc > best.score) {
+				best, ok = located{candidate: *c, dir: dir, win: w, score: sc, sig: sig, phi: phi}, true
+			}
+		}
+		return best, ok
+	}
+	mask := j.freeMask()
+	if a, ok = inside(); !ok || mask == 0 {
+		return a, false
+	}
+	var hidden []int32
+	for i := range j.cells {
+		if c := &j.cells[i]; c.mask == keep && a.scope.has(&j.book, c) {
+			hidden = append(hidden, int32(i))
+			c.mask = mask
+		}
+	}
+	b, ok := inside()
+	for _, i := range hidden {
+		j.cells[i].mask = keep
+	}
+	return a, ok && a.score+b.score > score+betterBy
 }
 
 // weigh gives the score of a candidate: the log-likelihood that it moved as one,
@@ -262,6 +299,10 @@ func (j *judge) alarm(fired []int32, dir int8) {
 			break
 		}
 		explained := l.scope
+		if a, ok := j.part(l.scope, dir, 0, l.win, l.score); ok && j.accept(&a) {
+			l = a
+			explained = l.scope
+		}
 		if j.accept(&l) {
 			explained = j.open(&l, fired)
 		} else {
@@ -302,11 +343,20 @@ func (j *judge) accept(l *located) bool {
 	}
 	shift, moved := math.Abs(l.Shift()), math.Abs(float64(l.X-l.M))/float64(l.N)
 	if l.dir == baseline.Down {
-		return shift >= minFall && moved >= minFallRate && l.X <= (1-minFallShare)*l.M
+		// The first minutes exaggerate: it must be plain that more than a half is gone.
+		plain := float64(l.G[l.Change()]-l.G[halved]) >= 3*l.phi
+		return plain && shift >= minFall && moved >= minFallRate && l.X <= (1-minFallShare)*l.M
 	}
-	// A route without history is trusted little: its own evidence must suffice.
-	if j.isNew(l.scope) && l.sig < float64(j.h) {
-		return false
+	// A route without history is trusted little: all it ever showed must suffice.
+	if j.isNew(l.scope) {
+		buf := j.scan(window{since: max(j.firstSeen(l.scope), 1)}, l.dir, 0)
+		id := slices.IndexFunc(buf, func(c candidate) bool { return c.scope == l.scope })
+		if id < 0 {
+			return false
+		}
+		if _, sig, _ := j.weigh(id, &buf[id], 1, l.dir); sig < float64(j.h) {
+			return false
+		}
 	}
 	return shift >= minRise && moved >= minRiseRate && j.many(l)
 }
