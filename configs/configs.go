@@ -28,6 +28,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -67,6 +68,10 @@ type Config struct {
 	Roles Roles `yaml:"roles" effect:"recount"`
 	// Denials says which answers are refusals.
 	Denials Denials `yaml:"denials" effect:"recount"`
+	// Ignore are the team's own doings: counted, and nothing else.
+	Ignore []Ignore `yaml:"ignore" effect:"recount"`
+	// Geo says where countries come from.
+	Geo Geo `yaml:"geo" effect:"recount"`
 	// Detection holds the knobs of the judge.
 	Detection Detection `yaml:"detection"`
 	// Markers says who may announce changes.
@@ -133,6 +138,41 @@ type Roles struct {
 type Denials struct {
 	// Statuses are the status codes that refuse.
 	Statuses []int `yaml:"statuses"`
+	// Concealed404 counts a 404 on a route that is known to exist, by a pattern
+	// of Routes or the application's own template, as a concealed denial.
+	Concealed404 bool `yaml:"concealed_404"`
+}
+
+// Ignore is a rule for requests of the team's own making. All fields that are set
+// must match.
+type Ignore struct {
+	// UserAgent, User, Account, Role, Host and Path are patterns; * stands for any
+	// text.
+	UserAgent string `yaml:"user_agent"`
+	User      string `yaml:"user"`
+	Account   string `yaml:"account"`
+	Role      string `yaml:"role"`
+	Host      string `yaml:"host"`
+	Path      string `yaml:"path"`
+	// Client is an address or a range such as 10.0.0.0/8.
+	Client string `yaml:"client"`
+}
+
+// Prefix is Client as a range; invalid if there is none. The rule must be valid.
+func (r *Ignore) Prefix() netip.Prefix {
+	if p, err := netip.ParsePrefix(r.Client); err == nil {
+		return p.Masked()
+	}
+	if a, err := netip.ParseAddr(r.Client); err == nil {
+		return netip.PrefixFrom(a, a.BitLen())
+	}
+	return netip.Prefix{}
+}
+
+// Geo says where countries come from that a log does not name.
+type Geo struct {
+	// Database is an MMDB file with countries; empty: none.
+	Database string `yaml:"database"`
 }
 
 // Detection holds the knobs of the judge.
@@ -283,6 +323,9 @@ func (d *decoder) settle(c *Config) {
 		}
 	} else if !strings.HasPrefix(c.State, "~") {
 		c.State = d.resolve(c.State)
+	}
+	if c.Geo.Database != "" && !strings.HasPrefix(c.Geo.Database, "~") {
+		c.Geo.Database = d.resolve(c.Geo.Database)
 	}
 	taken := map[string]bool{}
 	for i := range c.Sources {

@@ -95,7 +95,7 @@ func (c *Changes) setting(a, b reflect.Value, path string, e Effect) {
 	switch t := a.Type(); {
 	case t.Kind() == reflect.Struct:
 		c.group(a, b, path, e)
-	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct && hasName(t.Elem()):
 		c.entries(a, b, path, e)
 	case t.Kind() == reflect.Slice || t.Kind() == reflect.Map:
 		if a.Len()+b.Len() > 0 && !reflect.DeepEqual(a.Interface(), b.Interface()) {
@@ -104,6 +104,13 @@ func (c *Changes) setting(a, b reflect.Value, path string, e Effect) {
 	case !a.Equal(b):
 		c.add(path, e)
 	}
+}
+
+// hasName reports whether entries of a list have names to match them by; a list
+// whose entries have none is compared as a whole.
+func hasName(t reflect.Type) bool {
+	_, ok := t.FieldByName("Name")
+	return ok
 }
 
 // entries compares two lists of named groups.

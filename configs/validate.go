@@ -71,6 +71,8 @@ func (k *checker) config() {
 	k.roles()
 	k.denials()
 	k.detection()
+	k.ignore()
+	k.geo()
 	k.markers()
 	k.sinks()
 }
@@ -342,6 +344,38 @@ func (k *checker) denials() {
 		} else {
 			seen[code] = i
 		}
+	}
+}
+
+// maxIgnore bounds the rules that every request is compared with.
+const maxIgnore = 100
+
+func (k *checker) ignore() {
+	if len(k.c.Ignore) > maxIgnore {
+		k.bad("ignore", "has more than %d rules; every request is compared with each", maxIgnore)
+	}
+	for i := range k.c.Ignore {
+		r, p := &k.c.Ignore[i], at("ignore", i)
+		if *r == (Ignore{}) {
+			k.bad(p, "matches nothing; give user_agent, client, user, account, role, host or path")
+		}
+		if r.Client != "" && !r.Prefix().IsValid() {
+			k.bad(p+".client", "must be an address or a range such as 10.0.0.0/8")
+		}
+		for _, f := range []struct{ name, v string }{
+			{"user_agent", r.UserAgent}, {"user", r.User}, {"account", r.Account}, {"role", r.Role}, {"host", r.Host}, {"path", r.Path},
+		} {
+			k.text(p+"."+f.name, f.v, false)
+			if f.v != "" && strings.Trim(f.v, "*") == "" {
+				k.bad(p+"."+f.name, "would ignore everything; leave it out")
+			}
+		}
+	}
+}
+
+func (k *checker) geo() {
+	if strings.HasPrefix(k.c.Geo.Database, "~") {
+		k.bad("geo.database", "~ is not expanded; write the whole path, or ${HOME}/...")
 	}
 }
 
