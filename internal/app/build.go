@@ -23,6 +23,7 @@ import (
 	"github.com/denywatch/denywatch/detector/slots"
 	"github.com/denywatch/denywatch/internal/collect"
 	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/geo"
 	"github.com/denywatch/denywatch/internal/route"
 	"github.com/denywatch/denywatch/parsers"
 )
@@ -71,9 +72,10 @@ type understood struct {
 
 // understand compiles a source's format, or recognises it by the first files
 // that match. The vantage is the configured one, else the format's, else web.
-func understand(s *configs.Source) (understood, error) {
+func understand(s *configs.Source, userAgent bool) (understood, error) {
 	u := understood{vantage: event.Web}
 	c := s.Parse
+	c.SkipUserAgent = !userAgent
 	if c.Auto() {
 		var err error
 		c, u.why, err = recognise(c, s.Files)
@@ -121,38 +123,44 @@ func recognise(c parsers.Config, globs []string) (parsers.Config, string, error)
 	return c, "", nil
 }
 
-// collectors makes what the streams of each source share.
-func collectors(c *configs.Config, key collect.IdentityKey, step int64, log *slog.Logger) ([]*collect.Config, error) {
-	router, bad := route.New(c.Routes)
-	if len(bad) > 0 {
-		return nil, fmt.Errorf("routes[%d]: %w", bad[0].Index, bad[0])
+// collectors makes what the streams of each source share, and opens the country
+// database they ask; nil if none is configured.
+func collectors(c *configs.Config, key collect.IdentityKey, step int64, log *slog.Logger) ([]*collect.Config, *geo.DB, error) {
+	base, db, err := shared(c, key, step, log)
+	if err != nil {
+		return nil, nil, err
 	}
 	out := make([]*collect.Config, len(c.Sources))
 	for i := range c.Sources {
 		s := &c.Sources[i]
-		u, err := understand(s)
+		u, err := understand(s, readsUserAgent(c))
 		if err != nil {
-			return nil, fmt.Errorf("source %s: %w", s.Name, err)
+			return nil, nil, fmt.Errorf("source %s: %w", s.Name, err)
 		}
-		cc := shared(c, router, key, step)
+		one := base
+		cc := &one
 		cc.Source, cc.Vantage, cc.TrustUser = s.Name, u.vantage, s.TrustUser
 		if s.Service != "" {
 			cc.Service = s.Service
 		}
 		cc.Log = log.With("component", "collect")
-		cc.NewParser = newParser(s, u, cc.Log)
+		cc.NewParser = newParser(s, u, readsUserAgent(c), cc.Log)
 		out[i] = cc
 		if u.format != nil {
 			log.Info("source", "name", s.Name, "vantage", u.vantage, "format", u.format, "recognised", u.why)
 		}
 	}
-	return out, nil
+	return out, db, nil
 }
 
 // shared is the part of a collector's configuration that all sources have in
 // common.
-func shared(c *configs.Config, router *route.Router, key collect.IdentityKey, step int64) *collect.Config {
-	cc := &collect.Config{
+func shared(c *configs.Config, key collect.IdentityKey, step int64, log *slog.Logger) (collect.Config, *geo.DB, error) {
+	router, bad := route.New(c.Routes)
+	if len(bad) > 0 {
+		return collect.Config{}, nil, fmt.Errorf("routes[%d]: %w", bad[0].Index, bad[0])
+	}
+	cc := collect.Config{
 		Service: c.Service, Step: step, RolePriority: c.Roles.Priority, Routes: router, Identity: key,
 		Role: slices.Contains(c.Detection.Dimensions, "role"), Geo: slices.Contains(c.Detection.Dimensions, "geo"),
 		Plan: slices.Contains(c.Detection.Dimensions, "plan"), Host: slices.Contains(c.Detection.Dimensions, "host"),
@@ -160,13 +168,37 @@ func shared(c *configs.Config, router *route.Router, key collect.IdentityKey, st
 	for _, st := range c.Denials.Statuses {
 		cc.Denied[st] = true
 	}
-	return cc
+	cc.Concealed = c.Denials.Concealed404
+	cc.Patterns = map[string]bool{}
+	for _, p := range c.Routes {
+		cc.Patterns[p] = true
+	}
+	for i := range c.Ignore {
+		r := &c.Ignore[i]
+		cc.Ignore = append(cc.Ignore, collect.Ignore{
+			UserAgent: r.UserAgent, User: r.User, Account: r.Account, Role: r.Role, Host: r.Host, Path: r.Path, Client: r.Prefix(),
+		})
+	}
+	if c.Geo.Database == "" {
+		return cc, nil, nil
+	}
+	db, err := geo.Open(c.Geo.Database, log.With("component", "geo"))
+	if err != nil {
+		return cc, nil, fmt.Errorf("geo.database: %w", err)
+	}
+	cc.Country = db.Country
+	return cc, db, nil
+}
+
+// readsUserAgent reports whether a rule asks for it.
+func readsUserAgent(c *configs.Config) bool {
+	return slices.ContainsFunc(c.Ignore, func(r configs.Ignore) bool { return r.UserAgent != "" })
 }
 
 // newParser returns the factory of a source's parsers. With format auto each
 // file is recognised by itself, so files of one glob may differ in format, but
 // not in vantage.
-func newParser(s *configs.Source, u understood, log *slog.Logger) func(string, [][]byte) (parsers.Parser, error) {
+func newParser(s *configs.Source, u understood, userAgent bool, log *slog.Logger) func(string, [][]byte) (parsers.Parser, error) {
 	auto := s.Parse.Auto()
 	return func(stream string, lines [][]byte) (parsers.Parser, error) {
 		if !auto {
@@ -176,6 +208,7 @@ func newParser(s *configs.Source, u understood, log *slog.Logger) func(string, [
 		if err != nil {
 			return nil, err
 		}
+		c.SkipUserAgent = !userAgent
 		f, err := parsers.Compile(c)
 		if err != nil {
 			return nil, err
@@ -237,8 +270,11 @@ func countingHash(c *configs.Config) string {
 		Priority   []string
 		Statuses   []int
 		Dimensions []string
+		Concealed  bool
+		Ignore     []configs.Ignore
+		Geo        bool
 		Sources    []source
-	}{c.Service, c.Routes, c.Roles.Priority, slices.Sorted(slices.Values(c.Denials.Statuses)), slices.Sorted(slices.Values(c.Detection.Dimensions)), nil}
+	}{c.Service, c.Routes, c.Roles.Priority, slices.Sorted(slices.Values(c.Denials.Statuses)), slices.Sorted(slices.Values(c.Detection.Dimensions)), c.Denials.Concealed404, c.Ignore, c.Geo.Database != "", nil}
 	for i := range c.Sources {
 		s := &c.Sources[i]
 		v.Sources = append(v.Sources, source{s.Name, s.Vantage, s.Service, s.Parse.Format, s.Parse.LogFormat, s.Parse.Timezone, s.Parse.Mapping, s.TrustUser})

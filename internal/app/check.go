@@ -3,12 +3,14 @@ package app
 import (
 	"fmt"
 	"io"
+	"log/slog"
 	"text/tabwriter"
+	"time"
 
 	"github.com/bmatcuk/doublestar/v4"
 
 	"github.com/denywatch/denywatch/configs"
-	"github.com/denywatch/denywatch/internal/route"
+	"github.com/denywatch/denywatch/internal/collect"
 )
 
 // Check tells what a valid configuration will do on this host: which files each
@@ -18,8 +20,8 @@ func Check(cfg *configs.Config, out io.Writer) error {
 	for _, w := range cfg.Warnings() {
 		fmt.Fprintln(out, w)
 	}
-	if _, bad := route.New(cfg.Routes); len(bad) > 0 {
-		return fmt.Errorf("routes[%d]: %w", bad[0].Index, bad[0])
+	if _, _, err := shared(cfg, collect.FixedIdentityKey(), int64(cfg.Slot/time.Second), slog.New(slog.DiscardHandler)); err != nil {
+		return err
 	}
 	t := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(t, "SOURCE\tVANTAGE\tFILES\tFORMAT")
@@ -34,7 +36,7 @@ func Check(cfg *configs.Config, out io.Writer) error {
 			}
 			files += len(paths)
 		}
-		u, err := understand(s)
+		u, err := understand(s, readsUserAgent(cfg))
 		format := "recognised when the first lines are there"
 		switch {
 		case err != nil:

@@ -84,6 +84,7 @@ func (m *meters) write(w io.Writer, s *snapshot, sources []string, health []aler
 				{"unparsed", src.Unparsed},
 				{"no_request", src.Skipped},
 				{"oversize", src.Oversize},
+				{"ignored", src.Ignored},
 				{"untimed", src.Untimed},
 				{"future", src.Future},
 			} {

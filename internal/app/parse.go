@@ -18,7 +18,6 @@ import (
 	"github.com/denywatch/denywatch/ingest"
 	"github.com/denywatch/denywatch/internal/collect"
 	"github.com/denywatch/denywatch/internal/event"
-	"github.com/denywatch/denywatch/internal/route"
 	"github.com/denywatch/denywatch/parsers"
 )
 
@@ -48,13 +47,14 @@ func Parse(ctx context.Context, opt ParseOptions) (unparsed int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	router, bad := route.New(cfg.Routes)
-	if len(bad) > 0 {
-		return 0, bad[0]
+	base, _, err := shared(cfg, collect.FixedIdentityKey(), int64(cfg.Slot/time.Second), opt.Log)
+	if err != nil {
+		return 0, err
 	}
 	w := bufio.NewWriter(opt.Stdout)
 	for _, in := range inputs {
-		cc := shared(cfg, router, collect.FixedIdentityKey(), int64(cfg.Slot/time.Second))
+		one := base
+		cc := &one
 		cc.Source, cc.Vantage, cc.Log = in.name, in.format.Vantage(), opt.Log
 		if in.service != "" {
 			cc.Service = in.service

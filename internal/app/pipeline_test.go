@@ -19,7 +19,6 @@ import (
 	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/incident"
 	"github.com/denywatch/denywatch/internal/marker"
-	"github.com/denywatch/denywatch/internal/route"
 	"github.com/denywatch/denywatch/internal/sim"
 	"github.com/denywatch/denywatch/parsers"
 )
@@ -79,17 +78,21 @@ func pipeline(t *testing.T, feeds []feed, markers []marker.Marker, r *rand.Rand)
 	cfg := configs.Default()
 	cfg.Service = ""
 	cfg.Detection.Judge.Learn = 2 * time.Hour
-	router, _ := route.New(nil)
 	clock := collect.NewClock(nil)
 	sc := slots.Config{Step: cfg.Slot}
 	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	base, _, err := shared(cfg, collect.FixedIdentityKey(), 60, log)
+	if err != nil {
+		t.Fatal(err)
+	}
 	var shares []*collect.Config
 	for _, f := range feeds {
 		format, err := parsers.Compile(f.format)
 		if err != nil {
 			t.Fatal(err)
 		}
-		cc := shared(cfg, router, collect.FixedIdentityKey(), 60)
+		one := base
+		cc := &one
 		cc.Source, cc.Vantage, cc.Log = f.name, f.vantage, log
 		cc.NewParser = func(string, [][]byte) (parsers.Parser, error) { return format.New(), nil }
 		shares = append(shares, cc)

@@ -28,7 +28,6 @@ import (
 	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/incident"
 	"github.com/denywatch/denywatch/internal/marker"
-	"github.com/denywatch/denywatch/internal/route"
 	"github.com/denywatch/denywatch/internal/tally"
 	"github.com/denywatch/denywatch/parsers"
 )
@@ -66,6 +65,8 @@ type input struct {
 	late    time.Duration
 	format  *parsers.Format
 	why     string
+	// userAgent tells that Event.UserAgent is asked for.
+	userAgent bool
 }
 
 // Replay reads past logs with the engine of the daemon, on event time, and tells
@@ -79,16 +80,16 @@ func Replay(ctx context.Context, opt ReplayOptions) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	router, bad := route.New(cfg.Routes)
-	if len(bad) > 0 {
-		return 0, bad[0]
+	base, _, err := shared(cfg, collect.FixedIdentityKey(), int64(cfg.Slot/time.Second), opt.Log)
+	if err != nil {
+		return 0, err
 	}
 	clock := collect.NewClock(nil)
 	sc := slots.Config{Step: cfg.Slot}
-	step := int64(cfg.Slot / time.Second)
 	var shares []*collect.Config
 	for _, in := range inputs {
-		cc := shared(cfg, router, collect.FixedIdentityKey(), step)
+		one := base
+		cc := &one
 		cc.Source, cc.Log = in.name, opt.Log
 		if in.service != "" {
 			cc.Service = in.service
@@ -321,7 +322,7 @@ func (opt *ReplayOptions) inputs(ctx context.Context, cfg *configs.Config) ([]*i
 		paths := by[k]
 		slices.Sort(paths)
 		for _, set := range file.GroupRotated(slices.Compact(paths)) {
-			in := &input{name: set[len(set)-1], paths: set, vantage: k.vantage, late: defaultLateness}
+			in := &input{name: set[len(set)-1], paths: set, vantage: k.vantage, late: defaultLateness, userAgent: readsUserAgent(cfg)}
 			in.parse.Format = k.format
 			in.configured(cfg)
 			if err := in.recognise(ctx); err != nil {
@@ -331,7 +332,7 @@ func (opt *ReplayOptions) inputs(ctx context.Context, cfg *configs.Config) ([]*i
 		}
 	}
 	if stdin {
-		in := &input{name: "-", stdin: opt.Stdin, vantage: stdinKind.vantage, late: defaultLateness}
+		in := &input{name: "-", stdin: opt.Stdin, vantage: stdinKind.vantage, late: defaultLateness, userAgent: readsUserAgent(cfg)}
 		in.parse.Format = stdinKind.format
 		if err := in.recognise(ctx); err != nil {
 			return nil, err
@@ -456,7 +457,7 @@ func (in *input) recognise(ctx context.Context) error {
 			return fmt.Errorf("%s: %w", in.name, err)
 		}
 	}
-	c.SkipUserAgent = true
+	c.SkipUserAgent = !in.userAgent
 	if in.format, err = parsers.Compile(c); err != nil {
 		return fmt.Errorf("%s: %w", in.name, err)
 	}

@@ -25,6 +25,7 @@ import (
 	"github.com/denywatch/denywatch/internal/collect"
 	"github.com/denywatch/denywatch/internal/crash"
 	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/geo"
 	"github.com/denywatch/denywatch/internal/incident"
 	"github.com/denywatch/denywatch/internal/marker"
 	"github.com/denywatch/denywatch/internal/state"
@@ -189,11 +190,21 @@ func (d *Daemon) newOutbox(sinks map[string]alerts.Notifier) error {
 	return nil
 }
 
+// geoEvery is how often the country database's file is looked at.
+const geoEvery = 10 * time.Second
+
 // startSources opens and follows the configured sources. The core must know the
 // sources' names before: it waits until each has opened its streams.
-func (d *Daemon) startSources(ctx context.Context, cfg *configs.Config, cs []*collect.Config, saved map[string]ingest.Position, own map[string][]string) {
+func (d *Daemon) startSources(ctx context.Context, cfg *configs.Config, cs []*collect.Config, db *geo.DB, saved map[string]ingest.Position, own map[string][]string) {
 	g, ctx := newGroup(ctx)
 	d.hosts = g
+	if db != nil {
+		g.start(func() {
+			tick := time.NewTicker(geoEvery)
+			defer tick.Stop()
+			db.Watch(ctx, tick.C)
+		})
+	}
 	for i := range cfg.Sources {
 		s := &cfg.Sources[i]
 		log := d.opt.Log.With("component", "ingest", "source", s.Name)
@@ -233,7 +244,7 @@ func (d *Daemon) adopt(cfg *configs.Config, cs []*collect.Config) {
 // serve starts everything and stops it in the order of the data: sources, core,
 // outbox, HTTP.
 func (d *Daemon) serve(ctx context.Context, reload <-chan struct{}, load func() (*configs.Config, error)) error {
-	cs, err := collectors(d.cfg, d.key, d.core.ledger.Step(), d.opt.Log)
+	cs, db, err := collectors(d.cfg, d.key, d.core.ledger.Step(), d.opt.Log)
 	if err != nil {
 		_ = d.opt.Listener.Close()
 		return errors.Join(err, d.store.Close())
@@ -249,7 +260,7 @@ func (d *Daemon) serve(ctx context.Context, reload <-chan struct{}, load func() 
 	d.startOutbox(behind)
 	coreErr := make(chan error, 1)
 	go func() { coreErr <- d.core.run(ctx) }()
-	d.startSources(ctx, d.cfg, cs, saved, own)
+	d.startSources(ctx, d.cfg, cs, db, saved, own)
 	d.log.Info("denywatch runs", "version", d.opt.Version, "listen", "http://"+d.opt.Listener.Addr().String(), "state", d.store.Path(), "sources", len(d.cfg.Sources))
 
 	var failed error
@@ -303,7 +314,7 @@ func (d *Daemon) reload(ctx context.Context, load func() (*configs.Config, error
 		d.log.Info("configuration reloaded: nothing changed")
 		return nil
 	}
-	cs, err := collectors(cfg, d.key, d.core.ledger.Step(), d.opt.Log)
+	cs, db, err := collectors(cfg, d.key, d.core.ledger.Step(), d.opt.Log)
 	if err != nil {
 		return err
 	}
@@ -339,7 +350,7 @@ func (d *Daemon) reload(ctx context.Context, load func() (*configs.Config, error
 	}
 	d.web.Reload(cfg.Markers)
 	d.cfg = cfg
-	d.startSources(ctx, cfg, cs, saved, own)
+	d.startSources(ctx, cfg, cs, db, saved, own)
 	d.log.Info("configuration reloaded", "changes", len(changes), "effect", changes.Effect())
 	return nil
 }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/geo"
 )
 
 // Ignore is a rule for requests of the team's own making: synthetic probes,
@@ -59,9 +60,8 @@ func (r *Ignore) matches(e *event.Event) bool {
 		any = true
 	}
 	if r.Client.IsValid() {
-		h := host(e.Client)
-		a, err := netip.ParseAddr(string(h)) // does not escape, so nothing is allocated
-		if err != nil || !r.Client.Contains(a.Unmap().WithZone("")) {
+		a, ok := geo.Parse(e.Client)
+		if !ok || !r.Client.Contains(a) {
 			return false
 		}
 		any = true
