@@ -80,6 +80,9 @@ func (c *clock) any(b []byte) (int64, bool) {
 	}
 	switch {
 	case b[2] == '/':
+		if len(b) != clfLen {
+			return c.local(b)
+		}
 		return c.clf(b)
 	case b[4] == '-':
 		return c.iso(b)
@@ -229,6 +232,35 @@ func parseCLF(b []byte) (int64, bool) {
 		return 0, false
 	}
 	return c.at(off), true
+}
+
+// local parses "02/Jan/2006:15:04:05" with or without a fraction, which HAProxy
+// writes in the local time of its machine.
+func (c *clock) local(b []byte) (int64, bool) {
+	if t, ok := c.memo.get(b); ok {
+		return t, true
+	}
+	const whole = len("02/Jan/2006:15:04:05")
+	if len(b) < whole || b[2] != '/' || b[6] != '/' || b[11] != ':' || b[14] != ':' || b[17] != ':' {
+		return 0, false
+	}
+	at := civil{
+		year: four(b, 7), month: month(b, 3), day: two(b, 0),
+		hour: two(b, 12), minute: two(b, 15), sec: two(b, 18),
+	}
+	if len(b) > whole {
+		nanos, n := fraction(b[whole+1:])
+		if b[whole] != '.' || n == 0 || whole+1+n != len(b) {
+			return 0, false
+		}
+		at.nanos = nanos
+	}
+	if !at.valid() {
+		return 0, false
+	}
+	t := at.in(c.loc)
+	c.memo.put(b, t)
+	return t, true
 }
 
 // parseISO parses ISO 8601 as logs write it: "2006-01-02", then 'T', 't' or a
