@@ -76,7 +76,15 @@ type fixedFamily struct {
 // fixedFamilies are the families of that kind by the name they have in
 // Config.Format.
 func fixedFamilies() map[string]fixedFamily {
-	return map[string]fixedFamily{}
+	return map[string]fixedFamily{
+		familyCloudflare: cloudflareFamily(),
+		familyLogfmt:     logfmtFamily(),
+		familyTraefik:    traefikFamily(),
+		familyEnvoy:      envoyFamily("Envoy"),
+		familyIstio:      envoyFamily("Istio"),
+		familyCaddy:      caddyFamily(),
+		familyHAProxy:    haproxyFamily(),
+	}
 }
 
 // aliases are values of Config.Format that also say the LogFormat.

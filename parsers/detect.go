@@ -40,7 +40,13 @@ const (
 var families = []func() []candidate{
 	apacheCandidates,
 	nginxCandidates,
+	cloudflareCandidates,
+	haproxyCandidates,
+	envoyCandidates,
+	traefikCandidates,
+	caddyCandidates,
 	jsonCandidates,
+	logfmtCandidates,
 }
 
 // maxSample bounds how many lines Detect looks at.
