@@ -80,7 +80,7 @@ func (c *clock) any(b []byte) (int64, bool) {
 	}
 	switch {
 	case b[2] == '/':
-		if len(b) != clfLen {
+		if len(b) > 20 && b[20] == '.' {
 			return c.local(b)
 		}
 		return c.clf(b)

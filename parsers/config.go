@@ -46,6 +46,11 @@ type Config struct {
 	// Timezone is the zone of times that are logged without one: a name such as
 	// "Europe/Berlin", or an offset such as "+02:00". UTC if empty.
 	Timezone string `yaml:"timezone"`
+	// Wrapper is what carries the lines: "cri" (Kubernetes), "docker" (json-file),
+	// "syslog" (RFC 3164 and 5424, with or without priority and octet count),
+	// "journald" (journalctl -o json) or "none"; "auto" is recognised by Resolve.
+	// Empty is auto while the format is to be recognised, else none.
+	Wrapper string `yaml:"wrapper"`
 	// SkipUserAgent says that nobody reads Event.UserAgent, which often stands
 	// last in a line: parsers may stop before it.
 	SkipUserAgent bool `yaml:"-"`
@@ -109,8 +114,10 @@ type Problem struct {
 // Error makes a Problem an error.
 func (p Problem) Error() string { return p.Path + ": " + p.Msg }
 
-// Auto tells whether the format is still to be recognised.
-func (c Config) Auto() bool { return c.normal().Format == familyAuto }
+// Auto tells whether the format or its wrapper is still to be recognised.
+func (c Config) Auto() bool {
+	return c.normal().Format == familyAuto || c.wrapper() == wrapperAuto
+}
 
 // normal resolves aliases and guesses the family of a LogFormat that has none.
 func (c Config) normal() Config {
@@ -157,6 +164,9 @@ func (c Config) Validate() []Problem {
 	}
 	if !zoneLooksRight(c.Timezone) {
 		add("timezone", "%q is no zone; use a name such as Europe/Berlin, UTC, or an offset such as +02:00", clip(c.Timezone))
+	}
+	if err := checkWrapper(c.Wrapper); err != nil {
+		add("wrapper", "%s", err)
 	}
 	n := c.normal()
 	switch n.Format {
@@ -323,6 +333,7 @@ type Format struct {
 	program *program
 	json    *jsonProgram
 	fixed   func() Parser
+	wrapper string
 	text    string
 	vantage event.Vantage
 }
@@ -345,10 +356,12 @@ func compile(c Config, strict bool) (*Format, error) {
 		return nil, Problem{Path: "timezone", Msg: fmt.Sprintf("%q is not in this machine's zone database; use an offset such as +02:00", c.Timezone)}
 	}
 	n := c.normal()
-	f := &Format{config: n, vantage: event.Web}
+	f := &Format{config: n, wrapper: n.wrapper(), vantage: event.Web}
 	switch {
 	case n.Format == familyAuto:
 		return nil, Problem{Path: "format", Msg: "auto is not yet resolved: the first lines of the log must be seen"}
+	case f.wrapper == wrapperAuto:
+		return nil, Problem{Path: "wrapper", Msg: "auto is not yet resolved: the first lines of the log must be seen"}
 	case n.Format == familyJSON:
 		f.json = compileJSON(n.Mapping, loc)
 		f.text = "JSON"
@@ -411,6 +424,13 @@ func describe(c Config, name string, p *program) string {
 
 // New returns a parser for one stream.
 func (f *Format) New() Parser {
+	if f.wrapper != wrapperNone {
+		return newWrapped(f.wrapper, f.parser())
+	}
+	return f.parser()
+}
+
+func (f *Format) parser() Parser {
 	if f.fixed != nil {
 		return f.fixed()
 	}
@@ -421,7 +441,12 @@ func (f *Format) New() Parser {
 }
 
 // String describes the format for people, such as "nginx (combined)".
-func (f *Format) String() string { return f.text }
+func (f *Format) String() string {
+	if f.wrapper != wrapperNone {
+		return f.text + " in " + wrapperText(f.wrapper)
+	}
+	return f.text
+}
 
 // Vantage is from where such a log sees requests: edge for CDNs, firewalls and
 // load balancers, web for server logs and for JSON with an upstream status, else

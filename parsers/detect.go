@@ -78,6 +78,43 @@ func (c Config) Resolve(sample [][]byte, path string) (Config, string, error) {
 	if len(lines) == 0 {
 		return c, "", fmt.Errorf("%w: there are no lines yet", ErrUnknownFormat)
 	}
+	w := c.wrapper()
+	if w == wrapperAuto {
+		w = recogniseWrapper(lines)
+	}
+	if w == wrapperNone {
+		return c.resolveInner(lines, path)
+	}
+	// A server may write its access log to one output and another log to the other.
+	all, streams, _ := peel(w, lines)
+	var found Config
+	var why string
+	err := fmt.Errorf("%w: there are no lines yet", ErrUnknownFormat)
+	for _, inner := range [][][]byte{all, streams[streamOut], streams[streamErr]} {
+		if len(inner) == 0 {
+			continue
+		}
+		if found, why, err = c.resolveInner(inner, path); err == nil {
+			found.Wrapper = w
+			return found, "in " + wrapperText(w) + ", " + why, nil
+		}
+	}
+	if c.wrapper() == wrapperAuto { // a log of its own that looks like a wrapper
+		if found, why, inner := c.resolveInner(lines, path); inner == nil {
+			return found, why, nil
+		}
+	}
+	return c, "", err
+}
+
+// resolveInner is Resolve of lines that nothing is wrapped around.
+func (c Config) resolveInner(lines [][]byte, path string) (Config, string, error) {
+	if c.Wrapper == wrapperAuto {
+		c.Wrapper = wrapperNone
+	}
+	if c.normal().Format != familyAuto {
+		return c, "as configured", nil
+	}
 	best, bestScore := candidate{}, 0
 	var refused error
 	for _, strict := range []bool{true, false} {

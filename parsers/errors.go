@@ -52,3 +52,23 @@ var (
 	// ErrHeader: a line that describes the lines after it.
 	ErrHeader = &Skip{Reason: "header", text: "a header of the log, not a request"}
 )
+
+// The ways in which a wrapped line can fail, and the lines of a wrapper that are
+// skipped on purpose.
+var (
+	// ErrWrapper: a line is not wrapped as the configuration says.
+	ErrWrapper = &LineError{Reason: "wrapper", text: "the line is not wrapped as configured"}
+	// ErrTooLong: a line in pieces is longer than 1 MiB.
+	ErrTooLong = &LineError{Reason: "too_long", text: "a line in pieces is longer than 1 MiB"}
+	// ErrFrames: a line holds more than the one frame whose length it begins with;
+	// whoever received it has not cut the stream of frames.
+	ErrFrames = &LineError{Reason: "frames", text: "several syslog frames on one line; have the receiver write one a line"}
+	// ErrMessage: the wrapper holds no message, as journalctl does for long ones
+	// without --all.
+	ErrMessage = &LineError{Reason: "message", text: "the wrapper holds no message; give journalctl --all"}
+	// ErrPiece: a line that is not yet complete.
+	ErrPiece = &Skip{Reason: "piece", text: "a piece of a line"}
+	// ErrOtherStream: what a container writes to the stream that its requests are
+	// not on.
+	ErrOtherStream = &Skip{Reason: "other_stream", text: "a line of the container's other output"}
+)
