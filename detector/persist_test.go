@@ -31,9 +31,9 @@ func busyFeed(seed uint64, hours int) feed {
 	w := newWorld(seed)
 	r := rand.New(rand.NewPCG(seed, 11))
 	roles := []string{"", "viewer", "editor"}
-	for i := range 6 {
+	for i := range 4 {
 		for _, role := range roles {
-			w.flows = append(w.flows, &flow{vantage: event.App, key: tally.Key{Service: "shop", Route: fmt.Sprintf("/p%d/r%d", i/3, i), Role: role, Geo: []string{"DE", "FR"}[i%2]},
+			w.flows = append(w.flows, &flow{vantage: event.App, key: tally.Key{Service: "shop", Route: fmt.Sprintf("/p%d/r%d", i/2, i), Role: role, Geo: []string{"DE", "FR"}[i%2]},
 				rate: 2 + 6*r.Float64(), deny: 0.01 + 0.1*r.Float64(), users: 40 + r.IntN(200), named: true, first: uint64(len(w.flows)) << 20,
 				layer: event.LayerApp, cause: "app_policy", also: event.Web, twice: true})
 		}
