@@ -46,6 +46,9 @@ const (
 	cfFields
 )
 
+// The sets of fields have room for all of them.
+var _ [maxFields - cfFields]struct{}
+
 // cloudflareNames are the names of the fields, best first. The WAF... and
 // Firewall... names are those of before August 2023.
 var cloudflareNames = map[field][]string{

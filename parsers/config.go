@@ -83,6 +83,11 @@ type fixedFamily struct {
 func fixedFamilies() map[string]fixedFamily {
 	return map[string]fixedFamily{
 		familyCloudflare: cloudflareFamily(),
+		familyALB:        albFamily(),
+		familyAWSWAF:     awsWAFFamily(),
+		familyCloudFront: cloudFrontFamily(),
+		familyGCP:        gcpFamily(),
+		familyIIS:        iisFamily(),
 		familyLogfmt:     logfmtFamily(),
 		familyTraefik:    traefikFamily(),
 		familyEnvoy:      envoyFamily("Envoy"),

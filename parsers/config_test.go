@@ -22,7 +22,7 @@ func TestValidate(t *testing.T) {
 		{"json", Config{Format: "json", Timezone: "+02:00"}, nil},
 		{"zone", Config{Timezone: "Europe/Berlin"}, nil},
 		{"unknown format", Config{Format: "ngnix"}, []string{`format: "ngnix" is unknown, did you mean "nginx"?`}},
-		{"format of another kind", Config{Format: "iis"}, []string{`format: "iis" is unknown; known are auto, nginx`}},
+		{"format of another kind", Config{Format: "squid"}, []string{`format: "squid" is unknown; known are auto, nginx`}},
 		{"log_format without a family", Config{LogFormat: "custom"}, []string{`log_format: "custom" does not tell whose`}},
 		{"log_format for json", Config{Format: "json", LogFormat: "combined"}, []string{"log_format: means nothing with format json"}},
 		{"everything at once", Config{
