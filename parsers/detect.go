@@ -100,7 +100,7 @@ func (c Config) Resolve(sample [][]byte, path string) (Config, string, error) {
 		}
 		if found, why, err = c.resolveInner(inner, path); err == nil {
 			found.Wrapper = w
-			return found, "in " + wrapperText(w) + ", " + why, nil
+			return found, why, nil
 		}
 	}
 	if c.wrapper() == wrapperAuto { // a log of its own that looks like a wrapper
