@@ -115,9 +115,9 @@ const (
 	dirBits = 16
 	// maxCellBits also keeps a cell from being less than one IPv4 address.
 	maxCellBits = 16
-	// cellRuns is about how many runs a cell gets: two or three comparisons cost
-	// less than a larger table that is not in the cache.
-	cellRuns = 4
+	// cellRuns is about how many runs a cell gets at most: one or two comparisons
+	// cost less than a larger table that is not in the cache.
+	cellRuns = 2
 )
 
 // width is the number of bits of a K.
