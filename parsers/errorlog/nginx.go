@@ -209,8 +209,9 @@ func (l *Line) nginxCall(msg []byte, crit bool) (fields int) {
 	if n == 0 || after < 0 {
 		return -1
 	}
-	if !begins(msg[after:], clientField) && !begins(msg[after:], " while sending to client, ") {
-		return -1 // "while reading upstream" and the like: temporary files
+	fields, _ = find(msg, after, clientField)
+	if fields > after && !begins(msg[after:], " while sending to client, ") {
+		return fields // "while reading upstream" and the like: temporary files
 	}
 	file, text := msg[start:end], msg[errno+n:after]
 	opens := call == "open" || call == "openat"
@@ -233,13 +234,13 @@ func (l *Line) nginxCall(msg []byte, crit bool) (fields int) {
 		// auth_basic_user_file; or somebody asks for a file of such a name.
 		l.set(CauseAuthBackend, 0)
 	default:
-		return -1
+		return fields
 	}
 	if _, to := find(file, 0, `" to "`); to >= 0 && call == "rename" {
 		file = file[to:]
 	}
 	l.File = file
-	return after
+	return fields
 }
 
 // nginxModSecurity reads the message of ModSecurity at msg[at:]. Its last tags
