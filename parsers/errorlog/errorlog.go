@@ -6,13 +6,13 @@
 // most exact first: Line.Conn with Line.Method and Line.Path (nginx), Line.LogID
 // (Apache), else Line.Client with Line.Path or Line.File and Line.Time.
 //
-// The package promises that nothing a client sends can make a line explain
-// another connection's request: the connection number, the log id, the time and
-// (Apache) the client stand before anything the client wrote, and a cause is
-// only read where the server itself writes. It cannot promise more: nginx
-// escapes nothing in this log, so a user name that holds a newline adds a line
-// of the client's making. Treat Line.Rule, Path, File and Host as the client's
-// words.
+// Within one line, nothing a client sends moves the connection number, the log
+// id, the time or (Apache) the client: they stand before anything it wrote. Causes
+// are read where the server itself writes, but for what PHP-FPM passes on from a
+// script. Across lines there is no such promise: nginx escapes nothing in this
+// log, so a user name that holds a newline adds a line of the client's making,
+// which is one more reason to explain with these lines and never to count them.
+// Treat Line.Rule, Path, File and Host as the client's words.
 //
 // Wrappers (CRI, Docker, journald, RFC 5424) are taken off before; the plain
 // prefix of RFC 3164, which both servers write themselves when they log to
