@@ -511,10 +511,13 @@ func firstOf(raw []byte) ([]byte, kind, bool) {
 		return nil, 0, false
 	case raw[i] == '"':
 		end := stringEnd(raw, i+1)
+		if end < 0 {
+			return nil, 0, false
+		}
 		return raw[i+1 : end], kindString, true
 	}
 	end := i
-	for raw[end] != ',' && raw[end] != ']' && raw[end] > ' ' {
+	for end < len(raw) && raw[end] != ',' && raw[end] != ']' && raw[end] > ' ' { // it may end in '}'
 		end++
 	}
 	return raw[i:end], kindNumber, true
