@@ -24,6 +24,7 @@ func passedOn(e *event.Event, status uint16) {
 
 // ownAnswer notes that the proxy answered itself, asking nobody, and why.
 func ownAnswer(e *event.Event, cause []byte) {
+	e.UpstreamStatus = 0
 	e.Upstream = event.UpstreamNone
 	refusedHere(e, cause)
 }
