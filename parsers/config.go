@@ -19,10 +19,11 @@ import (
 // request takes; application loggers stamp the call of the logger, which is
 // nearly always the end.
 type Config struct {
-	// Format is the family: "nginx", "apache" or "json", or "auto" (also when
-	// empty), which Resolve turns into one of them. The names of well-known
-	// formats ("combined", "main", "common", "vhost_combined") stand for their
-	// family and LogFormat.
+	// Format is the family: "nginx", "apache", "json" or one of those that their
+	// makers define ("cloudflare", "alb", "iis", "traefik", "logfmt", ...), or
+	// "auto" (also when empty), which Resolve turns into one of them. The names of
+	// well-known formats ("combined", "main", "common", "vhost_combined") stand
+	// for their family and LogFormat.
 	Format string `yaml:"format"`
 	// LogFormat is, for nginx, the log_format string or the name of a known
 	// format (combined, main, common, vhost_combined, upstreaminfo); the string
@@ -30,7 +31,8 @@ type Config struct {
 	// Apache it is the LogFormat string or a nickname (common, combined,
 	// vhost_common, vhost_combined). Whole statements copied from the server's
 	// configuration are understood too. "json" means that the server writes
-	// JSON with field names that speak for themselves.
+	// JSON with field names that speak for themselves. For IIS and CloudFront it
+	// is the log's "#Fields:" line, for logs that are read from their middle.
 	//
 	// An nginx log_format that writes JSON is cut by its fixed text like any
 	// other, not parsed as JSON: so the numerous hand-made templates whose
@@ -40,8 +42,10 @@ type Config struct {
 	LogFormat string `yaml:"log_format"`
 	// Mapping says where event keys are found: a dotted path for json
 	// ("user.role", nested or with dots in the key), a variable or directive of
-	// LogFormat for nginx ("$http_x_role") and Apache ("%{X-Role}i"). A mapped
-	// key is taken from there only; for the others, well-known names count.
+	// LogFormat for nginx ("$http_x_role") and Apache ("%{X-Role}i"), a field of
+	// the maker's for Cloudflare ("RequestHeaders.x-user-role") and the like, a
+	// column for IIS and CloudFront. A mapped key is taken from there only; for
+	// the others, well-known names count.
 	Mapping map[string]string `yaml:"mapping"`
 	// Timezone is the zone of times that are logged without one: a name such as
 	// "Europe/Berlin", or an offset such as "+02:00". UTC if empty.
@@ -496,6 +500,9 @@ func zoneLooksRight(s string) bool {
 	}
 	return s[0]|0x20 >= 'a' && s[0]|0x20 <= 'z'
 }
+
+// Location is the zone that Timezone names, UTC if it names none.
+func (c Config) Location() (*time.Location, error) { return loadZone(c.Timezone) }
 
 func loadZone(s string) (*time.Location, error) {
 	if s == "" || s == "UTC" {

@@ -93,7 +93,9 @@ func (o *outline) read(p *jsonParser, line []byte) bool {
 			if end < 0 {
 				return false
 			}
-			at = end + 1
+			if at = end + 1; at >= len(line) || line[at] != ',' && line[at] != '}' && line[at] > ' ' {
+				return false
+			}
 			quotes += 2
 			if key.hit.field != fieldNone {
 				p.offer(&key.hit, kindString, line[i+1:end])
@@ -209,7 +211,9 @@ func (o *outline) learn(p *jsonParser, obj []byte, leave uint64) {
 	}
 	o.wait, o.waited = min(2*o.wait+1, maxWait), 0
 	all := p.members(o.seen[:0], obj)
-	o.seen = all
+	if o.seen = all; len(all) == 0 {
+		return
+	}
 	var best [maxFields]uint8 // the least rank of a usable value, and 1
 	var worse uint64          // fields that have worse keys too
 	for i := range all {
@@ -272,7 +276,8 @@ type member struct {
 	usable      bool
 }
 
-// members appends the members of obj, a whole object that p has walked.
+// members appends the members of obj, a line that p has walked; none if the line
+// is not JSON in the strict sense.
 func (p *jsonParser) members(to []member, obj []byte) []member {
 	p.keys.restart()
 	for i := space(obj, 1); i < len(obj) && obj[i] == '"'; i = space(obj, i+1) {
@@ -289,10 +294,10 @@ func (p *jsonParser) members(to []member, obj []byte) []member {
 		switch c := obj[i]; c {
 		case '"':
 			end := stringEnd(obj, i+1)
-			m.usable = end > 0 && plausible(m.hit.field, kindString, obj[i+1:end])
-			if i = end + 1; end == m.from+1 && i+1 < len(obj) && obj[i] == '"' && obj[i+1] == '"' {
-				i += 2
+			if i = end + 1; end < 0 || i >= len(obj) || obj[i] != ',' && obj[i] != '}' && obj[i] > ' ' {
+				return to[:0] // quotes in quotes, which are no JSON
 			}
+			m.usable = plausible(m.hit.field, kindString, obj[m.from+1:end])
 		case '{', '[':
 			m.nested = true
 			i, _ = skipNested(obj, i)
