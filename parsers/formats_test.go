@@ -226,6 +226,7 @@ func TestPrivate(t *testing.T) {
 func FuzzLogfmt(f *testing.F) {
 	f.Add([]byte(`status=403 path="/a" user.id=u1`), "u1", "/a b")
 	f.Add([]byte(`W, [2026-03-03T07:15:03.204511 #18]  WARN -- : [x] status=403`), "a\"b", "/\x00")
+	f.Add([]byte(`], [2026-03-03T07:15:03.204511 #18`), "", "")
 	f.Add([]byte(`roles=['a', 'b'] error='it's' a="b`), "'", "\\")
 	p, err := New(Config{Format: familyLogfmt})
 	if err != nil {

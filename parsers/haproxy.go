@@ -105,8 +105,8 @@ func (p *haproxyParser) Parse(line []byte, e *event.Event) error {
 		return p.common(line, sp, e)
 	}
 	colon := bytes.LastIndexByte(line[:sp], ':')
-	end := bytes.IndexByte(line, ']')
-	if colon < 1 || end < 0 || len(line) < end+2 {
+	end := sp + bytes.IndexByte(line[sp:], ']')
+	if colon < 1 || end < sp+2 || len(line) < end+2 {
 		return ErrMismatch
 	}
 	at, ok := p.clock.local(line[sp+2 : end])

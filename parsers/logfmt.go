@@ -213,8 +213,8 @@ func (p *logfmtParser) head(b []byte) int {
 	switch {
 	case len(b) > 24 && b[1] == ',' && b[2] == ' ' && b[3] == '[' && b[8] == '-':
 		// Ruby: "W, [2026-11-23T17:20:00.123456 #4]  WARN -- shop: text"
-		end := bytes.IndexByte(b, ']')
-		if end < 0 {
+		end := 4 + bytes.IndexByte(b[4:], ']')
+		if end < 4 {
 			return 0
 		}
 		p.offer(&stamp, kindString, b[4:4+isoReach(b[4:end])])
