@@ -196,7 +196,7 @@ func (l *Ledger) decodeSlot(v event.Vantage, b []byte) (*openSlot, error) {
 	if rs := decodeReasons(r); len(rs) > 0 {
 		s.reasons = rs
 	}
-	for range r.Len(26) {
+	for range r.Len(10 + 8*tally.Keys) {
 		u := unexplained{key: l.key(v, getKey(r))}
 		u.Class, u.Layer, u.Cause = event.Denial(r.Uint()), event.Layer(r.Uint()), r.String()
 		for i := range u.Keys {

@@ -13,8 +13,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/bmatcuk/doublestar/v4"
-
 	"github.com/denywatch/denywatch/alerts"
 	"github.com/denywatch/denywatch/alerts/console"
 	"github.com/denywatch/denywatch/alerts/slack"
@@ -101,23 +99,15 @@ func understand(s *configs.Source, userAgent bool) (understood, error) {
 }
 
 // recognise looks at the files there are; c comes back as it was when there is
-// no line yet.
+// no line yet. Error logs, which only explain what the others count, say nothing
+// of the format.
 func recognise(c parsers.Config, globs []string) (parsers.Config, string, error) {
-	for _, g := range globs {
-		paths, err := doublestar.FilepathGlob(g)
-		if err != nil {
-			return c, "", fmt.Errorf("files: %s: %w", g, err)
+	for _, lines := range samples(globs) {
+		if _, isError := errorLog(lines, c, nil); isError != nil {
+			continue
 		}
-		slices.Sort(paths)
-		for _, p := range paths {
-			lines := sample(p)
-			if len(lines) == 0 {
-				continue
-			}
-			got, why, err := c.Resolve(lines, p)
-			if err == nil {
-				return got, why, nil
-			}
+		if got, why, err := c.Resolve(lines, globs[0]); err == nil {
+			return got, why, nil
 		}
 	}
 	return c, "", nil
@@ -140,6 +130,7 @@ func collectors(c *configs.Config, key collect.IdentityKey, step int64, log *slo
 		one := base
 		cc := &one
 		cc.Source, cc.Vantage, cc.TrustUser = s.Name, u.vantage, s.TrustUser
+		cc.Explained = u.vantage != event.App
 		if s.Service != "" {
 			cc.Service = s.Service
 		}
@@ -201,6 +192,10 @@ func readsUserAgent(c *configs.Config) bool {
 func newParser(s *configs.Source, u understood, userAgent bool, log *slog.Logger) func(string, [][]byte) (parsers.Parser, error) {
 	auto := s.Parse.Auto()
 	return func(stream string, lines [][]byte) (parsers.Parser, error) {
+		if server, p := errorLog(lines, s.Parse, siblingZone(s)); p != nil {
+			log.Info("an error log: its lines explain denials and are not counted", "source", s.Name, "stream", stream, "server", server)
+			return p(), nil
+		}
 		if !auto {
 			return u.format.New(), nil
 		}

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -51,25 +52,32 @@ func Parse(ctx context.Context, opt ParseOptions) (unparsed int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	join, err := explanations(ctx, inputs, &base)
+	if err != nil {
+		return 0, err
+	}
+	// Error logs explain the others' denials; alone they are shown themselves.
+	alone := !slices.ContainsFunc(inputs, func(in *input) bool { return in.format != nil })
 	w := bufio.NewWriter(opt.Stdout)
 	for _, in := range inputs {
+		if in.format == nil && !alone {
+			continue
+		}
 		one := base
 		cc := &one
-		cc.Source, cc.Vantage, cc.Log = in.name, in.format.Vantage(), opt.Log
+		cc.Source, cc.Log = in.name, opt.Log
 		if in.service != "" {
 			cc.Service = in.service
 		}
-		if in.vantage != "" {
-			if cc.Vantage, err = event.ParseVantage(in.vantage); err != nil {
-				return unparsed, err
-			}
+		if cc.Vantage, err = in.sees(); err != nil {
+			return unparsed, err
 		}
-		p := &shower{cc: cc, parser: in.format.New(), opt: opt, left: opt.Lines, reasons: map[string]int{}}
+		p := &shower{cc: cc, parser: in.parser(), opt: opt, left: opt.Lines, reasons: map[string]int{}, join: join, alone: alone}
 		if opt.JSON {
 			p.json = json.NewEncoder(w)
 			p.json.SetEscapeHTML(false)
 		} else {
-			fmt.Fprintf(w, "%s: %s, vantage %s", printable(in.name), in.format, cc.Vantage)
+			fmt.Fprintf(w, "%s: %s, vantage %s", printable(in.name), in.text, cc.Vantage)
 			if in.why != "" {
 				fmt.Fprintf(w, " (recognised: %s)", in.why)
 			}
@@ -111,7 +119,50 @@ type shower struct {
 	lines, shown, skipped, unparsed int
 	reasons, first                  map[string]int
 	e                               event.Event
+	join                            *collect.Reasons
+	alone                           bool
 }
+
+// explanations reads the error logs among the inputs.
+func explanations(ctx context.Context, inputs []*input, c *collect.Config) (*collect.Reasons, error) {
+	rs := collect.NewReasons(c)
+	for _, in := range inputs {
+		if in.format != nil {
+			continue
+		}
+		if err := in.read(ctx, &reasoner{parser: in.parser(), to: rs}, func(int64, int64) {}); err != nil {
+			return nil, err
+		}
+	}
+	return rs, nil
+}
+
+// reasoner is a handler that notes what error lines explain.
+type reasoner struct {
+	parser parsers.Parser
+	to     *collect.Reasons
+	e      event.Event
+}
+
+// Batch implements ingest.Handler.
+func (r *reasoner) Batch(_ context.Context, b *ingest.Batch) error {
+	for line := range bytes.Lines(b.Data) {
+		r.e.Reset()
+		if r.parser.Parse(bytes.TrimSuffix(line, []byte{'\n'}), &r.e) == nil {
+			r.to.Add(&r.e)
+		}
+	}
+	return nil
+}
+
+// CaughtUp implements ingest.Handler.
+func (r *reasoner) CaughtUp(context.Context) error { return nil }
+
+// Unknown implements ingest.Handler.
+func (r *reasoner) Unknown(error) {}
+
+// Close implements ingest.Handler.
+func (r *reasoner) Close(context.Context, bool) error { return nil }
 
 // Batch implements ingest.Handler.
 func (p *shower) Batch(ctx context.Context, b *ingest.Batch) error {
@@ -126,6 +177,9 @@ func (p *shower) Batch(ctx context.Context, b *ingest.Batch) error {
 		case errors.Is(err, parsers.ErrSkip):
 			p.skipped++
 			continue
+		case err == nil && p.e.CauseOnly && !p.alone:
+			p.skipped++
+			continue
 		case err != nil:
 			p.unparsed++
 			if p.first == nil {
@@ -138,6 +192,7 @@ func (p *shower) Batch(ctx context.Context, b *ingest.Batch) error {
 		}
 		p.shown++
 		x := p.cc.Explain(&p.e)
+		p.join.Explain(&p.e, &x)
 		if p.json != nil {
 			if err := p.json.Encode(x); err != nil {
 				return err

@@ -63,8 +63,11 @@ type input struct {
 	vantage string
 	service string
 	late    time.Duration
-	format  *parsers.Format
+	format  *parsers.Format // nil for error logs
+	errors  func() parsers.Parser
+	text    string // the format for people
 	why     string
+	sample  [][]byte // the first lines
 	// userAgent tells that Event.UserAgent is asked for.
 	userAgent bool
 }
@@ -94,14 +97,11 @@ func Replay(ctx context.Context, opt ReplayOptions) (int, error) {
 		if in.service != "" {
 			cc.Service = in.service
 		}
-		cc.Vantage = in.format.Vantage()
-		if in.vantage != "" {
-			if cc.Vantage, err = event.ParseVantage(in.vantage); err != nil {
-				return 0, err
-			}
+		if cc.Vantage, err = in.sees(); err != nil {
+			return 0, err
 		}
-		f := in.format
-		cc.NewParser = func(string, [][]byte) (parsers.Parser, error) { return f.New(), nil }
+		cc.Explained = cc.Vantage != event.App
+		cc.NewParser = func(string, [][]byte) (parsers.Parser, error) { return in.parser(), nil }
 		sc.Lateness[cc.Vantage] = max(sc.Lateness[cc.Vantage], in.late)
 		shares = append(shares, cc)
 	}
@@ -196,6 +196,24 @@ func (in *input) read(ctx context.Context, h ingest.Handler, progress func(read,
 		return file.ReadFrom(ctx, in.stdin, h)
 	}
 	return file.ReadSet(ctx, in.paths, h, progress)
+}
+
+// sees is the input's vantage: the one that was given, else the format's.
+func (in *input) sees() (event.Vantage, error) {
+	switch {
+	case in.vantage != "":
+		return event.ParseVantage(in.vantage)
+	case in.format == nil:
+		return event.Web, nil
+	}
+	return in.format.Vantage(), nil
+}
+
+func (in *input) parser() parsers.Parser {
+	if in.format == nil {
+		return in.errors()
+	}
+	return in.format.New()
 }
 
 // bar shows how far all streams together are.
@@ -342,6 +360,21 @@ func (opt *ReplayOptions) inputs(ctx context.Context, cfg *configs.Config) ([]*i
 	if len(out) == 0 {
 		return nil, errors.New("no file to replay")
 	}
+	// Error logs have no zone of their own: they are written in their server's.
+	for _, in := range out {
+		if in.format != nil {
+			continue
+		}
+		for _, other := range out {
+			if other.format == nil {
+				continue
+			}
+			if loc := offsetOf(other.sample); loc != nil {
+				_, in.errors = errorLog(in.sample, in.parse, loc)
+				break
+			}
+		}
+	}
 	return out, nil
 }
 
@@ -449,6 +482,12 @@ func (in *input) recognise(ctx context.Context) error {
 			}
 		}
 	}
+	if server, p := errorLog(lines, in.parse, time.UTC); p != nil {
+		in.errors, in.text = p, server+" error log"
+		in.sample = lines
+		return nil
+	}
+	in.sample = lines
 	c, why, err := in.parse.Resolve(lines, strings.TrimSuffix(in.name, "-"))
 	if err != nil {
 		if len(lines) == 0 {
@@ -461,7 +500,7 @@ func (in *input) recognise(ctx context.Context) error {
 	if in.format, err = parsers.Compile(c); err != nil {
 		return fmt.Errorf("%s: %w", in.name, err)
 	}
-	in.why = why
+	in.why, in.text = why, in.format.String()
 	times := map[string]int64{}
 	for p, l := range first {
 		times[p] = firstTime(in.format, l)

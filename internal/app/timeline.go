@@ -29,7 +29,7 @@ func timeline(out io.Writer, colour bool, inputs []*input, c *core, incidents []
 		if n := len(in.paths); n > 1 {
 			name += fmt.Sprintf(" (%d files)", n)
 		}
-		line := " " + name + ": " + in.format.String()
+		line := " " + name + ": " + in.text
 		if in.why != "" {
 			line += ", recognised"
 		}

@@ -121,6 +121,9 @@ type FlagCount struct {
 	Requests, Denied uint32
 }
 
+// Keys is by how many keys a denial is joined to its reason.
+const Keys = 4
+
 // Unexplained is denials of a leaf whose line does not say why, but another log
 // of the same server may: they are joined by key to the Reasons of the slot and
 // of the one before.
@@ -132,13 +135,13 @@ type Unexplained struct {
 	Layer event.Layer
 	Cause string
 	// Keys name the request, the surest first; 0 is no key.
-	Keys [2]uint64
+	Keys [Keys]uint64
 	N    uint32
 }
 
 // Reason is what a log that explains denials says about one.
 type Reason struct {
-	Keys  [2]uint64
+	Keys  [Keys]uint64
 	Layer event.Layer
 	Cause string
 }

@@ -14,7 +14,7 @@ type Refusal struct {
 	Identity, Account uint64
 	Named             bool
 	// Keys name the request for a join with Reasons; zero if there is none.
-	Keys [2]uint64
+	Keys [Keys]uint64
 }
 
 // Bounds of one counter.
@@ -123,7 +123,7 @@ func (c *Counter) Add(leaf uint32, st Status, weight uint32, identity uint64, r 
 	lc.Status[st] += weight
 	if r != nil {
 		lc.Denied[r.Class] += weight
-		if r.Keys != [2]uint64{} && len(s.unexplained) < maxJoin {
+		if r.Keys != [Keys]uint64{} && len(s.unexplained) < maxJoin {
 			s.unexplained = append(s.unexplained, Unexplained{leaf, r.Class, r.Layer, r.Cause, r.Keys, weight})
 		} else {
 			s.split(leaf, weight, r)

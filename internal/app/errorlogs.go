@@ -1,0 +1,110 @@
+package app
+
+import (
+	"bytes"
+	"slices"
+	"time"
+
+	"github.com/bmatcuk/doublestar/v4"
+
+	"github.com/denywatch/denywatch/configs"
+	"github.com/denywatch/denywatch/parsers"
+	"github.com/denywatch/denywatch/parsers/errorlog"
+)
+
+// errorLogShare is how many of a file's first lines must be an error log's for
+// the file to be read as one: clients and scripts write lines of their own there.
+const errorLogShare = 0.5
+
+// errorLog returns a factory of parsers if lines are of a server's error log, else
+// nil. Times without a zone are in c's, if it names one, else in loc.
+func errorLog(lines [][]byte, c parsers.Config, loc *time.Location) (server string, make func() parsers.Parser) {
+	server, share := errorlog.Detect(lines)
+	if share < errorLogShare {
+		return "", nil
+	}
+	if c.Timezone != "" {
+		if l, err := c.Location(); err == nil { // a zone that is not known is told by Compile
+			loc = l
+		}
+	}
+	return server, func() parsers.Parser {
+		p, err := errorlog.New(errorlog.Config{Server: server, Location: loc})
+		if err != nil { // the server is one that Detect named
+			panic(err)
+		}
+		return p.Events()
+	}
+}
+
+// offsetOf finds the offset from UTC in the time stamps of an access log, such as
+// "[24/Nov/2026:10:00:00 +0100]" or "2026-11-24T10:00:00+01:00"; nil if there is
+// none. Error logs of the same server are written in the same zone.
+func offsetOf(lines [][]byte) *time.Location {
+	for _, l := range lines {
+		for i := 0; i+6 < len(l); i++ {
+			if l[i] != '+' && l[i] != '-' || i == 0 {
+				continue
+			}
+			var h, m int
+			switch d := l[i+1:]; {
+			case l[i-1] == ' ' && digits(d[:4]) && bytes.IndexByte([]byte("] \""), d[4]) >= 0:
+				h, m = number(d[:2]), number(d[2:4])
+			case l[i-1] >= '0' && l[i-1] <= '9' && i >= 9 && l[i-3] == ':' && digits(d[:2]) && d[2] == ':' && digits(d[3:5]):
+				h, m = number(d[:2]), number(d[3:5])
+			default:
+				continue
+			}
+			if h > 14 || m > 59 {
+				continue
+			}
+			off := h*3600 + m*60
+			if l[i] == '-' {
+				off = -off
+			}
+			return time.FixedZone("", off)
+		}
+	}
+	return nil
+}
+
+func digits(b []byte) bool {
+	for _, c := range b {
+		if c < '0' || c > '9' {
+			return false
+		}
+	}
+	return true
+}
+
+func number(b []byte) int { return int(b[0]-'0')*10 + int(b[1]-'0') }
+
+// samples are the first lines of the files that match now.
+func samples(globs []string) [][][]byte {
+	var out [][][]byte
+	for _, g := range globs {
+		paths, err := doublestar.FilepathGlob(g, doublestar.WithFilesOnly())
+		if err != nil { // told by check
+			continue
+		}
+		slices.Sort(paths)
+		for _, p := range paths {
+			if lines := sample(p); len(lines) > 0 {
+				out = append(out, lines)
+			}
+		}
+	}
+	return out
+}
+
+// siblingZone is the zone that the access logs of a source are written in.
+func siblingZone(s *configs.Source) *time.Location {
+	for _, lines := range samples(s.Files) {
+		if _, share := errorlog.Detect(lines); share < errorLogShare {
+			if loc := offsetOf(lines); loc != nil {
+				return loc
+			}
+		}
+	}
+	return time.UTC
+}
