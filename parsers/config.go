@@ -501,6 +501,10 @@ func zoneLooksRight(s string) bool {
 	return s[0]|0x20 >= 'a' && s[0]|0x20 <= 'z'
 }
 
+// Explains tells whether lines of the format may explain denials that other lines
+// count (event.CauseOnly).
+func (f *Format) Explains() bool { return f.config.Format == familyCloudflare }
+
 // Location is the zone that Timezone names, UTC if it names none.
 func (c Config) Location() (*time.Location, error) { return loadZone(c.Timezone) }
 

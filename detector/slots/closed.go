@@ -39,6 +39,12 @@ type Leaf struct {
 	Splits []Split // in order of class, layer, cause
 	Hits   []Hit   // in order of identity, class
 	Flags  []Flag  // in order of name
+	// Entered holds keyed hashes, as Hit.Identity, of identities that were let in
+	// on this leaf in this slot, whether they were let in before or not. It is
+	// lossy and bounded, in ascending order without repeats. What is left out must
+	// depend on the slot, not on the identity alone: somebody who comes often must
+	// be told sooner or later.
+	Entered []uint64
 }
 
 // Requests is the number of events.

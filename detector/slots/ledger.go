@@ -154,6 +154,7 @@ type Ledger struct {
 	out      Closed
 	// handed are the counts that out shares, spare those that may be used again.
 	handed, spare []*leafAcc
+	spareOpen     []unexplained
 	// before holds the reasons of each vantage's last closed slot.
 	before [event.Vantages]reasons
 	// What changed since Save: blocks of totals, sources, slots by vantage.
@@ -274,7 +275,8 @@ func (l *Ledger) applySlot(st *stream, src *Source, d *tally.SlotDelta) {
 	if !late {
 		slot = l.open[st.vantage][d.Slot]
 		if slot == nil {
-			slot = &openSlot{leaves: map[*leafKey]*leafAcc{}}
+			slot = &openSlot{leaves: map[*leafKey]*leafAcc{}, open: l.spareOpen[:0]}
+			l.spareOpen = nil
 			l.open[st.vantage][d.Slot] = slot
 		}
 		slot.sampled = max(slot.sampled, d.Sampled)
@@ -303,7 +305,7 @@ func (l *Ledger) applySlot(st *stream, src *Source, d *tally.SlotDelta) {
 		return
 	}
 	for i := range d.Splits {
-		l.acc(slot, st.leaves[d.Splits[i].Leaf]).split(&d.Splits[i])
+		l.acc(slot, st.leaves[d.Splits[i].Leaf]).split(d.Splits[i])
 	}
 	for i := range d.Unexplained {
 		u := unexplained{st.leaves[d.Unexplained[i].Leaf], d.Unexplained[i]}
@@ -392,7 +394,7 @@ func (l *Ledger) reclaim() {
 	l.handed = l.handed[:0]
 }
 
-func (a *leafAcc) split(d *tally.Split) {
+func (a *leafAcc) split(d tally.Split) {
 	cause := d.Cause
 	for pass := range 2 {
 		for i := range a.Splits {
@@ -615,10 +617,12 @@ func (l *Ledger) explain(v int, slot *openSlot) {
 		l.acc(slot, u.key).split(u.as(r))
 	}
 	l.before[v] = slot.reasons
+	clear(slot.open)
+	l.spareOpen, slot.open = slot.open, nil
 }
 
-func (u *unexplained) as(r reason) *tally.Split {
-	return &tally.Split{Class: u.Class, Layer: r.layer, Cause: r.cause, N: u.N}
+func (u *unexplained) as(r reason) tally.Split {
+	return tally.Split{Class: u.Class, Layer: r.layer, Cause: r.cause, N: u.N}
 }
 
 // merge adds y, a leaf of the same key, to x.
@@ -632,7 +636,7 @@ func merge(x, y *Leaf) {
 	x.Hits = append(x.Hits, y.Hits...)
 	a := leafAcc{Leaf: *x}
 	for _, s := range y.Splits {
-		a.split(&tally.Split{Class: s.Class, Layer: s.Layer, Cause: s.Cause, N: s.N})
+		a.split(tally.Split{Class: s.Class, Layer: s.Layer, Cause: s.Cause, N: s.N})
 	}
 	for _, f := range y.Flags {
 		if j := slices.IndexFunc(a.Flags, func(x Flag) bool { return x.Name == f.Name }); j >= 0 {

@@ -90,6 +90,8 @@ func Replay(ctx context.Context, opt ReplayOptions) (int, error) {
 	clock := collect.NewClock(nil)
 	sc := slots.Config{Step: cfg.Slot}
 	var shares []*collect.Config
+	// Nothing waits for an explanation where no log gives any.
+	explained := slices.ContainsFunc(inputs, func(in *input) bool { return in.format == nil || in.format.Explains() })
 	for _, in := range inputs {
 		one := base
 		cc := &one
@@ -100,7 +102,7 @@ func Replay(ctx context.Context, opt ReplayOptions) (int, error) {
 		if cc.Vantage, err = in.sees(); err != nil {
 			return 0, err
 		}
-		cc.Explained = cc.Vantage != event.App
+		cc.Explained = explained && cc.Vantage != event.App
 		cc.NewParser = func(string, [][]byte) (parsers.Parser, error) { return in.parser(), nil }
 		sc.Lateness[cc.Vantage] = max(sc.Lateness[cc.Vantage], in.late)
 		shares = append(shares, cc)
