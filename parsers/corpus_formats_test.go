@@ -391,3 +391,152 @@ func TestCorpusWrapped(t *testing.T) {
 		})
 	}
 }
+
+// The key=value cases of the vrl suite: each pair that a case wants is mapped and
+// read. A status is put at the end of the line, as a line without is no request.
+func TestCorpusKeyValue(t *testing.T) {
+	skipped := map[string]string{
+		"spaces": "separators are the case's own: logfmt has '=' and white space", "delimited": "the same", "delimited_with_spaces": "the same",
+		"multiple_chars": "the same", "error": "the same", "missing_separator": "the same", "missing_separator_delimited": "the same",
+		"multi_line_with_quotes": "the same", "multi_line_with_quotes_spaces": "the same", "duplicate_keys": "the same", "duplicate_keys_no_value": "the same",
+	}
+	different := map[string]string{
+		"escaped_tab_escapes_in_quoted_value": "quoted strings are read as Go writes them: \\t is a tab",
+		"invalid_quotes_in_quoted_value":      "refused there; here a quote that nobody escaped does not cost a request",
+		"backslash_key":                       "the key is one backslash; no event key can be mapped to it",
+	}
+	run := 0
+	for _, l := range readLines(t, corpus(t, "suites", "vrl", "parse_key_value.cases.jsonl")) {
+		var c struct {
+			Case   string
+			Args   map[string]string
+			Result string
+			Want   map[string]any
+		}
+		if err := json.Unmarshal(l, &c); err != nil {
+			t.Fatal(err)
+		}
+		if skipped[c.Case] != "" {
+			if k, f := c.Args["key_value_delimiter"], c.Args["field_delimiter"]; (k == "" || k == "=") && (f == "" || f == " ") {
+				t.Errorf("%s is skipped and has the separators of logfmt", c.Case)
+			}
+			continue
+		}
+		run++
+		line := c.Args["value"] + " status=403"
+		if _, err := parseOnce(Config{Format: familyLogfmt}, line); err != nil {
+			t.Errorf("%s: %v", c.Case, err)
+		}
+		if different[c.Case] != "" {
+			continue
+		}
+		if c.Result != "ok" {
+			t.Errorf("%s: is to be refused", c.Case)
+		}
+		for key, w := range c.Want {
+			want, ok := w.(string)
+			if !ok || want == "" {
+				continue // what Rust printed, or nothing
+			}
+			p, err := New(Config{Format: familyLogfmt, Mapping: map[string]string{"plan": key}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var e event.Event
+			e.Reset()
+			if err := p.Parse([]byte(line), &e); err != nil || string(e.Plan) != want {
+				t.Errorf("%s: %s is %q (%v), want %q", c.Case, key, e.Plan, err, want)
+			}
+		}
+	}
+	if run != 12 {
+		t.Errorf("%d cases were run, want 12", run)
+	}
+	for _, line := range []string{
+		`app=my-app ip=1.2.3.4 user= msg=hello-world`, `zork=zook plonk zonk=nork`,
+		`@timestamp="Sun Jan 10 16:47:39 EST 2021" level=info msg="Stopping all fetchers" tag#production=stopping_fetchers id=ConsumerFetcherManager-1382721708341`,
+	} {
+		if _, err := parseOnce(Config{Format: familyLogfmt}, line); !errors.Is(err, ErrSkip) {
+			t.Errorf("%s: %v", line, err)
+		}
+	}
+}
+
+// The lines of the fail2ban suite that a proxy wrote: all are read, and the
+// labelled ones tell of the host that was refused.
+func TestCorpusFail2banProxies(t *testing.T) {
+	for name, c := range map[string]Config{
+		"traefik-auth": {Format: familyTraefik}, "haproxy-http-auth": {Format: familyHAProxy, Wrapper: wrapperSyslog},
+	} {
+		p, err := New(c)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var label struct {
+			Match bool
+			Host  string
+		}
+		n := 0
+		for _, l := range readLines(t, corpus(t, "suites", "fail2ban", name)) {
+			if rest, ok := bytes.CutPrefix(l, []byte("# failJSON:")); ok {
+				label.Match, label.Host = false, ""
+				if err := json.Unmarshal(rest, &label); err != nil {
+					t.Fatal(err)
+				}
+				continue
+			}
+			if l = bytes.TrimSpace(l); len(l) == 0 || l[0] == '#' {
+				continue
+			}
+			n++
+			var e event.Event
+			e.Reset()
+			if err := p.Parse(l, &e); err != nil {
+				t.Errorf("%s: %s: %v", name, l, err)
+				continue
+			}
+			if label.Match && (e.Status != 401 || e.Layer != event.LayerWeb || !strings.HasSuffix(string(e.Client), label.Host)) {
+				t.Errorf("%s: %s: %s, want %s", name, l, show(&e), label.Host)
+			}
+			if e.Time == event.NoTime || len(e.Path) == 0 {
+				t.Errorf("%s: %s: %s", name, l, show(&e))
+			}
+		}
+		if n < 4 {
+			t.Errorf("%s: %d lines", name, n)
+		}
+	}
+}
+
+// The application's log of the replay in logfmt tells what the one in JSON does.
+func TestCorpusReplayLogfmt(t *testing.T) {
+	dir := corpus(t, "logs", "replay-nginx")
+	want := readLines(t, filepath.Join(dir, "app.jsonl"))
+	got := readLines(t, filepath.Join(dir, "app.logfmt"))
+	c, why, err := Detect(got, "app.logfmt")
+	if err != nil || c.Format != familyLogfmt {
+		t.Fatalf("%+v %s %v", c, why, err)
+	}
+	if len(want) != len(got) {
+		t.Fatalf("%d and %d lines", len(got), len(want))
+	}
+	p, err := New(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ref, err := New(Config{Format: familyJSON})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var a, b event.Event
+	for i := range got {
+		a.Reset()
+		b.Reset()
+		errA, errB := p.Parse(got[i], &a), ref.Parse(want[i], &b)
+		b.Host, b.Service = nil, nil                  // only the JSON has them
+		a.Path, _, _ = bytes.Cut(a.Path, []byte("?")) // only logfmt has it
+		if !errors.Is(errA, errB) || show(&a) != show(&b) {
+			t.Fatalf("line %d:\n%v %s\n%v %s", i+1, errA, show(&a), errB, show(&b))
+		}
+	}
+}
