@@ -25,7 +25,7 @@ func (runCmd) Run(e *env) error {
 		return err
 	}
 	for _, w := range cfg.Warnings() {
-		e.log.Warn(w.String())
+		e.log.Warn("configuration", "warning", w.String())
 	}
 	hup := make(chan os.Signal, 1)
 	signal.Notify(hup, syscall.SIGHUP)

@@ -14,7 +14,7 @@ import (
 	"github.com/denywatch/denywatch/internal/sim"
 )
 
-var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+var quiet = slog.New(slog.DiscardHandler)
 
 // bigLog writes a combined log and returns its path and number of lines.
 func bigLog(tb testing.TB, size int64) (string, int64) {

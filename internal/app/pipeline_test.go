@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
@@ -80,7 +79,7 @@ func pipeline(t *testing.T, feeds []feed, markers []marker.Marker, r *rand.Rand)
 	cfg.Detection.Judge.Learn = 2 * time.Hour
 	clock := collect.NewClock(nil)
 	sc := slots.Config{Step: cfg.Slot}
-	log := slog.New(slog.NewTextHandler(io.Discard, nil))
+	log := slog.New(slog.DiscardHandler)
 	base, _, err := shared(cfg, collect.FixedIdentityKey(), 60, log)
 	if err != nil {
 		t.Fatal(err)

@@ -491,12 +491,11 @@ func (in *input) recognise(ctx context.Context) error {
 	}
 	in.sample = lines
 	c, why, err := in.parse.Resolve(lines, strings.TrimSuffix(in.name, "-"))
-	if err != nil {
-		if len(lines) == 0 {
-			c, err = parsers.Config{Format: "combined"}, nil // nothing to read is nothing to refuse
-		} else {
-			return fmt.Errorf("%s: %w", in.name, err)
-		}
+	switch {
+	case err != nil && len(lines) == 0:
+		c = parsers.Config{Format: "combined"} // nothing to read is nothing to refuse
+	case err != nil:
+		return fmt.Errorf("%s: %w", in.name, err)
 	}
 	c.SkipUserAgent = !in.userAgent
 	if in.format, err = parsers.Compile(c); err != nil {

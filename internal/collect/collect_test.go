@@ -57,7 +57,6 @@ type rig struct {
 	host  *Host
 	h     ingest.Handler
 	at    int64
-	got   []tally.Block
 	lines map[string]uint32 // by "slot route status"
 	keys  []tally.Key
 	stats tally.Stats

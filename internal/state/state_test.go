@@ -12,7 +12,7 @@ import (
 	"github.com/denywatch/denywatch/internal/state"
 )
 
-var quiet = slog.New(slog.NewTextHandler(io.Discard, nil))
+var quiet = slog.New(slog.DiscardHandler)
 
 func readAll(t *testing.T, s *state.Store, bucket string) map[string]string {
 	t.Helper()
