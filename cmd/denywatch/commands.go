@@ -74,6 +74,7 @@ type parseCmd struct {
 	Format string   `default:"auto" help:"Format of the files that name none; auto recognises it."`
 	Lines  int      `short:"n" default:"20" help:"How many events to show of each log; 0 shows all."`
 	Output string   `enum:"text,jsonl" default:"text" help:"text: a table; jsonl: one object per event."`
+	Stats  bool     `help:"Read everything and count: shares understood, fields filled, statuses, routes, layers, causes."`
 }
 
 // Run implements the command.
@@ -83,7 +84,7 @@ func (c parseCmd) Run(e *env) error {
 		return err
 	}
 	_, err = app.Parse(e.ctx, app.ParseOptions{
-		Files: c.Files, Format: c.Format, Config: cfg, Lines: c.Lines, JSON: c.Output == "jsonl",
+		Files: c.Files, Format: c.Format, Config: cfg, Lines: c.Lines, JSON: c.Output == "jsonl", Stats: c.Stats,
 		Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Log: e.log,
 	})
 	return err

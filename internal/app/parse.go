@@ -3,12 +3,14 @@ package app
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"slices"
 	"strings"
 	"text/tabwriter"
@@ -31,7 +33,9 @@ type ParseOptions struct {
 	// Lines is how many events to show of each log; 0 shows all.
 	Lines int
 	// JSON writes one object per event with the keys of an event.
-	JSON           bool
+	JSON bool
+	// Stats reads everything and shows counts instead of events.
+	Stats          bool
 	Stdin          io.Reader
 	Stdout, Stderr io.Writer
 	Log            *slog.Logger
@@ -73,7 +77,10 @@ func Parse(ctx context.Context, opt ParseOptions) (unparsed int, err error) {
 			return unparsed, err
 		}
 		p := &shower{cc: cc, parser: in.parser(), opt: opt, left: opt.Lines, reasons: map[string]int{}, join: join, alone: alone}
-		if opt.JSON {
+		if opt.Stats {
+			p.left, p.stats = 0, newFieldStats()
+		}
+		if opt.JSON && !opt.Stats {
 			p.json = json.NewEncoder(w)
 			p.json.SetEscapeHTML(false)
 		} else {
@@ -83,7 +90,9 @@ func Parse(ctx context.Context, opt ParseOptions) (unparsed int, err error) {
 			}
 			fmt.Fprintln(w)
 			p.table = tabwriter.NewWriter(w, 0, 4, 2, ' ', 0)
-			fmt.Fprintln(p.table, "TIME\tSTATUS\tMETHOD\tROUTE\tROLE\tGEO\tWHO\tLAYER\tCAUSE")
+			if p.stats == nil {
+				fmt.Fprintln(p.table, "TIME\tSTATUS\tMETHOD\tROUTE\tROLE\tGEO\tWHO\tLAYER\tCAUSE")
+			}
 		}
 		err := in.read(ctx, p, func(int64, int64) {})
 		if err != nil && !errors.Is(err, errEnough) {
@@ -96,8 +105,13 @@ func Parse(ctx context.Context, opt ParseOptions) (unparsed int, err error) {
 			}
 			fmt.Fprintf(w, "%s read, %s understood, %s no requests, %s not understood\n",
 				count(p.lines, "line", "lines"), group3(uint64(p.shown)), group3(uint64(p.skipped)), group3(uint64(p.unparsed)))
-			for reason, n := range p.reasons {
-				fmt.Fprintf(w, "  %s: %s, first on line %d\n", reason, count(n, "line", "lines"), p.first[reason])
+			for _, reason := range slices.SortedFunc(maps.Keys(p.reasons), func(a, b string) int {
+				return cmp.Or(p.reasons[b]-p.reasons[a], strings.Compare(a, b))
+			}) {
+				fmt.Fprintf(w, "  %s: %s, first on line %d\n", reason, count(p.reasons[reason], "line", "lines"), p.first[reason])
+			}
+			if p.stats != nil {
+				p.stats.write(w)
 			}
 		}
 		if err := w.Flush(); err != nil {
@@ -121,6 +135,7 @@ type shower struct {
 	e                               event.Event
 	join                            *collect.Reasons
 	alone                           bool
+	stats                           *fieldStats
 }
 
 // explanations reads the error logs among the inputs.
@@ -193,7 +208,9 @@ func (p *shower) Batch(ctx context.Context, b *ingest.Batch) error {
 		p.shown++
 		x := p.cc.Explain(&p.e)
 		p.join.Explain(&p.e, &x)
-		if p.json != nil {
+		if p.stats != nil {
+			p.stats.add(&x)
+		} else if p.json != nil {
 			if err := p.json.Encode(x); err != nil {
 				return err
 			}
