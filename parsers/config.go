@@ -97,6 +97,7 @@ func fixedFamilies() map[string]fixedFamily {
 		familyEnvoy:      envoyFamily("Envoy"),
 		familyIstio:      envoyFamily("Istio"),
 		familyCaddy:      caddyFamily(),
+		familyAkamai:     akamaiFamily(),
 		familyHAProxy:    haproxyFamily(),
 	}
 }

@@ -49,6 +49,7 @@ var families = []func() []candidate{
 	envoyCandidates,
 	traefikCandidates,
 	caddyCandidates,
+	akamaiCandidates,
 	jsonCandidates,
 	logfmtCandidates,
 }

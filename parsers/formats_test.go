@@ -15,7 +15,7 @@ import (
 // written in them.
 var ownLogs = map[string]string{
 	familyLogfmt: "loggers_logfmt", familyJSON: "loggers_json", familyTraefik: "traefik", familyEnvoy: "envoy",
-	familyIstio: "envoy", familyCaddy: "caddy", familyHAProxy: "haproxy",
+	familyIstio: "envoy", familyCaddy: "caddy", familyHAProxy: "haproxy", familyAkamai: "akamai",
 }
 
 func ownLines(t testing.TB, format string) [][]byte {
@@ -63,6 +63,45 @@ func TestFormatsDoNotAllocate(t *testing.T) {
 			if n := testing.AllocsPerRun(5, parse); n != 0 {
 				t.Errorf("%s in %s: %v allocations in %d lines", format, wrapper, n, len(lines))
 			}
+		}
+	}
+}
+
+func BenchmarkFormats(b *testing.B) {
+	for _, format := range names(ownLogs) {
+		for _, wrapper := range append([]string{wrapperNone}, innerWrappers...) {
+			if wrapper != wrapperNone && format != familyLogfmt {
+				continue
+			}
+			b.Run(format+"/"+wrapper, func(b *testing.B) {
+				p, err := New(Config{Format: format, Wrapper: wrapper})
+				if err != nil {
+					b.Fatal(err)
+				}
+				var lines [][]byte
+				var e event.Event
+				size := 0
+				for _, l := range ownLines(b, format) {
+					if wrapper != wrapperNone {
+						l = []byte(wrapLine(wrapper, string(l), 0)[0])
+					}
+					e.Reset()
+					if p.Parse(l, &e) == nil {
+						lines = append(lines, l)
+						size += len(l)
+					}
+				}
+				b.SetBytes(int64(size / len(lines)))
+				b.ReportAllocs()
+				i := 0
+				for b.Loop() {
+					e.Reset()
+					if err := p.Parse(lines[i%len(lines)], &e); err != nil {
+						b.Fatal(err)
+					}
+					i++
+				}
+			})
 		}
 	}
 }
@@ -259,7 +298,7 @@ func validText(s string) bool {
 }
 
 func FuzzProxies(f *testing.F) {
-	formats := []string{familyTraefik, familyEnvoy, familyCaddy, familyHAProxy, familyJSON}
+	formats := []string{familyTraefik, familyEnvoy, familyCaddy, familyHAProxy, familyJSON, familyAkamai}
 	ps := make([]Parser, len(formats))
 	for i, format := range formats {
 		c := Config{Format: format}
