@@ -16,9 +16,9 @@ var (
 	// digits are a port or a process number rather than a generation.
 	numberMarker = regexp.MustCompile(`^\.[0-9]{1,3}$`)
 	// logrotate's dateext with any of its usual dateformats (-%Y%m%d,
-	// -%Y%m%d-%H, .%Y-%m-%d, -%Y-%m), with the index some loggers add.
+	// -%Y%m%d-%H, -%Y%m%d-%s, .%Y-%m-%d, -%Y-%m), with the index some loggers add.
 	dateMarker = regexp.MustCompile(`^[-._](19|20)[0-9]{2}[-._]?(0[1-9]|1[0-2])` +
-		`([-._]?[0-3][0-9]([-._T]?[0-2][0-9]([-._:]?[0-5][0-9]([-._:]?[0-5][0-9])?)?)?)?([-._][0-9]{1,3})?$`)
+		`([-._]?[0-3][0-9]([-._T]?[0-2][0-9]([-._:]?[0-5][0-9]([-._:]?[0-5][0-9])?)?)?)?([-._]([0-9]{1,3}|1[0-9]{9}))?$`)
 	// dateformat -%s.
 	epochMarker = regexp.MustCompile(`^[-._]1[0-9]{9}$`)
 )

@@ -19,6 +19,7 @@ func TestRotatedNames(t *testing.T) {
 		"access.log-2026-01":                  {"access.log"},
 		"access.log-1767225600":               {"access.log"},
 		"access.log.2026-01-01.3":             {"access.log"},
+		"access.log-20260101-1767225600.gz":   {"access.log"},
 		"access.log.old":                      {"access.log"},
 		"access.1.log":                        {"access.log"},
 		"access-20260101.log":                 {"access.log"},
