@@ -44,7 +44,8 @@ type Config struct {
 	// ("user.role", nested or with dots in the key), a variable or directive of
 	// LogFormat for nginx ("$http_x_role") and Apache ("%{X-Role}i"), a field of
 	// the maker's for Cloudflare ("RequestHeaders.x-user-role") and the like, a
-	// column for IIS and CloudFront. A mapped key is taken from there only; for
+	// column for IIS and CloudFront, a captured header for HAProxy
+	// ("capture.res.hdr(0)"), a key for logfmt ("user.role"). A mapped key is taken from there only; for
 	// the others, well-known names count.
 	Mapping map[string]string `yaml:"mapping"`
 	// Timezone is the zone of times that are logged without one: a name such as
