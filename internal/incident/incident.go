@@ -30,6 +30,20 @@ const (
 	Resolved State = "resolved"
 )
 
+// Resolution is how a resolved incident ended.
+type Resolution string
+
+// The resolutions.
+const (
+	// Recovered: what was expected before explains the traffic again.
+	Recovered Resolution = "recovered"
+	// Accepted: it lasted a day, and what was an incident is the new normal.
+	Accepted Resolution = "accepted"
+)
+
+// ClassRefused is Incident.Class of plain refusals, 403 and 451 by default.
+const ClassRefused = "refused"
+
 // Severity is how urgent an incident is.
 type Severity string
 
@@ -41,9 +55,15 @@ const (
 	Critical Severity = "critical"
 )
 
+// NoRole is what a scope says of requests that do not name a dimension where
+// others do, such as the anonymous ones beside those with a role. It may stand
+// for a missing role, country, plan or host, in incidents and in the scopes of
+// markers. Product roles must not be called so.
+const NoRole = "_none"
+
 // Scope is the smallest slice of traffic that explains an incident. An empty
-// field means all. A prefix is written "/billing", a route as its template, a
-// role and a country as logged.
+// field means all, NoRole those that do not say. A prefix is written "/billing",
+// a route as its template, a role and a country as logged.
 type Scope struct {
 	Service string `json:"service,omitempty"`
 	Prefix  string `json:"prefix,omitempty"`
@@ -58,11 +78,17 @@ type Scope struct {
 
 // Incident is findings with one cause, one scope and one life.
 type Incident struct {
-	// ID is a hash of service, scope, direction and onset: the same input gives
-	// the same id.
+	// ID is a hash of service, scope, direction, onset and, unless it is refused,
+	// class: the same input gives the same id.
 	ID        string    `json:"id"`
 	State     State     `json:"state"`
 	Direction Direction `json:"direction"`
+	// Class is the class of the refusals, which are judged apart: refused, soft,
+	// unauthorized, payment, concealed or masked (event.Denial). It is refused too
+	// for an incident whose refusals another vantage sees masked.
+	Class string `json:"class"`
+	// Resolution is how it ended, empty while it is open.
+	Resolution Resolution `json:"resolution,omitempty"`
 	// OpenedAt is the end of the slot in which the evidence sufficed, StartedAt
 	// the estimated onset, ResolvedAt the end of the slot in which recovery was
 	// certain; all in event time.
@@ -80,6 +106,10 @@ type Incident struct {
 	Denials    int64 `json:"denials"`
 	Identities int64 `json:"identities"`
 	Accounts   int64 `json:"accounts"`
+	// UsedToGetIn is how many of Identities were let in on the route that refused
+	// them, in slots before: up to two weeks ago, as far as memory reached. A few
+	// in a thousand strangers are taken for known.
+	UsedToGetIn int64 `json:"used_to_get_in"`
 	// Layer is who refused, by the innermost vantage that saw it.
 	Layer string `json:"layer"`
 	// Causes are the layers' own words, the most frequent first.
