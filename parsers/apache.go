@@ -164,7 +164,12 @@ func apacheElement(d apacheDirective, before []element) (element, error) {
 		if d.hasParam {
 			e.rank += 3 // the peer: a proxy, where mod_remoteip is used
 		}
-	case "A", "l", "L", "X", "H":
+	case "L":
+		// The error log's id of the request, which joins the two logs. It is "-"
+		// when nothing was logged, unlike UNIQUE_ID, which has the same value.
+		err = only()
+		e.field, e.rank = fieldRequestID, 1
+	case "A", "l", "X", "H":
 		err = only()
 	case "f", "R":
 		err = only()
@@ -235,7 +240,7 @@ func apacheNamed(e *element, d apacheDirective, before []element) {
 	case d.letter == "i" && name == "host":
 		e.field = fieldHost
 	case d.letter == "i" && name == "xrequestid":
-		e.field, e.rank = fieldRequestID, 1
+		e.field, e.rank = fieldRequestID, 2
 	case d.letter == "i" && name == "cfipcountry":
 		e.field, e.rank = fieldGeo, 2
 	case d.letter == "e" && name == "uniqueid":

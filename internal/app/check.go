@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strings"
 	"text/tabwriter"
 	"time"
 
@@ -52,9 +53,29 @@ func Check(cfg *configs.Config, out io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return err
 	}
+	advise(out, cfg)
 	if problems > 0 {
 		return fmt.Errorf("%s", count(problems, "source has a problem", "sources have problems"))
 	}
 	fmt.Fprintln(out, "The configuration is valid.")
 	return nil
+}
+
+// advise shows, for each source whose server could log more, a format to paste.
+func advise(out io.Writer, cfg *configs.Config) {
+	seen := map[string]bool{}
+	for i := range cfg.Sources {
+		s := &cfg.Sources[i]
+		u, err := understand(s, readsUserAgent(cfg))
+		if err != nil || u.format == nil {
+			continue
+		}
+		format, gains := u.format.Advice()
+		if format == "" || seen[format] {
+			continue
+		}
+		seen[format] = true
+		fmt.Fprintf(out, "\nSource %s could tell %s, with this in the server's configuration (and the same as log_format here):\n\n%s\n\n",
+			printable(s.Name), strings.Join(gains, "; "), format)
+	}
 }
