@@ -19,7 +19,7 @@ func archive(t *testing.T, dir string, walls ...wall) (web, app string) {
 		t.Fatal(err)
 	}
 	f := newFeed(dir, newTraffic(21, walls...))
-	f.past(t, epoch, epoch.Add(4*time.Hour), 4*3600*4)
+	f.past(t, epoch, epoch.Add(4*time.Hour), 4*3600*2)
 	return f.web.path, f.app.path
 }
 

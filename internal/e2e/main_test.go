@@ -46,13 +46,18 @@ func run(m *testing.M) int {
 	return m.Run()
 }
 
-// build compiles the command into the folder of the binaries.
+// build compiles the command into the folder of the binaries, with the race
+// detector if the tests have it.
 func build(name string, flags ...string) (string, error) {
 	out := filepath.Join(bin.dir, name)
+	cgo := "CGO_ENABLED=0"
 	args := append([]string{"build", "-buildvcs=false", "-o", out}, flags...)
+	if raceDetector {
+		cgo, args = "CGO_ENABLED=1", append(args, "-race")
+	}
 	cmd := exec.Command("go", append(args, "./cmd/denywatch")...)
 	cmd.Dir = filepath.Join("..", "..")
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	cmd.Env = append(os.Environ(), cgo)
 	if b, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build %s: %w\n%s", name, err, b)
 	}

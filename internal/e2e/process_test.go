@@ -114,7 +114,12 @@ func start(t *testing.T, cmd *exec.Cmd, env ...string) *daemon {
 		defer close(d.done)
 		_ = cmd.Wait() // the exit code says it
 	}()
-	t.Cleanup(d.kill)
+	t.Cleanup(func() {
+		d.kill()
+		if strings.Contains(d.stderr.String(), "WARNING: DATA RACE") {
+			t.Errorf("the race detector found something:\n%s", d.stderr.tail())
+		}
+	})
 	return d
 }
 

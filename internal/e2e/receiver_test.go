@@ -54,6 +54,13 @@ func newReceiver(t *testing.T, seed uint64, trouble float64) *receiver {
 	return r
 }
 
+// set changes the share of requests that the receiver answers badly.
+func (r *receiver) set(trouble float64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.trouble = trouble
+}
+
 // killed notes that the daemon was killed: what it knew of a try is lost.
 func (r *receiver) killed() {
 	r.mu.Lock()
