@@ -30,8 +30,8 @@ type Config struct {
 	// may have "escape=json" (or none, default) in front, as in nginx.conf. For
 	// Apache it is the LogFormat string or a nickname (common, combined,
 	// vhost_common, vhost_combined). Whole statements copied from the server's
-	// configuration are understood too. "json" means that the server writes
-	// JSON with field names that speak for themselves. For IIS and CloudFront it
+	// configuration are understood too. "json" and "logfmt" mean that the server
+	// writes JSON, or key=value pairs, with names that speak for themselves. For IIS and CloudFront it
 	// is the log's "#Fields:" line, for logs that are read from their middle.
 	//
 	// An nginx log_format that writes JSON is cut by its fixed text like any
@@ -40,13 +40,13 @@ type Config struct {
 	// something between nginx and denywatch writes the objects anew, use format
 	// json instead.
 	LogFormat string `yaml:"log_format"`
-	// Mapping says where event keys are found: a dotted path for json
+	// Mapping says where event keys are found: a dotted path for json and logfmt
 	// ("user.role", nested or with dots in the key), a variable or directive of
 	// LogFormat for nginx ("$http_x_role") and Apache ("%{X-Role}i"), a field of
 	// the maker's for Cloudflare ("RequestHeaders.x-user-role") and the like, a
 	// column for IIS and CloudFront, a captured header for HAProxy
-	// ("capture.res.hdr(0)"), a key for logfmt ("user.role"). A mapped key is taken from there only; for
-	// the others, well-known names count.
+	// ("capture.res.hdr(0)"). A mapped key is taken from there only; for the
+	// others, well-known names count.
 	Mapping map[string]string `yaml:"mapping"`
 	// Timezone is the zone of times that are logged without one: a name such as
 	// "Europe/Berlin", or an offset such as "+02:00". UTC if empty.
@@ -186,7 +186,7 @@ func (c Config) Validate() []Problem {
 			add("log_format", "%q does not tell whose format it is; set format to nginx or apache", clip(n.LogFormat))
 		}
 	case familyNginx, familyApache:
-		if isJSONName(n) {
+		if n.named() != "" {
 			break
 		}
 		elems, esc, _, err := n.elements()
@@ -250,9 +250,17 @@ func (f fixedFamily) check(c Config) []Problem {
 	return ps
 }
 
-func isJSONName(c Config) bool {
-	return c.Format == familyNginx && strings.TrimSpace(c.LogFormat) == nginxJSONFormat ||
-		c.Format == familyApache && strings.TrimSpace(c.LogFormat) == apacheJSONFormat
+// named is the syntax of a server's log whose LogFormat is only its name, as the
+// fields have names that speak for themselves: json, logfmt, or empty.
+func (c Config) named() string {
+	if c.Format != familyNginx && c.Format != familyApache {
+		return ""
+	}
+	switch s := strings.TrimSpace(c.LogFormat); s {
+	case nginxJSONFormat, familyLogfmt:
+		return s
+	}
+	return ""
 }
 
 // elements cuts the LogFormat of a normal Config; name is the format's, if it
@@ -379,9 +387,12 @@ func compile(c Config, strict bool) (*Format, error) {
 		if f.vantage = event.App; n.Mapping["upstream_status"] != "" {
 			f.vantage = event.Web
 		}
-	case isJSONName(n):
+	case n.named() == nginxJSONFormat:
 		f.json = compileJSON(n.Mapping, loc)
 		f.text = n.Format + " (JSON)"
+	case n.named() == familyLogfmt:
+		f.fixed = logfmtFamily().compile(n, loc)
+		f.text = n.Format + " (logfmt)"
 	default:
 		if family, ok := fixedFamilies()[n.Format]; ok {
 			f.fixed, f.text, f.vantage = family.compile(n, loc), family.text, family.vantage

@@ -186,6 +186,10 @@ func settle(c candidate, lines [][]byte, path string) (Config, string) {
 			c.config.Format, c.config.LogFormat = server, nginxJSONFormat
 			c.why += ", " + hint
 		}
+	case c.config.Format == familyLogfmt:
+		if server == familyNginx || server == familyApache {
+			c.config.Format, c.config.LogFormat = server, familyLogfmt
+		}
 	case c.config.Format == familyApache && c.config.LogFormat == "vhost_combined" && server == familyNginx,
 		c.config.Format == familyApache && c.config.LogFormat == "combined" && server != familyApache:
 		c.config.Format = familyNginx
@@ -206,14 +210,15 @@ func serverOf(lines [][]byte, path string) (server, hint string) {
 	case strings.Contains(p, "apache") || strings.Contains(p, "httpd"):
 		return familyApache, "and its path names Apache"
 	}
-	json := lines[0][0] == '{'
+	json, pairs := lines[0][0] == '{', leadingPair(lines[0])
 	for _, l := range lines {
 		for _, k := range nginxKeys {
-			if json && bytes.Contains(l, k) {
+			key := k[1 : len(k)-1]
+			if json && bytes.Contains(l, k) || pairs && hasPair(l, key) {
 				return familyNginx, "and it has the field names of nginx"
 			}
 		}
-		if json {
+		if json || pairs {
 			continue
 		}
 		for i := bytes.IndexByte(l, '\\'); i >= 0 && i+1 < len(l); i++ {
@@ -231,6 +236,21 @@ func serverOf(lines [][]byte, path string) (server, hint string) {
 		}
 	}
 	return "", ""
+}
+
+// hasPair tells whether one of the key=value pairs of l has that key.
+func hasPair(l, key []byte) bool {
+	for {
+		i := bytes.Index(l, key)
+		if i < 0 {
+			return false
+		}
+		end := i + len(key)
+		if (i == 0 || blank(l[i-1])) && end < len(l) && l[end] == '=' {
+			return true
+		}
+		l = l[end:]
+	}
 }
 
 // letter tells whether c is a hex digit above 9 in the case of a.

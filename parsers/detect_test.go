@@ -40,6 +40,15 @@ func TestDetect(t *testing.T) {
 		{"app JSON that starts with other lines", "app.jsonl", repeat(3, `{"level":"info","msg":"listening"}`), "json/", "JSON objects"},
 		{"nginx JSON", "a.log", repeat(3, `{"status":403,"uri":"/a","upstream_status":"403"}`), "nginx/json", "field names of nginx"},
 		{"nginx JSON by its path", "/var/log/nginx/access.json", repeat(3, `{"status":403,"uri":"/a","us":"403"}`), "nginx/json", "its path names nginx"},
+		{"logfmt", "app.log", repeat(3, `time=2026-11-14T10:12:13Z status=403 path=/a`), "logfmt/", "key=value pairs"},
+		{"logfmt of nginx", "a.log", repeat(3, `time=1794651133.001 status=403 request="GET /a HTTP/1.1" upstream_status="-"`), "nginx/logfmt", "field names of nginx"},
+		{"logfmt of nginx by its path", "/var/log/nginx/access.log", repeat(3, `time=1794651133.001 status=403 request="GET /a HTTP/1.1"`), "nginx/logfmt", "its path names nginx"},
+		{"logfmt that looks like combined", "a.log", repeat(3, `status=403 path=/a msg="`+"x"+`" ref="GET /a HTTP/1.1"`), "logfmt/", ""},
+		{"Caddy beside its other loggers", "a.log", append(repeat(2, `{"level":"info","logger":"tls","msg":"x"}`), `{"level":"error","ts":1795454351.3,"logger":"http.log.access.log0","request":{"method":"GET","uri":"/a"},"status":403}`), "caddy/", "Caddy"},
+		{"an app whose JSON is not Caddy's", "a.log", append(repeat(3, `{"status":403,"path":"/a"}`), `{"logger":"http.log.access","status":403,"path":"/a"}`), "json/", "JSON objects"},
+		{"Traefik", "a.log", repeat(3, combined+` 12 "app@docker" "http://10.4.0.7:80" 3ms`), "traefik/", "Traefik"},
+		{"Envoy", "a.log", repeat(3, `[2026-11-14T10:12:13.000Z] "GET /a HTTP/1.1" 403 - 0 19 0 - "203.0.113.5" "x" "id" "shop.example" "-"`), "envoy/", "Envoy"},
+		{"HAProxy", "a.log", repeat(3, `203.0.113.5:4 [14/Nov/2026:10:12:13.000] www app/s1 0/0/0/1/1 403 1 - - ---- 1/1/0/0/0 0/0 "GET /a HTTP/1.1"`), "haproxy/", "HAProxy"},
 		{"mostly", "a.log", append(repeat(7, combined), "starting", "", "\r", "stopping"), "nginx/combined", "7 of the first 9 lines"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
