@@ -2,6 +2,7 @@ package slots
 
 import (
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -150,6 +151,21 @@ func (s *openSlot) encode(w *wire.Writer) {
 		}
 		w.Uint(uint64(u.N))
 	}
+	w.Uint(uint64(s.enteredAt))
+	byLeaf := map[*leafKey][]uint64{}
+	for _, e := range s.entered {
+		byLeaf[e.key] = append(byLeaf[e.key], e.identity)
+	}
+	w.Uint(uint64(len(byLeaf)))
+	for k, ids := range byLeaf {
+		putKey(w, &k.Key)
+		slices.Sort(ids)
+		ids = slices.Compact(ids)
+		w.Uint(uint64(len(ids)))
+		for _, id := range ids {
+			w.Word(id)
+		}
+	}
 	w.Uint(uint64(len(s.leaves)))
 	for _, a := range s.leaves {
 		a.mergeHits()
@@ -207,6 +223,16 @@ func (l *Ledger) decodeSlot(v event.Vantage, b []byte) (*openSlot, error) {
 			return nil, r.Err
 		}
 		s.open = append(s.open, u)
+	}
+	s.enteredAt = uint8(r.Uint())
+	for range r.Len(7) {
+		k := l.key(v, getKey(r))
+		for range r.Len(8) {
+			s.entered = append(s.entered, entered{k, r.Word()})
+		}
+		if r.Err != nil {
+			return nil, r.Err
+		}
 	}
 	for range r.Len(6) {
 		k := getKey(r)

@@ -36,6 +36,8 @@ const (
 	maxSplits = 64
 	// maxReasons and maxOpen bound the reasons and the denials that wait for one.
 	maxReasons, maxOpen = 1 << 17, 1 << 17
+	// maxEntered bounds the identities kept that were let in.
+	maxEntered = 1 << 15
 )
 
 const never = math.MinInt64
@@ -110,6 +112,12 @@ type unexplained struct {
 	tally.Unexplained
 }
 
+// entered is an identity that was let in on a leaf.
+type entered struct {
+	key      *leafKey
+	identity uint64
+}
+
 // reason is who refused and why.
 type reason struct {
 	layer event.Layer
@@ -132,10 +140,13 @@ func (rs reasons) add(key uint64, r reason) {
 
 type openSlot struct {
 	leaves  map[*leafKey]*leafAcc
-	open    []unexplained
-	reasons reasons
-	hits    int
-	sampled uint8
+	entered []entered
+	// enteredAt is the sampling of entered.
+	enteredAt uint8
+	open      []unexplained
+	reasons   reasons
+	hits      int
+	sampled   uint8
 }
 
 // Ledger keeps open slots. It has one writer: all methods are for one goroutine.
@@ -155,6 +166,7 @@ type Ledger struct {
 	// handed are the counts that out shares, spare those that may be used again.
 	handed, spare []*leafAcc
 	spareOpen     []unexplained
+	spareEntered  []entered
 	// before holds the reasons of each vantage's last closed slot.
 	before [event.Vantages]reasons
 	// What changed since Save: blocks of totals, sources, slots by vantage.
@@ -275,8 +287,8 @@ func (l *Ledger) applySlot(st *stream, src *Source, d *tally.SlotDelta) {
 	if !late {
 		slot = l.open[st.vantage][d.Slot]
 		if slot == nil {
-			slot = &openSlot{leaves: map[*leafKey]*leafAcc{}, open: l.spareOpen[:0]}
-			l.spareOpen = nil
+			slot = &openSlot{leaves: map[*leafKey]*leafAcc{}, open: l.spareOpen[:0], entered: l.spareEntered[:0]}
+			l.spareOpen, l.spareEntered = nil, nil
 			l.open[st.vantage][d.Slot] = slot
 		}
 		slot.sampled = max(slot.sampled, d.Sampled)
@@ -314,6 +326,16 @@ func (l *Ledger) applySlot(st *stream, src *Source, d *tally.SlotDelta) {
 			continue
 		}
 		slot.open = append(slot.open, u)
+	}
+	slot.enteredAt = max(slot.enteredAt, d.EnteredSampled)
+	for _, e := range d.Entered {
+		if tally.KeptIn(e.Identity, d.Slot, slot.enteredAt) {
+			slot.entered = append(slot.entered, entered{st.leaves[e.Leaf], e.Identity})
+		}
+	}
+	for len(slot.entered) > maxEntered && slot.enteredAt < 16 {
+		slot.enteredAt++
+		slot.entered = slices.DeleteFunc(slot.entered, func(e entered) bool { return !tally.KeptIn(e.identity, d.Slot, slot.enteredAt) })
 	}
 	for _, r := range d.Reasons {
 		if slot.reasons == nil {
@@ -387,7 +409,7 @@ func (l *Ledger) reclaim() {
 		if len(l.spare) >= maxSpare {
 			break
 		}
-		*a = leafAcc{Leaf: Leaf{Splits: a.Splits[:0], Hits: a.Hits[:0], Flags: a.Flags[:0]}}
+		*a = leafAcc{Leaf: Leaf{Splits: a.Splits[:0], Hits: a.Hits[:0], Flags: a.Flags[:0], Entered: a.Entered[:0]}}
 		l.spare = append(l.spare, a)
 	}
 	clear(l.handed)
@@ -571,6 +593,14 @@ func (l *Ledger) close(v int, start int64, partial bool) *Closed {
 	}
 	l.out.Sampled = slot.sampled
 	l.explain(v, slot)
+	for _, e := range slot.entered {
+		if tally.KeptIn(e.identity, start, slot.enteredAt) {
+			a := l.acc(slot, e.key)
+			a.Entered = append(a.Entered, e.identity)
+		}
+	}
+	clear(slot.entered)
+	l.spareEntered, slot.entered = slot.entered, nil
 	for _, a := range slot.leaves {
 		a.Hits = slices.DeleteFunc(a.Hits, func(h Hit) bool { return !kept(h.Identity, slot.sampled) })
 		l.out.Leaves = append(l.out.Leaves, a.Leaf)
@@ -594,6 +624,8 @@ func (l *Ledger) close(v int, start int64, partial bool) *Closed {
 			return cmp.Or(cmp.Compare(x.Class, y.Class), cmp.Compare(x.Layer, y.Layer), cmp.Compare(x.Cause, y.Cause))
 		})
 		slices.SortFunc(a.Flags, func(x, y Flag) int { return cmp.Compare(x.Name, y.Name) })
+		slices.Sort(a.Entered)
+		a.Entered = slices.Compact(a.Entered)
 		l.out.Leaves[i] = a.Leaf
 	}
 	return &l.out
@@ -634,6 +666,7 @@ func merge(x, y *Leaf) {
 		x.Denied[i] += y.Denied[i]
 	}
 	x.Hits = append(x.Hits, y.Hits...)
+	x.Entered = append(x.Entered, y.Entered...)
 	a := leafAcc{Leaf: *x}
 	for _, s := range y.Splits {
 		a.split(tally.Split{Class: s.Class, Layer: s.Layer, Cause: s.Cause, N: s.N})

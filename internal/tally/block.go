@@ -114,6 +114,12 @@ type Hit struct {
 	Requests, Denials uint32
 }
 
+// Entered is an identity that was let in on a leaf.
+type Entered struct {
+	Identity uint64
+	Leaf     uint32
+}
+
 // FlagCount counts events of a route that had a feature flag on.
 type FlagCount struct {
 	Leaf             uint32 // a leaf of that route; its other dimensions are not meant
@@ -156,6 +162,10 @@ type SlotDelta struct {
 	Splits []Split
 	Hits   []Hit
 	Flags  []FlagCount
+	// Entered are the identities that were let in, each once per leaf and slot.
+	// EnteredSampled is n when only one identity in 2^n was kept in it.
+	Entered        []Entered
+	EnteredSampled uint8
 	// Unexplained denials are not in Splits.
 	Unexplained []Unexplained
 	Reasons     []Reason
@@ -256,3 +266,9 @@ func (b *Block) Release() {
 // Kept reports whether an identity is among the one in 2^n that are kept when
 // hits are sampled. The identity is a keyed hash, so its low bits are fair.
 func Kept(identity uint64, n uint8) bool { return identity&(1<<n-1) == 0 }
+
+// KeptIn is Kept with another choice of identities for every slot: who comes
+// often is among the kept ones sooner or later.
+func KeptIn(identity uint64, slot int64, n uint8) bool {
+	return n == 0 || Kept((identity^uint64(slot)*0x9e3779b97f4a7c15)*0xd6e8feb86659fd93>>32, n)
+}

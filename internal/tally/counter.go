@@ -2,6 +2,7 @@ package tally
 
 import (
 	"math/bits"
+	"slices"
 
 	"github.com/denywatch/denywatch/internal/event"
 )
@@ -23,6 +24,9 @@ const (
 	// it identities are sampled by hash.
 	MaxIdentities = 1 << 18
 	maxSplits     = 1 << 16
+	// MaxEntered bounds the identities told of as let in, of one slot between two
+	// calls of Take; beyond it they are sampled by hash.
+	MaxEntered = 1 << 14
 	// maxJoin bounds the unexplained denials and the reasons of a slot each.
 	maxJoin = 1 << 16
 )
@@ -56,6 +60,7 @@ const queued = 64
 type queuedEvent struct {
 	key, identity uint64
 	leaf, weight  uint32
+	in            bool // it was let in
 }
 
 type slot struct {
@@ -68,6 +73,8 @@ type slot struct {
 
 	unexplained []Unexplained
 	reasons     []Reason
+	entered     []Entered
+	enteredAt   uint8 // sampling of entered
 
 	who     []who // open addressing by key, a power of two
 	whoN    int
@@ -79,9 +86,12 @@ type slot struct {
 // who is one identity on one leaf.
 type who struct {
 	key uint64 // of identity and leaf; 0 free
-	n   uint32 // requests
+	n   uint32 // requests; the top bit tells that it was let in
 	hit int32  // 1 + position in refused, 0 if never refused
 }
+
+// wasIn is the top bit of who.n.
+const wasIn = 1 << 31
 
 type refused struct {
 	Hit
@@ -131,10 +141,10 @@ func (c *Counter) Add(leaf uint32, st Status, weight uint32, identity uint64, r 
 	}
 	key := mixKey(identity, leaf)
 	if r != nil {
-		s.person(key, leaf, weight, identity, r)
+		s.person(key, leaf, weight, identity, false, r)
 		return
 	}
-	c.queue[c.queueN] = queuedEvent{key, identity, leaf, weight}
+	c.queue[c.queueN] = queuedEvent{key, identity, leaf, weight, st <= S3xx}
 	if c.queueN++; c.queueN == queued {
 		c.flush()
 	}
@@ -155,12 +165,12 @@ func (c *Counter) flush() {
 	}
 	c.sink = early
 	for i := range q {
-		s.person(q[i].key, q[i].leaf, q[i].weight, q[i].identity, nil)
+		s.person(q[i].key, q[i].leaf, q[i].weight, q[i].identity, q[i].in, nil)
 	}
 }
 
 // person counts an event of an identity on a leaf.
-func (s *slot) person(key uint64, leaf, weight uint32, identity uint64, r *Refusal) {
+func (s *slot) person(key uint64, leaf, weight uint32, identity uint64, in bool, r *Refusal) {
 	if s.whoN*4 >= len(s.who)*3 {
 		s.grow()
 	}
@@ -169,6 +179,10 @@ func (s *slot) person(key uint64, leaf, weight uint32, identity uint64, r *Refus
 	}
 	w := s.find(key)
 	w.n += weight
+	if in && w.n&wasIn == 0 {
+		w.n |= wasIn
+		s.enter(identity, leaf)
+	}
 	if w.hit == 0 && r == nil {
 		return
 	}
@@ -322,6 +336,18 @@ func (s *slot) grow() {
 	}
 }
 
+// enter notes that an identity was let in.
+func (s *slot) enter(identity uint64, leaf uint32) {
+	if !KeptIn(identity, s.start, s.enteredAt) {
+		return
+	}
+	s.entered = append(s.entered, Entered{identity, leaf})
+	for len(s.entered) >= MaxEntered && s.enteredAt < 16 {
+		s.enteredAt++
+		s.entered = slices.DeleteFunc(s.entered, func(e Entered) bool { return !KeptIn(e.Identity, s.start, s.enteredAt) })
+	}
+}
+
 // hit notes that a refused identity did something.
 func (s *slot) hit(w *who, leaf, weight uint32, identity uint64, r *Refusal) {
 	found := false
@@ -333,7 +359,7 @@ func (s *slot) hit(w *who, leaf, weight uint32, identity uint64, r *Refusal) {
 			h.Named = h.Named || r.Named
 			found = true
 		}
-		h.Requests = w.n
+		h.Requests = w.n &^ wasIn
 		if !h.told {
 			h.told = true
 			s.changed = append(s.changed, i-1)
@@ -345,7 +371,7 @@ func (s *slot) hit(w *who, leaf, weight uint32, identity uint64, r *Refusal) {
 	s.refused = append(s.refused, refused{
 		Hit: Hit{
 			Leaf: leaf, Class: r.Class, Named: r.Named, Identity: identity, Account: r.Account,
-			Requests: w.n, Denials: weight,
+			Requests: w.n &^ wasIn, Denials: weight,
 		},
 		told: true, next: w.hit,
 	})
@@ -384,6 +410,8 @@ func (c *Counter) Take(b *Block) {
 		d.Flags, s.flags = s.flags, d.Flags[:0]
 		d.Unexplained, s.unexplained = s.unexplained, d.Unexplained[:0]
 		d.Reasons, s.reasons = s.reasons, d.Reasons[:0]
+		d.Entered, s.entered = s.entered, d.Entered[:0]
+		d.EnteredSampled = s.enteredAt
 		d.Hits = d.Hits[:0]
 		for _, i := range s.changed {
 			h := &s.refused[i]
@@ -415,7 +443,7 @@ func (c *Counter) Forget(closed int64) {
 		clear(s.who)
 		*s = slot{
 			index: s.index, counts: s.counts[:0], splits: s.splits[:0], flags: s.flags[:0],
-			unexplained: s.unexplained[:0], reasons: s.reasons[:0],
+			unexplained: s.unexplained[:0], reasons: s.reasons[:0], entered: s.entered[:0],
 			who: s.who, refused: s.refused[:0], changed: s.changed[:0],
 		}
 		c.free = append(c.free, s)
