@@ -58,7 +58,7 @@ var importRules = []importRule{
 		"the statistics are pure, so that they can be tested against numbers alone",
 	},
 	{
-		"detector/...", list("detector/...", "baseline/...", "internal/tally", "internal/access", nouns, tools),
+		"detector/...", list("detector/...", "baseline/...", "internal/tally", "internal/access", "internal/seen", "internal/route/slug", nouns, tools),
 		"the detector judges tallies: live, replayed and received over the network are one path to it",
 	},
 	{
@@ -73,6 +73,14 @@ var importRules = []importRule{
 	{"internal/secret", nil, "tools know nothing of the product"},
 	{"internal/wire", nil, "tools know nothing of the product"},
 
+	{
+		"internal/seen", list(tools),
+		"a memory of keys knows nothing of what they stand for",
+	},
+	{
+		"internal/route/slug", list("internal/route", nouns, tools),
+		"what is learned of routes has the detector as its single writer",
+	},
 	{
 		"internal/route", list(nouns, tools),
 		"normalising is a function of the event and the configuration, in any stage",
