@@ -4,6 +4,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/incident"
 )
 
@@ -83,9 +84,12 @@ func (s Style) Render(t incident.Transition) Text {
 		Clock:    t.At.In(s.Location).Format("15:04"),
 		Step:     w.step(t.Kind),
 	}
-	if over {
+	switch {
+	case over && in.Resolution == incident.Accepted:
+		text.Badge = "new normal"
+	case over:
 		text.Badge = "recovered"
-	} else {
+	default:
 		text.Likely, text.Next = w.advice()
 	}
 	if in.Degraded {
@@ -125,10 +129,14 @@ func (w *writer) place(sc *incident.Scope) string {
 // for everyone.
 func (w *writer) whom(sc *incident.Scope) string {
 	var parts []string
-	if sc.Role != "" {
+	switch sc.Role {
+	case "":
+	case incident.NoRole:
+		parts = append(parts, "visitors without a role")
+	default:
 		parts = append(parts, "role "+w.val(sc.Role, maxValue))
 	}
-	if sc.Plan != "" {
+	if sc.Plan != "" && sc.Plan != incident.NoRole {
 		parts = append(parts, "plan "+w.val(sc.Plan, maxValue))
 	}
 	who := strings.Join(parts, ", ")
@@ -136,7 +144,11 @@ func (w *writer) whom(sc *incident.Scope) string {
 		if who == "" {
 			who = "people"
 		}
-		who += " from " + w.val(sc.Geo, maxValue)
+		if sc.Geo == incident.NoRole {
+			who += " from no known country"
+		} else {
+			who += " from " + w.val(sc.Geo, maxValue)
+		}
 	}
 	if sc.Flag != "" {
 		if who == "" {
@@ -145,6 +157,32 @@ func (w *writer) whom(sc *incident.Scope) string {
 		who += " with flag " + w.val(sc.Flag, maxValue)
 	}
 	return who
+}
+
+// verbs are what a place does to people and what is done to their requests, by
+// the class of the refusal.
+var verbs = map[string]struct{ does, done string }{
+	event.Soft.String():         {"challenges", "challenged"},
+	event.Unauthorized.String(): {"does not recognise", "answered with 401, not signed in"},
+	event.Payment.String():      {"asks for payment from", "answered with 402, payment required"},
+	event.Concealed.String():    {"hides from", "answered with 404 though the page exists"},
+	event.Masked.String():       {"silently refuses", "refused behind another answer"},
+}
+
+// does is "refuses", or the word for another class of refusal.
+func (w *writer) does() string {
+	if v, ok := verbs[w.in.Class]; ok {
+		return v.does
+	}
+	return "refuses"
+}
+
+// done is "refused", or the words for another class of refusal.
+func (w *writer) done() string {
+	if v, ok := verbs[w.in.Class]; ok {
+		return v.done
+	}
+	return "refused"
 }
 
 // everyone is the share from which "everyone" is said.
@@ -160,9 +198,12 @@ func (w *writer) headline(kind incident.Kind) string {
 		if whom == "" {
 			whom = "people"
 		}
+		if w.in.Resolution == incident.Accepted {
+			return "The new normal: how " + place + " treats " + whom + " has not changed for a day"
+		}
 		switch w.in.Direction {
 		case incident.Down:
-			return "Recovered: " + place + " refuses " + whom + " again"
+			return "Recovered: " + place + " " + w.does() + " " + whom + " again"
 		case incident.New:
 			return "Recovered: " + place + " lets " + whom + " in"
 		}
@@ -179,9 +220,9 @@ func (w *writer) headline(kind incident.Kind) string {
 			s = place + " lets in " + whom + ", refused until now"
 		}
 	case incident.New:
-		s = "new route " + place + " refuses " + w.orEveryone(whom, "many people")
+		s = "new route " + place + " " + w.does() + " " + w.orEveryone(whom, "many people")
 	default:
-		s = place + " refuses " + w.orEveryone(whom, "more people than usual")
+		s = place + " " + w.does() + " " + w.orEveryone(whom, "more people than usual")
 	}
 	if kind == incident.Reopened {
 		return "Again: " + s
@@ -228,7 +269,7 @@ func (w *writer) reason(over bool) string {
 	if w.in.Direction == incident.New {
 		usual = strings.Replace(usual, "usually", "its neighbours:", 1)
 	}
-	return upper(share) + " " + be + " refused (" + usual + ")."
+	return upper(share) + " " + be + " " + w.done() + " (" + usual + ")."
 }
 
 func (w *writer) people(over bool) string {
@@ -241,6 +282,17 @@ func (w *writer) people(over bool) string {
 	s := w.heads()
 	if s == "" {
 		return ""
+	}
+	if n := min(w.in.UsedToGetIn, w.in.Identities); n > 0 && w.in.Identities > 1 {
+		if n == w.in.Identities {
+			s += ", all of whom got in before"
+		} else {
+			s += ", " + number(n) + " of whom got in before"
+		}
+		if !over {
+			return s + "."
+		}
+		s += ","
 	}
 	if over {
 		if w.in.Identities == 1 {
@@ -608,7 +660,11 @@ func (w *writer) step(kind incident.Kind) string {
 		if w.in.ResolvedAt != nil {
 			end = *w.in.ResolvedAt
 		}
-		return withHeads("recovered after "+span(end.Sub(w.in.StartedAt)), heads)
+		how := "recovered after "
+		if w.in.Resolution == incident.Accepted {
+			how = "taken as the new normal after "
+		}
+		return withHeads(how+span(end.Sub(w.in.StartedAt)), heads)
 	}
 	return w.val(string(kind), maxValue)
 }

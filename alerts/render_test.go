@@ -312,3 +312,30 @@ func FuzzRender(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, v string) { checkHarmless(t, "fuzz", alerts.Render(fill(v))) })
 }
+
+// TestClassesAndEndings: what is not plainly refused, and not plainly over, is
+// said in its own words.
+func TestClassesAndEndings(t *testing.T) {
+	base := incident.Incident{
+		Direction: incident.Up, Scope: incident.Scope{Route: "/reports", Role: "viewer"}, ObservedRate: 0.5, ExpectedRate: 0.01,
+		Identities: 12, Accounts: 4, UsedToGetIn: 9, Class: incident.ClassRefused,
+	}
+	for _, c := range []struct {
+		change func(*incident.Incident)
+		kind   incident.Kind
+		want   string
+	}{
+		{func(*incident.Incident) {}, incident.Opened, "/reports refuses role viewer | 50 % of their requests are refused (usually 1 %). | 12 people on 4 accounts, 9 of whom got in before."},
+		{func(in *incident.Incident) { in.UsedToGetIn = 12 }, incident.Opened, "/reports refuses role viewer | 50 % of their requests are refused (usually 1 %). | 12 people on 4 accounts, all of whom got in before."},
+		{func(in *incident.Incident) { in.Class = "unauthorized"; in.UsedToGetIn = 0 }, incident.Opened, "/reports does not recognise role viewer | 50 % of their requests are answered with 401, not signed in (usually 1 %). | 12 people on 4 accounts."},
+		{func(in *incident.Incident) { in.Class = "soft"; in.Scope.Role = incident.NoRole }, incident.Opened, "/reports challenges visitors without a role | 50 % of their requests are challenged (usually 1 %). | 12 people on 4 accounts, 9 of whom got in before."},
+		{func(in *incident.Incident) { in.Resolution = incident.Accepted; in.UsedToGetIn = 0 }, incident.ResolvedKind, "The new normal: how /reports treats role viewer has not changed for a day | 50 % of their requests were refused (usually 1 %). | 12 people on 4 accounts were affected."},
+	} {
+		in := base
+		c.change(&in)
+		x := alerts.Render(incident.Transition{Kind: c.kind, Incident: in})
+		if got := x.Headline + " | " + x.Reason + " | " + x.People; got != c.want {
+			t.Errorf("got  %s\nwant %s", got, c.want)
+		}
+	}
+}

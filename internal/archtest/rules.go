@@ -62,7 +62,7 @@ var importRules = []importRule{
 		"the detector judges tallies: live, replayed and received over the network are one path to it",
 	},
 	{
-		"alerts/...", list("alerts/...", "internal/incident", "internal/marker", tools),
+		"alerts/...", list("alerts/...", nouns, tools),
 		"a sink sees incidents and nothing of how they were found",
 	},
 
