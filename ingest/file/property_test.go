@@ -184,7 +184,7 @@ func everyLineOnce(t *testing.T, seed uint64) {
 	crashRnd := rand.New(rand.NewPCG(seed, 404))
 	cfg := quick(filepath.Join(dir, "*.log*"))
 	cfg.Poll = seed%3 == 2
-	text := &logs{}
+	text := &logged{}
 	log := slog.New(slog.NewTextHandler(text, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	stop := run(t, cfg, h, log)
 	up := true
