@@ -70,6 +70,9 @@ func (l *Ledger) Save(w Writer) error {
 			return err
 		}
 	}
+	if err := l.slugs.Save(slugWriter{w}); err != nil {
+		return err
+	}
 	if !l.dirtySources {
 		return nil
 	}
@@ -87,8 +90,15 @@ func (l *Ledger) Save(w Writer) error {
 	return w.Put("sources", buf.B)
 }
 
+// slugWriter keeps the learner's blocks under their own prefix.
+type slugWriter struct{ Writer }
+
+func (w slugWriter) Put(key string, value []byte) error { return w.Writer.Put("slug/"+key, value) }
+func (w slugWriter) Delete(key string) error            { return w.Writer.Delete("slug/" + key) }
+
 // Saved tells that the last Save is durable.
 func (l *Ledger) Saved() {
+	l.slugs.Saved()
 	clear(l.dirtyTotals)
 	l.dirtySources = false
 	for v := range l.dirtySlots {
@@ -278,6 +288,10 @@ func (l *Ledger) Load(key string, value []byte) error {
 	return l.load(key, value)
 }
 
+// Loaded ends the loading; call it once after the last Load. The error means that
+// the state is damaged.
+func (l *Ledger) Loaded() error { return l.slugs.Loaded() }
+
 func (l *Ledger) load(key string, value []byte) error {
 	kind, rest, _ := strings.Cut(key, "/")
 	r := &wire.Reader{B: value}
@@ -315,6 +329,8 @@ func (l *Ledger) load(key string, value []byte) error {
 		}
 		l.open[v][start] = s
 		return nil
+	case "slug":
+		return l.slugs.Load(rest, value)
 	case "totals":
 		if r.Uint() != version {
 			return wire.ErrCorrupt

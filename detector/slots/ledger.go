@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/route/slug"
 	"github.com/denywatch/denywatch/internal/tally"
 )
 
@@ -49,6 +50,8 @@ type Config struct {
 	// Lateness says per vantage how long after its slot a line may come: the
 	// largest of its sources' values.
 	Lateness [event.Vantages]time.Duration
+	// Routes are the configured patterns, which learning leaves alone.
+	Routes []string
 }
 
 // Source is the running count of one configured source.
@@ -61,7 +64,7 @@ type Source struct {
 }
 
 // Total counts one route's events by status column since the state began, late
-// ones included.
+// ones included. Route is as the collector names it, before anything is learned.
 type Total struct {
 	Vantage        event.Vantage
 	Service, Route string
@@ -163,6 +166,8 @@ type Ledger struct {
 	byNumber []*total
 	sources  map[string]*Source
 	out      Closed
+	// slugs learns which parts of routes are names of things.
+	slugs *slug.Learner
 	// handed are the counts that out shares, spare those that may be used again.
 	handed, spare []*leafAcc
 	spareOpen     []unexplained
@@ -185,6 +190,7 @@ func New(c Config) *Ledger {
 		sources: map[string]*Source{},
 
 		dirtyTotals: map[int]bool{},
+		slugs:       slug.New(c.Routes),
 	}
 	for v := range l.open {
 		l.open[v] = map[int64]*openSlot{}
@@ -195,8 +201,10 @@ func New(c Config) *Ledger {
 	return l
 }
 
-// Configure changes the lateness; the step of a ledger never changes.
+// Configure changes the lateness and the patterns; the step of a ledger never
+// changes.
 func (l *Ledger) Configure(c Config) {
+	l.slugs.Keep(c.Routes)
 	for v := range l.lateness {
 		l.lateness[v] = int64(c.Lateness[v])
 	}
@@ -606,6 +614,7 @@ func (l *Ledger) close(v int, start int64, partial bool) *Closed {
 		l.out.Leaves = append(l.out.Leaves, a.Leaf)
 		l.handed = append(l.handed, a)
 	}
+	l.learn()
 	slices.SortFunc(l.out.Leaves, func(x, y Leaf) int { return CompareKeys(&x.Key, &y.Key) })
 	n := 0
 	for i := range l.out.Leaves {
@@ -629,6 +638,23 @@ func (l *Ledger) close(v int, start int64, partial bool) *Closed {
 		l.out.Leaves[i] = a.Leaf
 	}
 	return &l.out
+}
+
+// learn tells the learner of routes what the slot held and gives the slot's
+// leaves their learned routes. Leaves that become equal are merged by the caller.
+func (l *Ledger) learn() {
+	for i := range l.out.Leaves {
+		x := &l.out.Leaves[i]
+		// What proves that there is something at a path; 400, 403, 404, 405 and 410
+		// do not.
+		ok := x.Status[tally.S2xx] + x.Status[tally.S3xx] + x.Status[tally.S401] + x.Status[tally.S402] + x.Status[tally.S429] + x.Status[tally.S5xx]
+		l.slugs.Observe(x.Key.Service, x.Key.Route, x.Requests(), ok)
+	}
+	l.slugs.EndSlot()
+	for i := range l.out.Leaves {
+		k := &l.out.Leaves[i].Key
+		k.Route = l.slugs.Template(k.Service, k.Route)
+	}
 }
 
 // explain joins the slot's unexplained denials to the reasons of the slot, or of

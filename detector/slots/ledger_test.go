@@ -199,6 +199,9 @@ func reload(t *rapid.T, l *slots.Ledger, m memory, fs []*feeder) *slots.Ledger {
 			t.Fatal(err)
 		}
 	}
+	if err := full.Loaded(); err != nil {
+		t.Fatal(err)
+	}
 	for _, f := range fs {
 		full.Open(f.name, f.vantage)
 		f.known = map[tally.Key]uint32{}

@@ -284,5 +284,5 @@ func countingHash(c *configs.Config) string {
 
 // slotsConfig is the ledger's part of the configuration.
 func slotsConfig(c *configs.Config, cs []*collect.Config) slots.Config {
-	return slots.Config{Step: c.Slot, Lateness: lateness(c, cs)}
+	return slots.Config{Step: c.Slot, Lateness: lateness(c, cs), Routes: c.Routes}
 }

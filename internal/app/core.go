@@ -409,6 +409,9 @@ func (c *core) load(s *state.Store) error {
 	if err := s.View(bucketSlots, func(k string, v []byte) error { return damaged(c.ledger.Load(k, v)) }); err != nil {
 		return err
 	}
+	if err := damaged(c.ledger.Loaded()); err != nil {
+		return err
+	}
 	if err := damaged(c.det.Load(func(yield func(string, []byte) error) error {
 		return s.View(bucketDetector, yield)
 	})); err != nil {

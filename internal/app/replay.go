@@ -88,7 +88,7 @@ func Replay(ctx context.Context, opt ReplayOptions) (int, error) {
 		return 0, err
 	}
 	clock := collect.NewClock(nil)
-	sc := slots.Config{Step: cfg.Slot}
+	sc := slots.Config{Step: cfg.Slot, Routes: cfg.Routes}
 	var shares []*collect.Config
 	// Nothing waits for an explanation where no log gives any.
 	explained := slices.ContainsFunc(inputs, func(in *input) bool { return in.format == nil || in.format.Explains() })
