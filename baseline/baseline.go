@@ -24,6 +24,9 @@ const (
 	Prior = 20
 	// FirstGuess is the rate of a product of which nothing is known.
 	FirstGuess = 0.02
+	// FirstKnownGuess is the same for the rate at which requests are refusals of
+	// people who used to get in.
+	FirstKnownGuess = 0.002
 	// MaxHold bounds in seconds how long overlapping probations can freeze a
 	// baseline.
 	MaxHold = 6 * 3600
@@ -51,22 +54,36 @@ func Shrink(k, n float32, prior float64) float64 {
 type Cell struct {
 	// K of N requests were refused, discounted.
 	K, N float32
-	// k0 of n0 is the newest data, k1 of n1 what waits.
-	k0, n0, k1, n1 float32
+	// U of M requests were refusals of people who used to get in, discounted, since
+	// it is known who did.
+	U, M float32
+	// k0 of n0 is the newest data, k1 of n1 what waits, u0 and u1 the same for U.
+	k0, n0, u0, k1, n1, u1 float32
 	// hold is the end of the probation, 0 when there is none; since is its start.
 	hold, since uint32
-	// P is the expected rate, shrunk towards the cell's parents. The owner sets it.
-	P Rate
+	// P is the expected rate, shrunk towards the cell's parents, Q the same for
+	// people who used to get in. The owner sets both.
+	P, Q Rate
 }
 
-// Learn adds k of n requests to what will teach the baseline later.
-func (c *Cell) Learn(k, n float32) {
+// Learn adds k of n requests to what will teach the baseline later; u of the k
+// were people who used to get in.
+func (c *Cell) Learn(k, n, u float32) {
 	c.k0 += k
 	c.n0 += n
+	c.u0 += u
 }
 
 // Forget drops what was not learned yet.
-func (c *Cell) Forget() { c.k0, c.n0, c.k1, c.n1 = 0, 0, 0, 0 }
+func (c *Cell) Forget() { c.k0, c.n0, c.u0, c.k1, c.n1, c.u1 = 0, 0, 0, 0, 0, 0 }
+
+// Clean is the same cell for another class of refusals, of which none was seen
+// yet: as many requests, none refused.
+func (c *Cell) Clean() Cell {
+	d := *c
+	d.K, d.k0, d.k1, d.U, d.u0, d.u1 = 0, 0, 0, 0, 0, 0
+	return d
+}
 
 // Held reports whether the old epoch is frozen as judge.
 func (c *Cell) Held() bool { return c.hold != 0 }
@@ -99,17 +116,32 @@ func (c *Cell) Extend(until int64) bool {
 func (c *Cell) Thaw() { c.hold, c.since = 0, 0 }
 
 // Turn ends one learning period: what waited is learned, what is newest waits.
-// During a hold everything waits.
-func (c *Cell) Turn(discount float32) {
+// During a hold everything waits. known tells that it is known who used to get in.
+func (c *Cell) Turn(discount float32, known bool) {
 	if c.hold != 0 {
 		c.k1 += c.k0
 		c.n1 += c.n0
+		c.u1 += c.u0
 	} else {
-		c.K = c.K*discount + c.k1
-		c.N = c.N*discount + c.n1
-		c.k1, c.n1 = c.k0, c.n0
+		c.K *= discount
+		c.N *= discount
+		c.U *= discount
+		c.M *= discount
+		c.take(known)
 	}
-	c.k0, c.n0 = 0, 0
+	c.k0, c.n0, c.u0 = 0, 0, 0
+}
+
+// take learns what waited; what is newest waits.
+func (c *Cell) take(known bool) {
+	c.K += c.k1
+	c.N += c.n1
+	if known {
+		c.U += c.u1
+		c.M += c.n1
+	}
+	c.k1, c.n1, c.u1 = c.k0, c.n0, c.u0
+	c.k0, c.n0, c.u0 = 0, 0, 0
 }
 
 // Epoch sums what cells of one group know at the end of a probation.
@@ -146,17 +178,19 @@ func (e *Epoch) Keep() float32 {
 
 // Begin ends a hold with the new epoch: of the old counts the share keep stays,
 // the new ones are learned.
-func (c *Cell) Begin(keep float32) {
-	c.K = c.K*keep + c.k1
-	c.N = c.N*keep + c.n1
-	c.k1, c.n1 = c.k0, c.n0
-	c.k0, c.n0 = 0, 0
+func (c *Cell) Begin(keep float32, known bool) {
+	c.K *= keep
+	c.N *= keep
+	c.U *= keep
+	c.M *= keep
+	c.take(known)
 	c.Thaw()
 }
 
-// Replace makes k of n the whole baseline and ends any hold.
+// Replace makes k of n the whole baseline and ends any hold. All k may have been
+// people who used to get in.
 func (c *Cell) Replace(k, n float32) {
-	c.K, c.N = k, n
+	c.K, c.N, c.U, c.M = k, n, k, n
 	c.Forget()
 	c.Thaw()
 }

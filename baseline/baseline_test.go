@@ -43,14 +43,24 @@ func TestShrink(t *testing.T) {
 // TestLag: what happened teaches after one to two periods, not before.
 func TestLag(t *testing.T) {
 	var c Cell
-	c.Learn(5, 10)
-	c.Turn(1)
+	c.Learn(5, 10, 2)
+	c.Turn(1, true)
 	if c.N != 0 {
 		t.Fatal("learned at once")
 	}
-	c.Turn(1)
-	if c.K != 5 || c.N != 10 {
+	c.Turn(1, true)
+	if c.K != 5 || c.N != 10 || c.U != 2 || c.M != 10 {
 		t.Fatal("not learned")
+	}
+	// Refusals of known people teach only once it is known who is known.
+	c.Learn(5, 10, 3)
+	c.Turn(1, false)
+	c.Turn(1, false)
+	if c.N != 20 || c.U != 2 || c.M != 10 {
+		t.Fatalf("%+v", c)
+	}
+	if d := c.Clean(); d.N != 20 || d.M != 10 || d.K != 0 || d.U != 0 {
+		t.Fatalf("%+v", d)
 	}
 	if d := Discount(HalfLife); d != 0.5 {
 		t.Fatalf("half-life %v", d)
@@ -63,14 +73,14 @@ func TestEpochs(t *testing.T) {
 	end := func(k, n float32) *Cell {
 		c := &Cell{K: 200, N: 1000}
 		c.Freeze(100, 7300)
-		c.Learn(k, n)
-		c.Turn(1)
+		c.Learn(k, n, 0)
+		c.Turn(1, true)
 		if c.N != 1000 || c.Ends(7299) || !c.Ends(7300) {
 			t.Fatalf("not held: %+v", c)
 		}
 		var e Epoch
 		e.Add(c)
-		c.Begin(e.Keep())
+		c.Begin(e.Keep(), true)
 		return c
 	}
 	if c := end(60, 300); c.N != 600 {
@@ -132,6 +142,16 @@ func TestEvidence(t *testing.T) {
 		t.Errorf("a shift of 0.6: %d", u)
 	}
 	var e Evidence
+	small, big := Part(100, 15, r), Part(100, 40, r)
+	for i := range 1000 {
+		if e.AddSurge(&small, uint16(i), 12, &sc) {
+			t.Fatal("a surge of half as many more")
+		}
+	}
+	if !e.Zero() || !e.AddSurge(&big, 1000, 12, &sc) || e.Zero() {
+		t.Error("a surge of four times as many")
+	}
+	e.Reset()
 	s := Part(100, 0, r)
 	for i := range 9 {
 		if _, d := e.Add(&s, uint16(i), 3, &sc, true); d {

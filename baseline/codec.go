@@ -53,26 +53,29 @@ func get32(r *wire.Reader) uint32 {
 
 // Put appends the cell.
 func (c *Cell) Put(w *wire.Writer) {
-	for _, x := range [...]float32{c.K, c.N, c.k0, c.n0, c.k1, c.n1} {
+	for _, x := range [...]float32{c.K, c.N, c.U, c.M, c.k0, c.n0, c.u0, c.k1, c.n1, c.u1} {
 		PutFloat(w, x)
 	}
 	w.Uint(uint64(c.hold))
 	w.Uint(uint64(c.since))
 	w.Uint(uint64(c.P))
+	w.Uint(uint64(c.Q))
 }
 
 // Get takes what Put wrote.
 func (c *Cell) Get(r *wire.Reader) {
-	for _, x := range [...]*float32{&c.K, &c.N, &c.k0, &c.n0, &c.k1, &c.n1} {
+	for _, x := range [...]*float32{&c.K, &c.N, &c.U, &c.M, &c.k0, &c.n0, &c.u0, &c.k1, &c.n1, &c.u1} {
 		*x = GetFloat(r)
 	}
 	c.hold, c.since = get32(r), get32(r)
-	p := r.Uint()
-	if p >= Rates {
-		corrupt(r)
-		p = 0
+	for _, to := range [...]*Rate{&c.P, &c.Q} {
+		p := r.Uint()
+		if p >= Rates {
+			corrupt(r)
+			p = 0
+		}
+		*to = Rate(p)
 	}
-	c.P = Rate(p)
 }
 
 // Put appends the evidence; what is zero takes no room.

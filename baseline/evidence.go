@@ -7,8 +7,12 @@ import "math"
 const Trust = 8
 
 // Kappa is by how much the union bound over nested series overstates the number
-// of alerts (measured: DESIGN.md of the detector).
-const Kappa = 100
+// of alerts of KappaSeries and more of them; of fewer it is less, by the square
+// root, since fewer are nested in each other (measured: DESIGN.md of the detector).
+const (
+	Kappa       = 100
+	KappaSeries = 400
+)
 
 // Threshold is the evidence in nats at which one of n series alarms so that the
 // product gets at most perWeek false alarms a week, when every series is judged
@@ -17,7 +21,8 @@ const Kappa = 100
 // by Kappa, with half the budget.
 func Threshold(n int, perWeek float64, step int64) float64 {
 	slots := 7 * 24 * 3600 / float64(step)
-	return max(math.Log(float64(max(n, 1))*slots/(perWeek*Kappa/2))+math.Log(Shifts), 3)
+	kappa := Kappa * math.Sqrt(min(1, float64(max(n, 1))/KappaSeries))
+	return max(math.Log(float64(max(n, 1))*slots/(perWeek*kappa/2))+math.Log(Shifts), 3)
 }
 
 // Sum is what a series saw in one slot and what was expected of it.
@@ -81,12 +86,28 @@ const (
 // some alternative is beyond the threshold h. With upOnly nothing is said of, and
 // nothing is added to, the falls.
 func (e *Evidence) Add(s *Sum, slot uint16, h float32, sc *Scale, upOnly bool) (up, down bool) {
-	perV := s.N / max(s.V, 1e-5*s.N)
-	n := Shifts
 	if upOnly {
-		n = Ups
+		return e.add(s, slot, h, sc, 0, Ups)
 	}
-	for j := range n {
+	return e.add(s, slot, h, sc, 0, Shifts)
+}
+
+// surges is the first alternative that AddSurge considers.
+const surges = 2
+
+// AddSurge is Add for the rises of the log-odds by 2 and more alone: of a rate
+// that may grow slowly by itself.
+func (e *Evidence) AddSurge(s *Sum, slot uint16, h float32, sc *Scale) bool {
+	up, _ := e.add(s, slot, h, sc, surges, Ups)
+	return up
+}
+
+// Zero reports whether there is no evidence of anything.
+func (e *Evidence) Zero() bool { return e.l == [Shifts]float32{} }
+
+func (e *Evidence) add(s *Sum, slot uint16, h float32, sc *Scale, lo, hi int) (up, down bool) {
+	perV := s.N / max(s.V, 1e-5*s.N)
+	for j := lo; j < hi; j++ {
 		l := e.l[j] + s.X*Grid[j] - s.D[j]
 		if l <= 0 {
 			e.l[j], e.v[j] = 0, 0

@@ -11,6 +11,7 @@ import (
 	"github.com/denywatch/denywatch/baseline"
 	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/seen"
 	"github.com/denywatch/denywatch/internal/wire"
 )
 
@@ -22,7 +23,7 @@ type Writer interface {
 }
 
 // stateVersion is the first byte of every block.
-const stateVersion = 1
+const stateVersion = 2
 
 // ErrState is wrapped by Load's errors: the blocks are not what Save wrote.
 var ErrState = errors.New("the detector's state cannot be read")
@@ -39,6 +40,12 @@ func (d *Detector) Save(w Writer) (err error) {
 	s.block("head", d.dirty, d.putHead)
 	s.block("markers", d.dirtyMarks, d.putMarks)
 	s.block("incidents", d.dirty, d.putGroups)
+	s.block("scans", d.dirty, d.putScans)
+	for i, v := range *d.visits {
+		if s.err == nil {
+			s.err = v.filter.Save(s.all, func(key string, value []byte) error { return w.Put(visitorKey(i, key), value) })
+		}
+	}
 	for _, j := range d.judges {
 		j.save(&s)
 	}
@@ -74,6 +81,33 @@ func (d *Detector) putHead(w *wire.Writer) error {
 	for _, j := range d.judges {
 		w.Uint(uint64(j.vantage))
 		w.String(j.service)
+		w.Uint(uint64(j.class))
+	}
+	return nil
+}
+
+func visitorKey(i int, key string) string { return fmt.Sprintf("visitors/%d/%s", i, key) }
+
+func (d *Detector) putScans(w *wire.Writer) error {
+	w.Uint(uint64(len(d.scans)))
+	for _, s := range d.scans {
+		w.Uint(uint64(s.judge))
+		for _, id := range [...]int32{s.scope.prefix, s.scope.route, s.scope.role, s.scope.geo} {
+			w.Uint(uint64(id + 1))
+		}
+		for _, x := range [...]int64{s.from, s.to, s.requests, s.denials} {
+			w.Int(x)
+		}
+		for _, p := range [...]*people{&s.who, &s.strangers} {
+			if err := p.put(w); err != nil {
+				return err
+			}
+		}
+		w.Uint(uint64(len(s.routes)))
+		for _, r := range s.routes {
+			w.Uint(uint64(r.route))
+			w.Int(r.n)
+		}
 	}
 	return nil
 }
@@ -212,7 +246,7 @@ func (j *judge) putCells(w *wire.Writer, block int) {
 			w.Uint(uint64(id))
 		}
 		c.Cell.Put(w)
-		for _, x := range [...]float32{c.x5, c.n5, c.m5, c.x40, c.n40, c.m40} {
+		for _, x := range [...]float32{c.in, c.new, c.x5, c.n5, c.m5, c.x40, c.n40, c.m40} {
 			baseline.PutFloat(w, x)
 		}
 		w.Uint(uint64(c.last))
@@ -230,8 +264,9 @@ func (j *judge) putSeries(w *wire.Writer, block int) {
 			w.Uint(uint64(id + 1))
 		}
 		w.Uint(uint64(s.level))
-		baseline.PutFloat(w, s.k)
-		baseline.PutFloat(w, s.n)
+		for _, x := range [...]float32{s.k, s.n, s.u, s.m} {
+			baseline.PutFloat(w, x)
+		}
 		s.Evidence.Put(w)
 		s.Dispersion.Put(w)
 	}
@@ -247,8 +282,10 @@ func (p *pastSlot) put(w *wire.Writer) {
 		w.Uint(uint64(c.cell))
 		w.Uint(uint64(c.n))
 		w.Uint(uint64(c.x))
+		w.Uint(uint64(c.denied))
 		baseline.PutFloat(w, c.nc)
 		baseline.PutFloat(w, c.xc)
+		baseline.PutFloat(w, c.yc)
 	}
 	w.Uint(uint64(len(p.hits)))
 	for i := range p.hits {
@@ -256,6 +293,8 @@ func (p *pastSlot) put(w *wire.Writer) {
 		w.Uint(uint64(h.cell))
 		w.Bool(h.named)
 		w.Bool(h.counted)
+		w.Bool(h.known)
+		w.Bool(h.met)
 		w.Word(h.id)
 		w.Word(h.account)
 	}
@@ -276,6 +315,13 @@ func (j *judge) putRest(w *wire.Writer) error {
 		w.Int(x)
 	}
 	baseline.PutFloat(w, j.h)
+	baseline.PutFloat(w, j.in)
+	baseline.PutFloat(w, j.new)
+	w.Uint(uint64(len(j.hot)))
+	for i := range j.hot {
+		w.Uint(uint64(j.hot[i].series))
+		j.hot[i].Put(w)
+	}
 	w.Uint(j.folded)
 	w.Uint(j.nextUID)
 	for l := range j.levels {
@@ -314,6 +360,8 @@ func (f *finding) put(w *wire.Writer) error {
 	}
 	w.Int(int64(f.dir))
 	w.Bool(f.fresh)
+	w.Bool(f.known)
+	w.Bool(f.accepted)
 	for _, x := range [...]int64{f.opened, f.started, f.resolved, f.awake, f.from, f.requests, f.denials, f.last, f.calmSince} {
 		w.Int(x)
 	}
@@ -323,7 +371,7 @@ func (f *finding) put(w *wire.Writer) error {
 	for _, x := range [...]float32{f.x5, f.n5, f.m5} {
 		baseline.PutFloat(w, x)
 	}
-	for _, p := range [...]*people{&f.who, &f.named, &f.accounts} {
+	for _, p := range [...]*people{&f.who, &f.named, &f.used, &f.accounts} {
 		if err := p.put(w); err != nil {
 			return err
 		}
@@ -382,33 +430,72 @@ func (l loader) block(key string, get func(*wire.Reader)) error {
 
 func (d *Detector) load(l loader) error {
 	err := errors.Join(l.block("head", d.getHead), l.block("markers", d.getMarks))
-	for i := 0; i < len(d.judges) && err == nil; i++ {
-		err = d.judges[i].load(l)
+	for i := 0; i < len(*d.visits) && err == nil; i++ {
+		if (*d.visits)[i].filter, err = seen.Load(d.visits.options(), func(key string) []byte { return l[visitorKey(i, key)] }); err != nil {
+			err = fmt.Errorf("%w: visitors %d: %w", ErrState, i, err)
+		}
 	}
+	for i := 0; i < len(d.judges) && err == nil; i++ {
+		j := d.judges[i]
+		err = j.load(l)
+		j.welcome(d.cfg.FirstVisit)
+		d.cells[j.class] += len(j.cells)
+	}
+	d.dirtyMarks = false
 	if err != nil {
 		return err
 	}
-	for _, j := range d.judges {
-		d.cells += len(j.cells)
-	}
-	d.dirtyMarks = false
-	return l.block("incidents", d.getGroups)
+	return errors.Join(l.block("incidents", d.getGroups), l.block("scans", d.getScans))
 }
 
 func (d *Detector) getHead(r *wire.Reader) {
 	for v := range d.last {
 		d.last[v] = bounded(r, r.Int(), -1, 1<<32)
 	}
-	for i := range r.Len(2) {
+	for range r.Len(3) {
 		v := event.Vantage(bounded(r, r.Uint(), 0, uint64(event.Vantages)-1))
-		j := newJudge(v, r.String(), i, int64(d.cfg.Learn.Seconds()))
-		key := judgeKey{j.vantage, j.service}
-		if d.judgeID[key] != nil || i >= maxJudges {
+		service := r.String()
+		class := event.Denial(bounded(r, r.Uint(), uint64(event.Refused), uint64(event.Denials)-1))
+		first := d.judgeID[judgeKey{v, service, event.Refused}]
+		if d.judgeID[judgeKey{v, service, class}] != nil || (first == nil) != (class == event.Refused) || r.Err != nil || len(*d.visits) > maxJudges {
 			corrupt(r)
 			return
 		}
-		d.judgeID[key] = j
-		d.judges = append(d.judges, j)
+		j := newJudge(v, service, class, int64(d.cfg.Learn.Seconds()))
+		if first == nil {
+			j.visitors = d.visits.add()
+		} else {
+			j.visitors = first.visitors
+		}
+		d.add(j)
+	}
+}
+
+func (d *Detector) getScans(r *wire.Reader) {
+	for range r.Len(10) {
+		s := &suspect{judge: int(bounded(r, r.Uint(), 0, uint64(len(d.judges))))}
+		if s.judge >= len(d.judges) {
+			corrupt(r)
+			return
+		}
+		j := d.judges[s.judge]
+		s.scope = j.getScope(r)
+		s.from, s.to = getTime(r), getTime(r)
+		s.requests, s.denials = r.Int(), r.Int()
+		s.who.get(r)
+		s.strangers.get(r)
+		for range r.Len(2) {
+			route := bounded(r, r.Uint(), 0, uint64(len(j.routes)))
+			if route >= uint64(len(j.routes)) {
+				corrupt(r)
+			}
+			s.routes = append(s.routes, routeCount{int32(route), r.Int()})
+		}
+		if r.Err != nil || len(d.scans) == maxScans || len(s.routes) > maxScanRoutes {
+			corrupt(r)
+			return
+		}
+		d.scans = append(d.scans, s)
 	}
 }
 
@@ -501,6 +588,13 @@ func (j *judge) load(l loader) error {
 	if len(j.series) != n {
 		return fmt.Errorf("%w: a series of judge %d is missing", ErrState, j.index)
 	}
+	for i := range j.hot {
+		s := j.hot[i].series
+		if int(s) >= len(j.series) || j.series[s].hot != 0 {
+			return fmt.Errorf("%w: the evidence of judge %d", ErrState, j.index)
+		}
+		j.series[s].hot = int32(i) + 1
+	}
 	j.dirtyBook = false
 	clear(j.dirtyCells)
 	clear(j.dirtySeries)
@@ -540,7 +634,7 @@ func (j *judge) getBook(r *wire.Reader) {
 }
 
 func (j *judge) getCells(r *wire.Reader, total int) {
-	n := r.Len(5 + 9 + 6*4 + 3)
+	n := r.Len(5 + 10*4 + 4 + 8*4 + 3)
 	if want := min(blockSize, total-len(j.cells)); n != want {
 		corrupt(r)
 		return
@@ -556,7 +650,7 @@ func (j *judge) getCells(r *wire.Reader, total int) {
 			}
 		}
 		c.Cell.Get(r)
-		for _, x := range [...]*float32{&c.x5, &c.n5, &c.m5, &c.x40, &c.n40, &c.m40} {
+		for _, x := range [...]*float32{&c.in, &c.new, &c.x5, &c.n5, &c.m5, &c.x40, &c.n40, &c.m40} {
 			*x = baseline.GetFloat(r)
 		}
 		c.last = uint32(bounded(r, r.Uint(), 0, math.MaxUint32))
@@ -586,7 +680,7 @@ func (j *judge) getScope(r *wire.Reader) scope {
 }
 
 func (j *judge) getSeries(r *wire.Reader, total int) {
-	n := r.Len(4 + 1 + 8 + 1 + 24)
+	n := r.Len(4 + 1 + 16 + 1 + 24)
 	if want := min(blockSize, total-len(j.series)); n != want {
 		corrupt(r)
 		return
@@ -595,7 +689,9 @@ func (j *judge) getSeries(r *wire.Reader, total int) {
 	for range n {
 		s := series{scope: j.getScope(r)}
 		s.level = uint8(bounded(r, r.Uint(), 0, monitored-1))
-		s.k, s.n = baseline.GetFloat(r), baseline.GetFloat(r)
+		for _, x := range [...]*float32{&s.k, &s.n, &s.u, &s.m} {
+			*x = baseline.GetFloat(r)
+		}
 		s.Evidence.Get(r)
 		s.Dispersion.Get(r)
 		key := s.scope.key()
@@ -619,11 +715,11 @@ func (j *judge) getPast(r *wire.Reader, start int64) {
 		return int32(id)
 	}
 	count := func() uint32 { return uint32(bounded(r, r.Uint(), 0, math.MaxUint32)) }
-	for range r.Len(11) {
-		p.counts = append(p.counts, pastCount{cell(), count(), count(), baseline.GetFloat(r), baseline.GetFloat(r)})
+	for range r.Len(16) {
+		p.counts = append(p.counts, pastCount{cell(), count(), count(), count(), baseline.GetFloat(r), baseline.GetFloat(r), baseline.GetFloat(r)})
 	}
-	for range r.Len(19) {
-		p.hits = append(p.hits, pastHit{cell(), r.Bool(), r.Bool(), r.Word(), r.Word()})
+	for range r.Len(21) {
+		p.hits = append(p.hits, pastHit{cell(), r.Bool(), r.Bool(), r.Bool(), r.Bool(), r.Word(), r.Word()})
 	}
 	for range r.Len(4) {
 		p.splits = append(p.splits, pastSplit{cell(), event.Layer(bounded(r, r.Uint(), 0, uint64(event.Layers)-1)), count(), r.String()})
@@ -643,6 +739,12 @@ func (j *judge) getRest(r *wire.Reader) (cells, series int, starts []int64) {
 	step := bounded(r, r.Int(), 0, 24*3600)
 	j.born, j.start, j.flushed = getTime(r), getTime(r), getTime(r)
 	j.h = baseline.GetFloat(r)
+	j.in, j.new = baseline.GetFloat(r), baseline.GetFloat(r)
+	for range r.Len(2) {
+		h := hot{series: int32(bounded(r, r.Uint(), 0, math.MaxInt32))}
+		h.Get(r)
+		j.hot = append(j.hot, h)
+	}
 	j.folded, j.nextUID = r.Uint(), r.Uint()
 	for l := range j.levels {
 		j.levels[l].Get(r)
@@ -686,7 +788,7 @@ func (f *finding) get(r *wire.Reader, j *judge) {
 	f.mask = uint16(bounded(r, r.Uint(), 0, math.MaxUint16))
 	f.scope = j.getScope(r)
 	f.dir = getDir(r)
-	f.fresh = r.Bool()
+	f.fresh, f.known, f.accepted = r.Bool(), r.Bool(), r.Bool()
 	f.opened, f.started, f.resolved = getTime(r), getTime(r), getTime(r)
 	f.awake, f.from = getTime(r), getTime(r)
 	f.requests, f.denials = r.Int(), r.Int()
@@ -697,7 +799,7 @@ func (f *finding) get(r *wire.Reader, j *judge) {
 	for _, x := range [...]*float32{&f.x5, &f.n5, &f.m5} {
 		*x = baseline.GetFloat(r)
 	}
-	for _, p := range [...]*people{&f.who, &f.named, &f.accounts} {
+	for _, p := range [...]*people{&f.who, &f.named, &f.used, &f.accounts} {
 		p.get(r)
 	}
 	for l := range f.layers {

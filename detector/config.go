@@ -3,6 +3,7 @@ package detector
 import (
 	"fmt"
 	"math"
+	"strings"
 	"time"
 )
 
@@ -15,12 +16,21 @@ type Config struct {
 	// nothing is known of it yet.
 	Learn time.Duration `yaml:"learn"`
 	// MaxCells bounds how many leaves (route, role, country, ...) have a baseline
-	// of their own, over all services; the rest is counted as "_other".
+	// of their own, over all services, for each class of denial; the rest is
+	// counted as "_other".
 	MaxCells int `yaml:"max_cells"`
+	// FirstVisit are routes, as templates, that people use before they were let in
+	// anywhere: sign-up, log-in, an invitation. Refusals of strangers there are
+	// taken as seriously as those of known people, and not for a scan. Routes where
+	// most visitors are strangers are found out without it.
+	FirstVisit []string `yaml:"first_visit"`
 }
 
 // maxCells is the largest MaxCells: names are numbered in 20 bits.
 const maxCells = 1<<20 - 2
+
+// maxFirstVisit bounds FirstVisit.
+const maxFirstVisit = 1000
 
 // Defaults is the configuration of a team that configured nothing.
 func Defaults() Config {
@@ -59,6 +69,15 @@ func (c *Config) Validate() []Problem {
 		bad("max_cells", "%d is too few to tell routes apart; give at least 100 (50000 is usual, each takes about 200 bytes)", c.MaxCells)
 	case c.MaxCells > maxCells:
 		bad("max_cells", "%d is more than can be numbered; give at most %d", c.MaxCells, maxCells)
+	}
+	if n := len(c.FirstVisit); n > maxFirstVisit {
+		bad("first_visit", "%d are too many; give at most %d routes, or a template that stands for several", n, maxFirstVisit)
+	}
+	for i, r := range c.FirstVisit {
+		if !strings.HasPrefix(r, "/") {
+			bad(fmt.Sprintf("first_visit[%d]", i), "%q is no route; write it as incidents show it, such as /signup or /invite/{id}", r)
+			break
+		}
 	}
 	return ps
 }

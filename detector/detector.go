@@ -24,6 +24,8 @@ import (
 )
 
 const (
+	// maxJudges bounds the services times vantages; each may have a judge for
+	// every class of denial.
 	maxJudges  = 1000
 	maxMarkers = 20_000
 	// markerLife is how long a marker is remembered in event time.
@@ -50,7 +52,9 @@ type Detector struct {
 	marks   []mark // by time, id
 	markIDs map[string]struct{}
 	groups  []*group // in order of opening
-	cells   int
+	visits  *visits
+	scans   []*suspect // in order of their beginning
+	cells   [event.Denials]int
 
 	dirty, dirtyMarks, rewrite bool
 }
@@ -58,11 +62,12 @@ type Detector struct {
 type judgeKey struct {
 	vantage event.Vantage
 	service string
+	class   event.Denial
 }
 
 // New returns a detector that knows nothing. The configuration must be valid.
 func New(cfg Config) *Detector {
-	d := &Detector{cfg: cfg, judgeID: map[judgeKey]*judge{}, markIDs: map[string]struct{}{}, rewrite: true}
+	d := &Detector{cfg: cfg, judgeID: map[judgeKey]*judge{}, markIDs: map[string]struct{}{}, visits: new(visits), rewrite: true}
 	for v := range d.last {
 		d.last[v] = -1
 	}
@@ -128,13 +133,19 @@ func (d *Detector) Close(c *slots.Closed) []incident.Transition {
 		if j.h == 0 {
 			j.h = float32(baseline.Threshold(d.series(), d.cfg.AlertsPerWeek, c.Step))
 		}
-		room := d.cfg.MaxCells - d.cells
+		room := d.cfg.MaxCells - d.cells[j.class]
 		j.close(c, j.leaves, &room)
-		d.cells += len(j.cells) - had
-		j.leaves = nil
+		d.cells[j.class] += len(j.cells) - had
 		if len(j.series) != before || j.turned {
 			j.h = float32(baseline.Threshold(d.series(), d.cfg.AlertsPerWeek, c.Step))
 		}
+	}
+	// Who got in is remembered after everybody was judged by what was known before.
+	for _, j := range d.judges {
+		if j.class == event.Refused && j.vantage == c.Vantage {
+			j.visitors.enter(j.leaves, c.Start)
+		}
+		j.leaves = nil
 	}
 	d.forgetMarks(0)
 	return d.settle(c)
@@ -161,7 +172,8 @@ func (d *Detector) effect(c *slots.Closed) {
 }
 
 // judgesOf hands the slot's leaves, which are in order of service, to their
-// judges, and makes those that are missing.
+// judges, and makes those that are missing. Every service has a judge of plain
+// refusals, and one for each other class from when the class first occurs.
 func (d *Detector) judgesOf(c *slots.Closed) {
 	for i := 0; i < len(c.Leaves); {
 		service := c.Leaves[i].Key.Service
@@ -169,27 +181,47 @@ func (d *Detector) judgesOf(c *slots.Closed) {
 		for k < len(c.Leaves) && c.Leaves[k].Key.Service == service {
 			k++
 		}
-		key := judgeKey{c.Vantage, service}
-		j := d.judgeID[key]
-		if j == nil && (d.cells >= d.cfg.MaxCells || len(d.judges) >= maxJudges) {
+		key := judgeKey{c.Vantage, service, event.Refused}
+		first := d.judgeID[key]
+		if first == nil && (d.cells[event.Refused] >= d.cfg.MaxCells || len(*d.visits) >= maxJudges) {
 			key.service = tally.Other
-			j = d.judgeID[key]
+			first = d.judgeID[key]
 		}
-		if j == nil {
-			j = newJudge(c.Vantage, key.service, len(d.judges), int64(d.cfg.Learn/time.Second))
-			d.judgeID[key] = j
-			d.judges = append(d.judges, j)
+		if first == nil {
+			first = newJudge(c.Vantage, key.service, event.Refused, int64(d.cfg.Learn/time.Second))
+			first.visitors = d.visits.add()
+			first.welcome(d.cfg.FirstVisit)
+			d.add(first)
 		}
 		if key.service != service {
-			j.folded += uint64(k - i)
+			first.folded += uint64(k - i)
 		}
-		if j.leaves == nil {
-			j.leaves = c.Leaves[i:k:k]
-		} else {
-			j.leaves = append(j.leaves, c.Leaves[i:k]...)
+		for class := event.Refused; class < event.Denials; class++ {
+			key.class = class
+			j := d.judgeID[key]
+			if j == nil {
+				if !slices.ContainsFunc(c.Leaves[i:k], func(l slots.Leaf) bool { return l.Denied[class] > 0 }) {
+					continue
+				}
+				j = first.sibling(class)
+				d.add(j)
+				d.cells[class] += len(j.cells)
+			}
+			if j.leaves == nil {
+				j.leaves = c.Leaves[i:k:k]
+			} else {
+				j.leaves = append(j.leaves, c.Leaves[i:k]...)
+			}
 		}
 		i = k
 	}
+}
+
+// add numbers a judge.
+func (d *Detector) add(j *judge) {
+	j.index = len(d.judges)
+	d.judgeID[judgeKey{j.vantage, j.service, j.class}] = j
+	d.judges = append(d.judges, j)
 }
 
 func (d *Detector) series() int {
@@ -221,8 +253,8 @@ func (d *Detector) Markers() []marker.Marker {
 
 // Stats says how much a detector holds.
 type Stats struct {
-	// Judges is the number of services times vantages, Cells of leaves with a
-	// baseline, Series of sums that are judged.
+	// Judges is the number of services times vantages times classes of denial that
+	// occur there, Cells of leaves with a baseline, Series of sums that are judged.
 	Judges, Cells, Series int
 	// Folded counts leaves of slots that went to "_other" because MaxCells was
 	// reached.
@@ -233,11 +265,23 @@ type Stats struct {
 	Markers int
 	// Learning is the number of judges that are still silent after a cold start.
 	Learning int
+	// Scans is the number of suspected scans remembered.
+	Scans int
+	// Known is about how many identities, and identities on a route, are remembered
+	// as let in, KnownBytes the memory for it.
+	Known, KnownBytes int
 }
 
 // Stats counts what the detector holds.
 func (d *Detector) Stats() Stats {
-	s := Stats{Judges: len(d.judges), Cells: d.cells, Series: d.series(), Markers: len(d.marks)}
+	s := Stats{Judges: len(d.judges), Series: d.series(), Markers: len(d.marks), Scans: len(d.scans)}
+	for _, n := range d.cells {
+		s.Cells += n
+	}
+	for _, v := range *d.visits {
+		s.Known += v.filter.Keys()
+		s.KnownBytes += v.filter.Bytes()
+	}
 	for _, j := range d.judges {
 		s.Folded += j.folded
 		if j.born < 0 || j.start < j.born+j.learn {

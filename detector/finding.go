@@ -43,6 +43,11 @@ type finding struct {
 	scope
 	dir   int8
 	fresh bool // of direction "new"
+	// known tells that it was found, and is followed, by people who used to get in:
+	// there are too many other refusals in its scope to see it without.
+	known bool
+	// accepted tells that it did not recover but became the new normal.
+	accepted bool
 	// opened and resolved are ends of slots, started is the start of one; resolved
 	// is 0 while open.
 	opened, started, resolved int64
@@ -55,6 +60,7 @@ type finding struct {
 	requests, denials int64
 	expected          float64
 	who, named        people
+	used              people // of who, let in on the route before
 	accounts          people
 	layers            [event.Layers]int64
 	causes            []causeCount
@@ -77,17 +83,21 @@ type finding struct {
 func (f *finding) begin() { f.sx, f.sn, f.sm, f.llr = 0, 0, 0, 0 }
 
 // take adds a cell's counts of the current slot.
-func (f *finding) take(t *touched, r baseline.Rate, part *baseline.Sum) {
+func (f *finding) take(t *touched, r, usual baseline.Rate) {
 	p := float64(r.Share())
 	f.requests += int64(t.n)
 	f.denials += int64(t.x)
 	f.expected += float64(t.n) * p
-	f.sx += t.xc
+	x := t.xc
+	if f.known {
+		x, p = t.yc, float64(usual.Share())
+	}
+	f.sx += x
 	f.sn += t.nc
-	f.sm += part.M
+	f.sm += t.nc * float32(p)
 	// Half the wall: what was located first may be more than the truth, and a wall
 	// of which half is left is not gone.
-	f.llr += baseline.WallRatio(float64(t.nc), float64(t.xc), p, f.dir, f.share/2)
+	f.llr += baseline.WallRatio(float64(t.nc), float64(x), p, f.dir, f.share/2)
 }
 
 // witness adds who was refused in one slot of the past on the finding's cells.
@@ -98,6 +108,9 @@ func (j *judge) witness(f *finding, p *pastSlot) {
 			continue
 		}
 		f.who.add(h.id)
+		if h.known {
+			f.used.add(h.id)
+		}
 		if h.named {
 			f.named.add(h.id)
 		}
@@ -161,15 +174,15 @@ func (j *judge) open(l *located, fired []int32) scope {
 	// A recent finding may be a part of something wider.
 	for i := len(j.findings) - 1; i >= 0; i-- {
 		f := j.findings[i]
-		if f.resolved != 0 || f.dir != l.dir || now-f.awake > mergeWithin {
+		if f.resolved != 0 || f.dir != l.dir || f.known != l.win.known || now-f.awake > mergeWithin {
 			continue
 		}
-		w, ok := j.best(nil, l.dir, f.mask, &l.scope, j.reach(f))
+		w, ok := j.best(nil, l.dir, f.mask, &l.scope, j.views(f.known, j.reach(f)))
 		if !ok || !w.scope.overlaps(&j.book, f.scope) {
 			continue
 		}
 		// Two changes at a time stay two unless one scope explains both as well.
-		alone, _ := j.scoreOf(f.scope, f.dir, f.mask, j.reach(f))
+		alone, _ := j.scoreOf(f.scope, f.dir, f.mask, j.views(f.known, j.reach(f)))
 		if l.scope.contains(&j.book, f.scope) || w.score >= together*(l.score+alone) {
 			j.widen(f, &w)
 			return f.scope
@@ -185,7 +198,7 @@ func (j *judge) open(l *located, fired []int32) scope {
 			break
 		}
 		since := max(j.onset(l, fired), f.resolved)
-		f.resolved, f.awake, f.from = 0, now, since
+		f.resolved, f.awake, f.from, f.accepted = 0, now, since, false
 		j.locate(f, l)
 		j.hide(f)
 		j.recount(f, since)
@@ -201,7 +214,7 @@ func (j *judge) open(l *located, fired []int32) scope {
 	f.uid = j.nextUID
 	f.started = j.onset(l, fired)
 	f.from = f.started
-	f.fresh = l.dir == baseline.Up && j.isNew(l.scope) && f.started-j.firstSeen(l.scope) <= newOnset
+	f.fresh = l.dir == baseline.Up && !l.win.known && j.isNew(l.scope) && f.started-j.firstSeen(l.scope) <= newOnset
 	j.locate(f, l)
 	j.findings = append(j.findings, f)
 	j.hide(f)
@@ -221,6 +234,7 @@ func (j *judge) firstSeen(s scope) int64 {
 // locate takes over what a scan found.
 func (j *judge) locate(f *finding, l *located) {
 	f.scope = l.scope
+	f.known = l.win.known
 	f.rate, f.base = float64(l.X/l.N), float64(l.M/l.N)
 	share := (f.rate - f.base) / max(1-f.base, 1e-3)
 	if f.dir == baseline.Down {
@@ -243,7 +257,11 @@ func (j *judge) onset(l *located, fired []int32) int64 {
 			t := &p.counts[k]
 			c := &j.cells[t.cell]
 			if c.mask == 0 && l.scope.has(&j.book, c) {
-				sum += baseline.Ratio(t.nc, t.xc, j.normal(c), l.dir, change)
+				if l.win.known {
+					sum += baseline.Ratio(t.nc, t.yc, j.usual(c), l.dir, change)
+				} else {
+					sum += baseline.Ratio(t.nc, t.xc, j.normal(c), l.dir, change)
+				}
 			}
 		}
 		oldest = p.start
@@ -259,7 +277,7 @@ func (j *judge) onset(l *located, fired []int32) int64 {
 		if !j.series[s].scope.overlaps(&j.book, l.scope) {
 			continue
 		}
-		if e, age := j.series[s].Best(l.dir, j.number()); e > most {
+		if e, age := j.evidence(s, l.win.known).Best(l.dir, j.number()); e > most {
 			most = e
 			at = min(oldest, j.start-int64(age)*j.step)
 		}
@@ -278,9 +296,24 @@ func (j *judge) hide(f *finding) {
 		}
 		if c.mask == f.mask {
 			j.decay(c)
-			f.x5 += c.x5
 			f.n5 += c.n5
-			f.m5 += c.m5
+			if f.known {
+				f.m5 += c.n5 * j.usual(c).Share()
+			} else {
+				f.x5 += c.x5
+				f.m5 += c.m5
+			}
+		}
+	}
+	if !f.known {
+		return
+	}
+	for i := range j.past.slots {
+		p := &j.past.slots[i]
+		for k := range p.counts {
+			if t := &p.counts[k]; j.cells[t.cell].mask == f.mask {
+				f.x5 += t.yc * j.decay5[min((j.start-p.start)/j.step, 255)]
+			}
 		}
 	}
 }
@@ -288,6 +321,9 @@ func (j *judge) hide(f *finding) {
 // show unmasks the cells of a mask. With forget, what they saw is tainted: it is
 // neither learned nor scanned, and the old epoch stays the judge.
 func (j *judge) show(mask uint16, forget bool) {
+	if forget {
+		j.taint(mask)
+	}
 	for i := range j.cells {
 		c := &j.cells[i]
 		if c.mask != mask {
@@ -299,6 +335,20 @@ func (j *judge) show(mask uint16, forget bool) {
 			c.Forget()
 			c.Thaw()
 			c.x5, c.n5, c.m5, c.x40, c.n40, c.m40 = 0, 0, 0, 0, 0, 0
+		}
+	}
+}
+
+// taint takes the refusals of people who used to get in out of the past of the
+// cells of a mask: they are explained.
+func (j *judge) taint(mask uint16) {
+	for i := range j.past.slots {
+		p := &j.past.slots[i]
+		for k := range p.counts {
+			if t := &p.counts[k]; t.yc != 0 && j.cells[t.cell].mask == mask {
+				t.yc = 0
+				p.dirty = true
+			}
 		}
 	}
 }
@@ -339,7 +389,7 @@ func (j *judge) widen(f *finding, l *located) {
 		// What an earlier episode counted stays.
 	} else if len(j.past.slots) > 0 && j.past.slots[0].start <= max(f.started, j.born) {
 		f.requests, f.denials, f.expected = 0, 0, 0
-		f.who, f.named, f.accounts = people{}, people{}, people{}
+		f.who, f.named, f.used, f.accounts = people{}, people{}, people{}, people{}
 		f.layers, f.causes = [event.Layers]int64{}, nil
 		j.recount(f, f.started)
 	} else {
@@ -393,7 +443,8 @@ func (j *judge) reach(f *finding) int64 {
 // refine looks for a scope that explains a young finding better.
 func (j *judge) refine(f *finding) {
 	since := j.reach(f)
-	w, ok := j.best(nil, f.dir, f.mask, &f.scope, since)
+	views := j.views(f.known, since)
+	w, ok := j.best(nil, f.dir, f.mask, &f.scope, views)
 	if ok && w.scope == f.scope {
 		// Two that began together may look like one.
 		if a, ok := j.part(f.scope, f.dir, f.mask, w.win, w.score); ok {
@@ -404,7 +455,11 @@ func (j *judge) refine(f *finding) {
 	if !ok || w.sig < minEvidence {
 		return
 	}
-	score, excess := j.scoreOf(f.scope, f.dir, f.mask, since)
+	if w.tight && f.scope.contains(&j.book, w.scope) {
+		j.widen(f, &w)
+		return
+	}
+	score, excess := j.scoreOf(f.scope, f.dir, f.mask, views)
 	// A wider fall must miss more, and be nearly as deep: where nobody used to be
 	// refused, nobody being refused is no contradiction.
 	if f.dir == baseline.Down && w.scope.contains(&j.book, f.scope) && (float64(w.M-w.X) < 1.5*excess || float64(1-w.X/w.M) < 0.7*f.share) {
@@ -422,7 +477,7 @@ func (j *judge) narrow(f *finding) bool {
 	if since == 0 || f.calmSince <= since {
 		return false
 	}
-	buf := j.scan(window{since: since}, f.dir, f.mask)
+	buf := j.scan(window{since: since, known: f.known}, f.dir, f.mask)
 	best, at := 0.0, -1
 	for id := range buf {
 		c := &buf[id]
@@ -436,9 +491,9 @@ func (j *judge) narrow(f *finding) bool {
 	if at < 0 {
 		return false
 	}
-	l := located{candidate: buf[at], dir: f.dir, win: window{since: since}}
+	l := located{candidate: buf[at], dir: f.dir, win: window{since: since, known: f.known}}
 	excess := func(c *candidate) float32 { return (c.X - c.M) / max(c.N, 0.5) * float32(f.dir) }
-	calm := j.scan(window{since: f.calmSince}, f.dir, f.mask)
+	calm := j.scan(window{since: f.calmSince, known: f.known}, f.dir, f.mask)
 	k := slices.IndexFunc(calm, func(c candidate) bool { return c.scope == l.scope })
 	if k < 0 || excess(&calm[k]) < stillActive*excess(&l.candidate) {
 		return false
@@ -489,7 +544,7 @@ func (j *judge) adopt(f *finding) {
 			c.Replace(c.x40, c.n40)
 		}
 	}
-	f.resolved = j.end()
+	f.resolved, f.accepted = j.end(), true
 	j.show(f.mask, true)
 	j.relearn()
 	j.reset(f.scope)

@@ -37,7 +37,7 @@ type member struct {
 }
 
 // group is the incident that people hear of: the findings of all vantages with
-// one direction, overlapping scopes and one onset.
+// one direction, one class of denial, overlapping scopes and one onset.
 type group struct {
 	inc     incident.Incident
 	rise    bool
@@ -51,6 +51,9 @@ type group struct {
 		lead       string
 		marker     string
 	}
+	// judge and lead are who numbers it, as of the last refresh.
+	judge *judge
+	lead  *finding
 }
 
 // clone copies the incident, so that nobody shares its lists.
@@ -105,11 +108,12 @@ func (d *Detector) settle(c *slots.Closed) []incident.Transition {
 			case g.inc.State == incident.Open:
 				continue // it joined, or a part of it came back
 			}
-			g.inc.State, g.inc.ResolvedAt = incident.Open, nil
+			g.inc.State, g.inc.ResolvedAt, g.inc.Resolution = incident.Open, nil, ""
 			d.refresh(g, now)
 			tell(g, kind)
 		}
 		j.changed = j.changed[:0]
+		d.suspectScans(j)
 	}
 	for _, g := range d.groups {
 		if g.inc.State != incident.Open || !d.concerns(g, c.Vantage) {
@@ -121,10 +125,12 @@ func (d *Detector) settle(c *slots.Closed) []incident.Transition {
 			tell(g, incident.ResolvedKind)
 			continue
 		}
-		if now-g.told.at < tellSlots*c.Step {
+		// A better scope is told at once, numbers are not.
+		sharper := g.inc.Scope != g.told.scope && (within(&g.inc.Scope, &g.told.scope) || within(&g.told.scope, &g.inc.Scope))
+		if !sharper && now-g.told.at < tellSlots*c.Step {
 			continue
 		}
-		if g.inc.Scope != g.told.scope || g.inc.Identities >= 2*max(g.told.identities, 1) ||
+		if sharper || g.inc.Scope != g.told.scope || g.inc.Identities >= 2*max(g.told.identities, 1) ||
 			g.inc.Vantages[0] != g.told.lead || g.inc.Marker != g.told.marker {
 			tell(g, incident.Grew)
 		}
@@ -163,8 +169,12 @@ func direction(f *finding) incident.Direction {
 // identify makes the public id from what the incident was when it opened.
 func identify(g *group) string {
 	s := &g.inc.Scope
-	h := xxhash.Sum64String(fmt.Sprintf("%q %s %d %q", s.Service, g.inc.Direction, g.inc.StartedAt.Unix(),
-		[]string{s.Prefix, s.Route, s.Role, s.Geo, s.Plan, s.Host}))
+	key := fmt.Sprintf("%q %s %d %q", s.Service, g.inc.Direction, g.inc.StartedAt.Unix(),
+		[]string{s.Prefix, s.Route, s.Role, s.Geo, s.Plan, s.Host})
+	if g.inc.Class != incident.ClassRefused {
+		key += " " + g.inc.Class
+	}
+	h := xxhash.Sum64String(key)
 	return hex.EncodeToString([]byte{byte(h >> 56), byte(h >> 48), byte(h >> 40), byte(h >> 32), byte(h >> 24), byte(h >> 16)})
 }
 
@@ -184,8 +194,15 @@ func (d *Detector) concerns(g *group, v event.Vantage) bool {
 	return slices.ContainsFunc(g.members, func(m member) bool { return d.judges[m.judge].vantage == v })
 }
 
+// kin reports whether findings of two classes can be one incident: a refusal that
+// the application tells may reach the web server's log masked.
+func kin(a, b event.Denial) bool {
+	return a == b || a == event.Refused && b == event.Masked || a == event.Masked && b == event.Refused
+}
+
 // groupOf returns the group that a finding belongs to, or joins: one of other
-// vantages with the same direction, an overlapping scope and an onset close by.
+// vantages with the same direction, a class that goes with it, an overlapping scope
+// and an onset close by.
 func (d *Detector) groupOf(j *judge, f *finding) *group {
 	for _, g := range d.groups {
 		if slices.ContainsFunc(g.members, func(m member) bool { return m.judge == j.index && m.uid == f.uid }) {
@@ -199,7 +216,7 @@ func (d *Detector) groupOf(j *judge, f *finding) *group {
 		}
 		for i := range g.members {
 			m := &g.members[i]
-			if d.judges[m.judge].vantage == j.vantage {
+			if o := d.judges[m.judge]; o.vantage == j.vantage && o.class == j.class || !kin(o.class, j.class) {
 				continue
 			}
 			if gap := f.started - m.started; gap >= -joinWithin && gap <= joinWithin && overlap(&m.scope, &scope) {
@@ -241,6 +258,7 @@ func (d *Detector) refresh(g *group, now int64) (open bool) {
 	})
 	lead := live[0]
 	f, inc := lead.f, &g.inc
+	g.judge, g.lead = lead.j, f
 	inc.StartedAt = instant(f.started)
 	inc.Scope = lead.j.public(lead.j.service, f.scope)
 	inc.Requests, inc.Denials = f.requests, f.denials
@@ -252,11 +270,18 @@ func (d *Detector) refresh(g *group, now int64) (open bool) {
 	// Of sampled hits each identity stands for its like.
 	inc.Identities = f.who.count() << min(f.sampled, 31)
 	inc.Accounts = f.accounts.count() << min(f.sampled, 31)
+	inc.UsedToGetIn = min(f.used.count()<<min(f.sampled, 31), inc.Identities)
+	inc.Class = lead.j.class.String()
 	inc.Vantages = inc.Vantages[:0:0]
 	inc.Degraded = false
 	causes := map[string]int64{}
 	inner := -1
+	accepted := true
 	for i, s := range live {
+		if s.j.class == event.Refused {
+			inc.Class = incident.ClassRefused
+		}
+		accepted = accepted && s.f.accepted
 		if v := s.j.vantage.String(); !slices.Contains(inc.Vantages, v) {
 			inc.Vantages = append(inc.Vantages, v)
 		}
@@ -278,6 +303,12 @@ func (d *Detector) refresh(g *group, now int64) (open bool) {
 	}
 	slices.SortFunc(names, func(a, b string) int { return cmp.Or(-cmp.Compare(causes[a], causes[b]), cmp.Compare(a, b)) })
 	inc.Causes = names[:min(len(names), topCauses)]
+	if !open {
+		inc.Resolution = incident.Recovered
+		if accepted {
+			inc.Resolution = incident.Accepted
+		}
+	}
 	d.attribute(g, lead.j.step)
 	inc.Severity = severity(inc)
 	return open
@@ -344,18 +375,7 @@ func severity(inc *incident.Incident) incident.Severity {
 // the same path, the role on other paths, other countries. The rates are those
 // of about the last 40 minutes.
 func (d *Detector) contrast(g *group) {
-	var j *judge
-	var f *finding
-	for i := range g.members {
-		jj, ff := d.finding(&g.members[i])
-		if ff != nil && jj.vantage.String() == g.inc.Vantages[0] && jj.public(jj.service, ff.scope) == g.inc.Scope {
-			j, f = jj, ff
-			break
-		}
-	}
-	if f == nil {
-		return
-	}
+	j, f := g.judge, g.lead
 	s := f.scope
 	near := func(c *cell) (scope, int) {
 		path := s.route == all && s.prefix == all || scope{s.prefix, s.route, all, all}.has(&j.book, c)

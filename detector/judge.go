@@ -1,7 +1,9 @@
 package detector
 
 import (
+	"maps"
 	"math"
+	"slices"
 
 	"github.com/denywatch/denywatch/baseline"
 	"github.com/denywatch/denywatch/detector/slots"
@@ -17,6 +19,8 @@ type cell struct {
 	next int32
 	// parents are the series that the cell is part of, by level, -1 for none.
 	parents [monitored]int32
+	// Of in identities that were let in, new had never been before, discounted.
+	in, new float32
 	// Decayed windows over about 5 and 40 minutes: denials, requests, expected
 	// denials.
 	x5, n5, m5, x40, n40, m40 float32
@@ -31,11 +35,13 @@ type cell struct {
 type series struct {
 	baseline.Evidence
 	baseline.Dispersion
-	// k of n requests of its cells' baselines were refused.
-	k, n  float32
-	scope scope
-	level uint8
-	acc   int32 // 1 + its place among the current slot's sums, 0 when not touched
+	// k of n requests of its cells' baselines were refused; u of m were refusals of
+	// people who used to get in.
+	k, n, u, m float32
+	scope      scope
+	level      uint8
+	acc        int32 // 1 + its place among the current slot's sums, 0 when not touched
+	hot        int32 // 1 + its place among judge.hot, 0 when not there
 }
 
 // cellKey finds a cell.
@@ -43,9 +49,10 @@ type cellKey struct{ route, role, geo, plan, host int32 }
 
 // touched is a cell of the current slot.
 type touched struct {
-	cell   int32
-	n, x   uint32
-	nc, xc float32
+	cell       int32
+	n, x       uint32
+	denied     uint32 // of any class
+	nc, xc, yc float32
 }
 
 // judge watches one service from one vantage, for one class of denial.
@@ -55,6 +62,11 @@ type judge struct {
 	service string
 	class   event.Denial
 	index   int
+	// visitors is shared by the judges of all classes.
+	visitors *visitors
+	// in and new sum those of the cells; they are made anew with every learning
+	// period.
+	in, new float32
 
 	step    int64
 	born    int64 // the first slot with data
@@ -77,6 +89,7 @@ type judge struct {
 
 	findings  []*finding
 	nextUID   uint64
+	hot       []hot
 	announced []announcement
 	changed   []*finding // opened or reopened in this slot
 
@@ -96,8 +109,11 @@ type judge struct {
 	scans   []candidate
 	recent  [][2]float32
 	scanID  map[uint64]int32
-	// rejected are the scopes found not worth an incident in this slot.
+	// rejected are the scopes found not worth an incident in this slot, suspects
+	// those of them that look like scans.
 	rejected []scope
+	suspects []suspicion
+	exempt   []string // config first_visit
 }
 
 const (
@@ -108,13 +124,54 @@ const (
 	settle = 6 * 3600
 )
 
-func newJudge(v event.Vantage, service string, index int, learn int64) *judge {
-	j := &judge{vantage: v, service: service, class: event.Refused, index: index, learn: learn, born: -1,
+func newJudge(v event.Vantage, service string, class event.Denial, learn int64) *judge {
+	j := &judge{vantage: v, service: service, class: class, learn: learn, born: -1,
 		cellID: map[cellKey]int32{}, seriesID: map[uint64]int32{}, seasonID: map[[2]int32]uint16{}, dirty: true, dirtyBook: true}
 	for i := range j.buckets.dirty {
 		j.buckets.dirty[i] = true
 	}
 	return j
+}
+
+// sibling is a judge of another class at the same service that begins when the
+// class first occurs. Nothing was ever refused in that class, and the requests of
+// its history are those of j.
+func (j *judge) sibling(class event.Denial) *judge {
+	o := newJudge(j.vantage, j.service, class, j.learn)
+	o.visitors, o.exempt = j.visitors, j.exempt
+	if j.born < 0 {
+		return o
+	}
+	o.book = j.book.clone()
+	o.setStep(j.step)
+	o.born, o.start, o.flushed = j.born, j.start, j.flushed
+	o.seasonID = maps.Clone(j.seasonID)
+	o.seasons = make([]baseline.Season, len(j.seasons))
+	o.cellID = maps.Clone(j.cellID)
+	o.announced = slices.Clone(j.announced)
+	for i := range j.cells {
+		c := &j.cells[i]
+		n := cell{Cell: c.Clean(), route: c.route, role: c.role, geo: c.geo, plan: c.plan, host: c.host, next: c.next,
+			last: c.last, season: c.season, in: c.in, new: c.new, n5: c.n5, n40: c.n40}
+		if slices.ContainsFunc(j.announced, func(a announcement) bool { return a.mask == c.mask }) {
+			n.mask = c.mask
+		}
+		o.cells = append(o.cells, n)
+		if i%blockSize == 0 {
+			o.dirtyCells = append(o.dirtyCells, true)
+		}
+		o.link(int32(i))
+	}
+	o.relearn()
+	return o
+}
+
+// welcome marks the routes that people may visit before they were let in.
+func (j *judge) welcome(routes []string) {
+	j.exempt = routes
+	for i := range j.routes {
+		j.routes[i].welcome = slices.Contains(routes, j.routeNames.list[i])
+	}
 }
 
 // setStep tells the length of slots. A new length makes all evidence void.
@@ -215,6 +272,9 @@ func (j *judge) create(k *tally.Key) int32 {
 	}
 	j.markCell(id)
 	j.dirtyBook = true
+	if c.next < 0 {
+		j.routes[route].welcome = slices.Contains(j.exempt, k.Route)
+	}
 	j.link(id)
 	// A dimension that just got its second value now has series of its own.
 	switch {
@@ -289,10 +349,13 @@ func (j *judge) link(id int32) {
 func (j *judge) expect(id int32) {
 	c := &j.cells[id]
 	q := baseline.FirstGuess
+	u := baseline.FirstKnownGuess
 	up := func(ls ...int) {
 		for _, l := range ls {
 			if s := c.parents[l]; s >= 0 {
-				q = baseline.Shrink(j.series[s].k, j.series[s].n, q)
+				se := &j.series[s]
+				q = baseline.Shrink(se.k, se.n, q)
+				u = baseline.Shrink(se.u, se.m, u)
 				return
 			}
 		}
@@ -302,11 +365,13 @@ func (j *judge) expect(id int32) {
 	up(lvPrefixRole, lvPrefix)
 	up(lvRouteRole, lvRoute)
 	c.P = baseline.RateOf(baseline.Shrink(c.K, c.N, q))
+	c.Q = baseline.RateOf(baseline.Shrink(c.U, c.M, u))
 }
 
 // close judges one slot. The leaves are those of the judge's service.
 func (j *judge) close(c *slots.Closed, leaves []slots.Leaf, room *int) {
 	j.changed = j.changed[:0]
+	j.suspects = j.suspects[:0]
 	j.dirty = true
 	j.setStep(c.Step)
 	if j.start > 0 {
@@ -351,9 +416,18 @@ func (j *judge) count(c *slots.Closed, leaves []slots.Leaf, room *int) {
 		t := &j.slot[ce.touch-1]
 		t.n += n
 		t.x += x
-		nc, xc := j.cap(l, id, float32(n), float32(x), c.Sampled, p)
+		for class := event.Refused; class < event.Denials; class++ {
+			t.denied += l.Denied[class]
+		}
+		nc, xc, yc := j.cap(l, id, float32(n), float32(x), c.Sampled, p)
 		t.nc += nc
 		t.xc += xc
+		t.yc += yc
+		if ce.mask == 0 {
+			in, strangers := j.visitors.ask(l.Entered)
+			ce.in += in
+			ce.new += strangers
+		}
 		for k := range l.Splits {
 			if s := &l.Splits[k]; s.Class == j.class {
 				p.splits = append(p.splits, pastSplit{id, s.Layer, s.N, s.Cause})
@@ -363,7 +437,7 @@ func (j *judge) count(c *slots.Closed, leaves []slots.Leaf, room *int) {
 	for i := range j.slot {
 		t := &j.slot[i]
 		j.cells[t.cell].touch = 0
-		p.counts = append(p.counts, pastCount{t.cell, t.n, t.x, t.nc, t.xc})
+		p.counts = append(p.counts, pastCount{t.cell, t.n, t.x, t.denied, t.nc, t.xc, t.yc})
 	}
 	j.past.filled()
 }
@@ -372,19 +446,27 @@ func (j *judge) count(c *slots.Closed, leaves []slots.Leaf, room *int) {
 // identity in one slot are one denial, and an identity without credit leaves with
 // its requests in proportion (removing only its denials would look like a fall).
 // Denials that no hit explains count as they are. Of sampled hits each stands for
-// 2^sampled identities.
-func (j *judge) cap(l *slots.Leaf, id int32, n, x float32, sampled uint8, p *pastSlot) (nc, xc float32) {
+// 2^sampled identities. yc are those of the denials that count whose identities
+// were let in on the route before.
+func (j *judge) cap(l *slots.Leaf, id int32, n, x float32, sampled uint8, p *pastSlot) (nc, xc, yc float32) {
 	var seen, kept, gone, asked float32
+	route, welcome := routeHash(l.Key.Route), j.routes[j.cells[id].route].welcome
 	for i := range l.Hits {
 		h := &l.Hits[i]
 		if h.Class != j.class || h.Denials == 0 {
 			continue
 		}
 		ok := j.buckets.take(h.Identity, uint32(j.start))
-		p.hits = append(p.hits, pastHit{id, h.Named, ok, h.Identity, h.Account})
+		known, met := j.visitors.knows(h.Identity, route)
+		// Whom an application names has an account, unless he only claims it.
+		met = met || known || welcome || h.Named && j.class != event.Unauthorized
+		p.hits = append(p.hits, pastHit{id, h.Named, ok, known, met, h.Identity, h.Account})
 		k, r, a := float32(h.Denials), float32(max(h.Requests, h.Denials)), float32(0)
 		if ok {
 			a = 1
+			if known {
+				yc++
+			}
 		}
 		seen += k
 		asked += r
@@ -393,14 +475,15 @@ func (j *judge) cap(l *slots.Leaf, id int32, n, x float32, sampled uint8, p *pas
 	}
 	if sampled == 0 {
 		kept += max(x-seen, 0)
-		return max(n-gone, kept), kept
+		return max(n-gone, kept), kept, yc
 	}
-	kept = min(kept*float32(uint32(1)<<min(sampled, 31)), x)
+	weight := float32(uint32(1) << min(sampled, 31))
+	kept = min(kept*weight, x)
 	perDenial := float32(1)
 	if seen > 0 {
 		perDenial = asked / seen
 	}
-	return max(n-(x-kept)*perDenial, kept), kept
+	return max(n-(x-kept)*perDenial, kept), kept, min(yc*weight, kept)
 }
 
 // judgeSlot weighs the slot's counts.
@@ -409,6 +492,7 @@ func (j *judge) judgeSlot(c *slots.Closed) {
 		f.begin()
 	}
 	j.acc, j.sumOf = j.acc[:0], j.sumOf[:0]
+	j.heat()
 	for i := range j.slot {
 		t := &j.slot[i]
 		ce := &j.cells[t.cell]
@@ -424,23 +508,31 @@ func (j *judge) judgeSlot(c *slots.Closed) {
 		j.markCell(t.cell)
 		if ce.mask != 0 {
 			if f := j.masking(ce.mask); f != nil {
-				f.take(t, r, &part)
+				f.take(t, r, j.usual(ce))
 			}
 			continue
 		}
 		if t.nc <= 0.01 {
 			continue
 		}
-		ce.Learn(t.xc, t.nc)
+		ce.Learn(t.xc, t.nc, t.yc)
 		if p := ce.P.Share(); p < 0.7 && !ce.Held() {
 			j.seasons[ce.season].Learn(t.xc, t.nc*p)
 		}
 		apart := j.apart(ce)
+		var known baseline.Sum
+		telling := len(j.hot) > 0 && j.telling(ce)
 		for l, s := range ce.parents {
 			if s < 0 || apart>>l&1 != 0 {
 				continue
 			}
 			se := &j.series[s]
+			if se.hot != 0 && telling {
+				if known.N == 0 {
+					known = baseline.Part(t.nc, t.yc, j.usual(ce))
+				}
+				j.hot[se.hot-1].sum.Add(&known)
+			}
 			if se.acc == 0 {
 				j.acc = append(j.acc, baseline.Sum{})
 				j.sumOf = append(j.sumOf, s)
@@ -471,6 +563,7 @@ func (j *judge) judgeSlot(c *slots.Closed) {
 			down = append(down, s)
 		}
 	}
+	regulars := j.cool()
 	j.tend(c.Partial)
 	switch {
 	case j.start < j.born+j.learn:
@@ -478,8 +571,10 @@ func (j *judge) judgeSlot(c *slots.Closed) {
 			j.reset(everything)
 		}
 	default:
-		j.alarm(up, baseline.Up)
-		j.alarm(down, baseline.Down)
+		j.alarm(up, baseline.Up, false)
+		// What an alarm explained began anew.
+		j.alarm(slices.DeleteFunc(regulars, func(s int32) bool { return j.evidence(s, true).Zero() }), baseline.Up, true)
+		j.alarm(down, baseline.Down, false)
 	}
 }
 
@@ -512,6 +607,7 @@ func (j *judge) reset(s scope) {
 		if se := &j.series[i]; s.overlaps(&j.book, se.scope) {
 			se.Reset()
 			se.Drop()
+			j.chill(se)
 			j.markSeries(int32(i))
 		}
 	}
@@ -550,15 +646,22 @@ func (j *judge) relearn() {
 	before := make([]float32, len(j.series))
 	for i := range j.series {
 		before[i] = j.series[i].n
-		j.series[i].k, j.series[i].n = 0, 0
+		se := &j.series[i]
+		se.k, se.n, se.u, se.m = 0, 0, 0, 0
 		j.markSeries(int32(i))
 	}
+	j.in, j.new = 0, 0
 	for i := range j.cells {
 		c := &j.cells[i]
+		j.in += c.in
+		j.new += c.new
 		for _, s := range c.parents {
 			if s >= 0 {
-				j.series[s].k += c.K
-				j.series[s].n += c.N
+				se := &j.series[s]
+				se.k += c.K
+				se.n += c.N
+				se.u += c.U
+				se.m += c.M
 			}
 		}
 	}
@@ -566,6 +669,7 @@ func (j *judge) relearn() {
 		if se := &j.series[i]; se.n > 2*before[i]+baseline.Trust {
 			se.Reset()
 			se.Drop()
+			j.chill(se)
 		}
 	}
 	for i := range j.cells {
@@ -592,13 +696,17 @@ func (j *judge) turn() {
 		}
 		return c.parents[lvRoute]
 	}
+	known := j.visitors.age(now) >= knowAfter
 	for i := range j.cells {
 		c := &j.cells[i]
+		// Who is a stranger changes faster than rates do.
+		c.in *= discount * discount
+		c.new *= discount * discount
 		switch {
 		case c.mask != 0:
 			c.Forget()
 		case c.Ends(now) && j.suspect(c) && c.Extend(now+baseline.Lag):
-			c.Turn(discount)
+			c.Turn(discount, known)
 		case c.Ends(now):
 			g := group(c)
 			if epochs[g] == nil {
@@ -606,15 +714,16 @@ func (j *judge) turn() {
 			}
 			epochs[g].Add(&c.Cell)
 		default:
-			c.Turn(discount)
+			c.Turn(discount, known)
 		}
 	}
 	for i := range j.cells {
 		if c := &j.cells[i]; c.mask == 0 && c.Ends(now) {
-			c.Begin(epochs[group(c)].Keep())
+			c.Begin(epochs[group(c)].Keep(), known)
 			for _, s := range c.parents {
 				if s >= 0 {
 					j.series[s].Reset()
+					j.chill(&j.series[s])
 				}
 			}
 		}

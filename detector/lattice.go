@@ -1,15 +1,13 @@
 package detector
 
 import (
+	"maps"
+	"slices"
 	"strings"
 
 	"github.com/denywatch/denywatch/internal/incident"
 	"github.com/denywatch/denywatch/internal/marker"
 )
-
-// none stands in a public scope for requests that did not name the dimension
-// where others do: the anonymous role beside named ones.
-const none = "_none"
 
 // all is a scope's value for a dimension it does not bind.
 const all int32 = -1
@@ -115,7 +113,7 @@ func (n *names) public(id int32) string {
 	case id == all:
 		return ""
 	case n.list[id] == "":
-		return none
+		return incident.NoRole
 	}
 	return n.list[id]
 }
@@ -125,6 +123,8 @@ type routeInfo struct {
 	prefix int32
 	cells  int32 // the first of its cells, a list through cell.next
 	first  int64 // the slot it was first seen in
+	// welcome tells that people come here before they were let in anywhere.
+	welcome bool
 }
 
 type prefixInfo struct {
@@ -140,6 +140,14 @@ type book struct {
 	plans, hosts            names
 	routes                  []routeInfo
 	prefixes                []prefixInfo
+}
+
+func (n *names) clone() names { return names{slices.Clone(n.list), maps.Clone(n.id)} }
+
+// clone copies the book.
+func (b *book) clone() book {
+	return book{b.routeNames.clone(), b.prefixNames.clone(), b.roles.clone(), b.geos.clone(), b.plans.clone(), b.hosts.clone(),
+		slices.Clone(b.routes), slices.Clone(b.prefixes)}
 }
 
 // prefixOf is the first segment of a route template, "/" for the root.
@@ -216,6 +224,20 @@ func overlap(a, b *incident.Scope) bool {
 	return !differ(in(a), in(b))
 }
 
+// within reports whether every request of a is one of b.
+func within(a, b *incident.Scope) bool {
+	in := func(x, y string) bool { return y == "" || x == y }
+	switch {
+	case !in(a.Service, b.Service) || !in(a.Role, b.Role) || !in(a.Geo, b.Geo) || !in(a.Plan, b.Plan) || !in(a.Host, b.Host):
+		return false
+	case b.Route != "":
+		return a.Route == b.Route
+	case b.Prefix != "":
+		return a.Prefix == b.Prefix || a.Route != "" && prefixOf(a.Route) == b.Prefix
+	}
+	return true
+}
+
 // under reports whether path is prefix or lies below it.
 func under(path, prefix string) bool {
 	return prefix == "/" || path == prefix || len(path) > len(prefix) && path[len(prefix)] == '/' && strings.HasPrefix(path, prefix)
@@ -259,7 +281,7 @@ func (b *book) choose(m *marker.Scope) chosen {
 		in := make([]bool, len(n.list))
 		for i, s := range n.list {
 			if s == "" {
-				s = none
+				s = incident.NoRole
 			}
 			in[i] = f(s)
 		}

@@ -45,12 +45,16 @@ func site(w *world, n int, perMinute, cycle float64) {
 
 // TestNullIsSilent feeds traffic in which nothing happens: several sites for
 // several days, noisier than coin tosses and with a daily cycle. There may be no
-// more alarms than the team accepted, chance included.
+// more alarms than the team accepted, chance included. DENYWATCH_NULL_DAYS=N and
+// DENYWATCH_NULL_SITES=N measure more of it.
 func TestNullIsSilent(t *testing.T) {
 	days, sites := 3, 2
 	if s := os.Getenv("DENYWATCH_NULL_DAYS"); s != "" {
 		days, _ = strconv.Atoi(s)
 		sites = 8
+	}
+	if s := os.Getenv("DENYWATCH_NULL_SITES"); s != "" {
+		sites, _ = strconv.Atoi(s)
 	}
 	kinds := []struct {
 		routes int

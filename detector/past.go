@@ -12,18 +12,23 @@ const (
 	pastHits   = 1 << 16
 )
 
-// pastCount is one cell in one slot: requests, denials, and both as capped.
+// pastCount is one cell in one slot: requests, denials, denials of any class, the
+// first two as capped, and how many of the capped denials hit people who used to
+// get in on the route.
 type pastCount struct {
-	cell   int32
-	n, x   uint32
-	nc, xc float32
+	cell       int32
+	n, x       uint32
+	denied     uint32
+	nc, xc, yc float32
 }
 
-// pastHit is one refused identity on one cell in one slot; counted tells that
-// the denial passed the cap.
+// pastHit is one refused identity on one cell in one slot; counted tells that the
+// denial passed the cap, known that the identity used to get in on the route, met
+// that it was let in anywhere or may come without.
 type pastHit struct {
 	cell           int32
 	named, counted bool
+	known, met     bool
 	id, account    uint64
 }
 

@@ -69,6 +69,7 @@ func (j *judge) apply(m *marker.Marker, now int64) {
 					if s >= 0 {
 						j.series[s].Reset()
 						j.series[s].Drop()
+						j.chill(&j.series[s])
 						j.markSeries(s)
 					}
 				}

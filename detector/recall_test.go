@@ -1,6 +1,8 @@
 package detector_test
 
 import (
+	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -13,12 +15,17 @@ import (
 
 // TestFindsWalls breaks one slice after another on sites with noise and a daily
 // cycle, and asks that nearly all are found, soon, and by their right name.
+// DENYWATCH_WALL_SEEDS=FIRST+N measures on N other sites.
 func TestFindsWalls(t *testing.T) {
 	kinds := []string{"route role", "geo", "prefix", "route", "role geo", "prefix role", "route geo", "role", "all", "route role geo", "prefix geo"}
 	var found, exact, total, wrong int
 	var delays []time.Duration
-	for seed := range 3 {
-		w := newWorld(uint64(900 + seed))
+	first, seeds := 900, 3
+	if s := os.Getenv("DENYWATCH_WALL_SEEDS"); s != "" {
+		fmt.Sscanf(s, "%d+%d", &first, &seeds)
+	}
+	for seed := range seeds {
+		w := newWorld(uint64(first + seed))
 		w.noise = 0.1
 		site(w, 20, 120, 0.2)
 		d := detector.New(detector.Defaults())

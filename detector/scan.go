@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/denywatch/denywatch/baseline"
+	"github.com/denywatch/denywatch/internal/seen"
 )
 
 // What a change must be to become an incident.
@@ -33,6 +34,8 @@ const (
 	penalty           = 1.5 // of the log of the number of scopes of a level
 	betterBy          = 2   // nats by which a new scope must win
 	maxRounds         = 3   // incidents a slot and direction
+	sharpShare        = 0.9 // of a rise that a slice of it must hold
+	sharpExcess       = 6   // denials from which on that is no chance
 	newRoute    int64 = 24 * 3600
 	newRequests       = 20   // baseline requests that make a route known
 	newOnset    int64 = 1800 // a new route refuses "from its first requests"
@@ -50,9 +53,22 @@ type candidate struct {
 type window struct {
 	since int64
 	tau   float64 // seconds, when since is 0
+	known bool    // only refusals of people who used to get in; since is not 0
 }
 
-var windows = [...]window{{tau: shortTau}, {tau: longTau}}
+// views are the windows that are tried: the decayed ones, and since a slot if that
+// is not 0. Refusals of known people are only kept in the detailed past.
+func (j *judge) views(known bool, since int64) []window {
+	switch {
+	case known && len(j.past.slots) == 0:
+		return nil
+	case known:
+		return []window{{since: max(since, j.past.slots[0].start, 1), known: true}}
+	case since == 0:
+		return []window{{tau: shortTau}, {tau: longTau}}
+	}
+	return []window{{tau: shortTau}, {tau: longTau}, {since: since}}
+}
 
 // weight is how much a slot counts in the window at now.
 func (w window) weight(start, now int64) float64 {
@@ -72,17 +88,23 @@ type located struct {
 	win        window
 	score, sig float64
 	phi        float64
+	// tight tells that the scope is not the one that scored best but holds all of it.
+	tight bool
 }
 
-// sums returns denials and requests of every cell since a slot.
-func (j *judge) sums(since int64) [][2]float32 {
+// sums returns denials and requests of every cell in a window since a slot.
+func (j *judge) sums(w window) [][2]float32 {
 	sums := slices.Grow(j.recent[:0], len(j.cells))[:len(j.cells)]
 	clear(sums)
 	for i := range j.past.slots {
-		if p := &j.past.slots[i]; p.start >= since {
+		if p := &j.past.slots[i]; p.start >= w.since {
 			for k := range p.counts {
 				t := &p.counts[k]
-				sums[t.cell][0] += t.xc
+				x := t.xc
+				if w.known {
+					x = t.yc
+				}
+				sums[t.cell][0] += x
 				sums[t.cell][1] += t.nc
 			}
 		}
@@ -102,7 +124,7 @@ func (j *judge) scan(w window, dir int8, keep uint16) []candidate {
 	clear(j.scanID)
 	var since [][2]float32
 	if w.since != 0 {
-		since = j.sums(w.since)
+		since = j.sums(w)
 	}
 	for i := range j.cells {
 		c := &j.cells[i]
@@ -110,9 +132,18 @@ func (j *judge) scan(w window, dir int8, keep uint16) []candidate {
 			continue
 		}
 		var x, n, m float32
+		base := c.N
 		switch {
 		case since != nil:
 			x, n = since[i][0], since[i][1]
+			if w.known {
+				if !j.telling(c) {
+					continue
+				}
+				m = n * j.usual(c).Share()
+				base = c.M
+				break
+			}
 			m = n * j.normal(c).Share()
 		case c.n40 != 0:
 			j.decay(c)
@@ -125,7 +156,7 @@ func (j *judge) scan(w window, dir int8, keep uint16) []candidate {
 			continue
 		}
 		var e baseline.Excess
-		e.Add(n, x, m, c.N, dir)
+		e.Add(n, x, m, base, dir)
 		apart := j.apart(c)
 		for l, s := range c.parents {
 			if s >= 0 && apart>>l&1 == 0 {
@@ -209,16 +240,13 @@ func (j *judge) weigh(id int, c *candidate, leaves int, dir int8) (score, sig, p
 
 // best returns the slice with the highest score in any of the windows, among
 // those that touch one of the series in fired or, if must is given, overlap with
-// it. A window since a slot, if not 0, is tried beside the decayed ones.
-func (j *judge) best(fired []int32, dir int8, keep uint16, must *scope, since int64) (best located, ok bool) {
+// it.
+func (j *judge) best(fired []int32, dir int8, keep uint16, must *scope, views []window) (best located, ok bool) {
 	best.score = math.Inf(-1)
 	if len(fired) > 40 {
 		fired = fired[:40]
 	}
-	for _, w := range append(windows[:], window{since: since}) {
-		if w == (window{}) {
-			continue
-		}
+	for _, w := range views {
 		buf := j.scan(w, dir, keep)
 		leaves := len(buf) - len(j.series)
 		at := -1
@@ -244,8 +272,12 @@ func (j *judge) best(fired []int32, dir int8, keep uint16, must *scope, since in
 			best = located{candidate: *c, dir: dir, win: w, score: score, sig: sig, phi: phi}
 			at = id
 		}
-		if at >= 0 && dir == baseline.Down {
+		switch {
+		case at < 0:
+		case dir == baseline.Down:
 			j.tighten(&best, buf)
+		default:
+			j.sharpen(&best, buf)
 		}
 		ok = ok || at >= 0
 	}
@@ -269,14 +301,32 @@ func (j *judge) tighten(l *located, buf []candidate) {
 	}
 }
 
-// scoreOf is the score of one scope now, and the denials it has too many (or, of
-// a fall, misses) in the window of that score.
-func (j *judge) scoreOf(s scope, dir int8, keep uint16, since int64) (score, excess float64) {
-	score = math.Inf(-1)
-	for _, w := range append(windows[:], window{since: since}) {
-		if w == (window{}) {
+// sharpen narrows a rise to the slice that holds nearly all of it. Where nobody ever
+// was refused, a shift of the log-odds that explains one slice changes next to
+// nothing for the others, so that they do not dilute it.
+func (j *judge) sharpen(l *located, buf []candidate) {
+	excess := l.X - l.M
+	if excess < sharpExcess {
+		return
+	}
+	within, most := l.scope, math.Inf(-1)
+	for id := range buf {
+		c := &buf[id]
+		if c.X-c.M < sharpShare*excess || c.N > 0.5*l.N || !within.contains(&j.book, c.scope) {
 			continue
 		}
+		if score, sig, phi := j.weigh(id, c, len(buf)-len(j.series), l.dir); sig >= minEvidence && score > most {
+			most = score
+			l.candidate, l.sig, l.phi, l.tight = *c, sig, phi, true
+		}
+	}
+}
+
+// scoreOf is the score of one scope now, and the denials it has too many (or, of
+// a fall, misses) in the window of that score.
+func (j *judge) scoreOf(s scope, dir int8, keep uint16, views []window) (score, excess float64) {
+	score = math.Inf(-1)
+	for _, w := range views {
 		buf := j.scan(w, dir, keep)
 		id := slices.IndexFunc(buf, func(c candidate) bool { return c.scope == s })
 		if id < 0 {
@@ -291,22 +341,28 @@ func (j *judge) scoreOf(s scope, dir int8, keep uint16, since int64) (score, exc
 
 // alarm turns the series that fired into findings, a few at most. What is not
 // worth an incident must prove more, and does not hide what happens elsewhere.
-func (j *judge) alarm(fired []int32, dir int8) {
+// With known it is the evidence of people who used to get in.
+func (j *judge) alarm(fired []int32, dir int8, known bool) {
 	for round := 0; round < maxRounds && len(fired) > 0; round++ {
-		l, ok := j.best(fired, dir, 0, nil, j.began(fired, dir))
+		since := j.began(fired, dir, known)
+		l, ok := j.best(fired, dir, 0, nil, j.views(known, since))
 		if !ok {
-			j.damp(fired, dir)
+			j.damp(fired, dir, known)
 			break
 		}
 		explained := l.scope
-		if a, ok := j.part(l.scope, dir, 0, l.win, l.score); ok && j.accept(&a) {
+		if a, ok := j.part(l.scope, dir, 0, l.win, l.score); ok && j.accept(&a) == worthy {
 			l = a
 			explained = l.scope
 		}
-		if j.accept(&l) {
+		switch j.accept(&l) {
+		case worthy:
 			explained = j.open(&l, fired)
-		} else {
-			j.damp(slices.DeleteFunc(slices.Clone(fired), func(s int32) bool { return !explained.overlaps(&j.book, j.series[s].scope) }), dir)
+		case scanning:
+			j.suspects = append(j.suspects, suspicion{l.scope, max(since, l.win.since)})
+			fallthrough
+		default:
+			j.damp(slices.DeleteFunc(slices.Clone(fired), func(s int32) bool { return !explained.overlaps(&j.book, j.series[s].scope) }), dir, known)
 			j.rejected = append(j.rejected, explained)
 		}
 		fired = slices.DeleteFunc(fired, func(s int32) bool { return explained.overlaps(&j.book, j.series[s].scope) })
@@ -314,19 +370,19 @@ func (j *judge) alarm(fired []int32, dir int8) {
 	j.rejected = j.rejected[:0]
 }
 
-func (j *judge) damp(fired []int32, dir int8) {
+func (j *judge) damp(fired []int32, dir int8, known bool) {
 	for _, s := range fired {
-		j.series[s].Damp(dir)
+		j.evidence(s, known).Damp(dir)
 	}
 }
 
 // began is the slot in which the strongest evidence of series that fired left
 // zero, 0 when the detailed past does not reach back that far.
-func (j *judge) began(fired []int32, dir int8) int64 {
+func (j *judge) began(fired []int32, dir int8, known bool) int64 {
 	var most float32
 	at := int64(0)
 	for _, s := range fired {
-		if e, age := j.series[s].Best(dir, j.number()); e > most {
+		if e, age := j.evidence(s, known).Best(dir, j.number()); e > most {
 			most, at = e, j.start-int64(age)*j.step
 		}
 	}
@@ -336,42 +392,58 @@ func (j *judge) began(fired []int32, dir int8) int64 {
 	return at
 }
 
+// verdict says what a located change is worth.
+type verdict uint8
+
+const (
+	tooLittle verdict = iota
+	scanning          // only a few, or strangers, are refused: it looks like a scan
+	worthy
+)
+
 // accept decides whether a located change is worth an incident.
-func (j *judge) accept(l *located) bool {
+func (j *judge) accept(l *located) verdict {
 	if l.sig < minEvidence || j.mutes(l) {
-		return false
+		return tooLittle
 	}
 	shift, moved := math.Abs(l.Shift()), math.Abs(float64(l.X-l.M))/float64(l.N)
 	if l.dir == baseline.Down {
 		// The first minutes exaggerate: it must be plain that more than a half is gone.
 		plain := float64(l.G[l.Change()]-l.G[halved]) >= 3*l.phi
-		return plain && shift >= minFall && moved >= minFallRate && l.X <= (1-minFallShare)*l.M
+		if !plain || shift < minFall || moved < minFallRate || l.X > (1-minFallShare)*l.M {
+			return tooLittle
+		}
+		return worthy
+	}
+	if shift < minRise || moved < minRiseRate {
+		return tooLittle
 	}
 	// A route without history is trusted little: all it ever showed must suffice.
-	if j.isNew(l.scope) {
+	if !l.win.known && j.isNew(l.scope) {
 		buf := j.scan(window{since: max(j.firstSeen(l.scope), 1)}, l.dir, 0)
 		id := slices.IndexFunc(buf, func(c candidate) bool { return c.scope == l.scope })
 		if id < 0 {
-			return false
+			return tooLittle
 		}
 		if _, sig, _ := j.weigh(id, &buf[id], 1, l.dir); sig < float64(j.h) {
-			return false
+			return tooLittle
 		}
 	}
-	return shift >= minRise && moved >= minRiseRate && j.many(l)
+	return j.many(l)
 }
 
-// many reports whether a rise hits enough people: it must survive without the
-// identities that were refused most.
-func (j *judge) many(l *located) bool {
+// many decides whether a rise hits enough people, and not just strangers: half of
+// the least evidence must remain without the identities that were refused most,
+// and without those never let in anywhere, as far as they are more than is usual.
+func (j *judge) many(l *located) verdict {
 	type share struct {
-		id    uint64
-		named bool
-		x     float64
+		named, met bool
+		x          float64
 	}
 	var who []share
 	at := map[uint64]int{}
 	weight := 1.0
+	others := map[uint64]struct{}{} // who must not count as known
 	for i := len(j.past.slots) - 1; i >= 0; i-- {
 		p := &j.past.slots[i]
 		w := l.win.weight(p.start, j.start)
@@ -386,13 +458,18 @@ func (j *judge) many(l *located) bool {
 			if !l.scope.has(&j.book, c) || c.mask != 0 {
 				continue
 			}
+			if l.win.known && !h.known {
+				others[h.id] = struct{}{}
+				continue
+			}
 			n, ok := at[h.id]
 			if !ok {
 				n = len(who)
 				at[h.id] = n
-				who = append(who, share{id: h.id})
+				who = append(who, share{})
 			}
 			who[n].named = who[n].named || h.named
+			who[n].met = who[n].met || h.met
 			if h.counted {
 				who[n].x += w
 			}
@@ -400,27 +477,53 @@ func (j *judge) many(l *located) bool {
 	}
 	if len(at) == 0 {
 		// The log names no identities at all: each denial had to count.
-		return true
+		return worthy
 	}
-	named := 0
-	xs := make([]float64, len(who))
-	for i, s := range who {
-		xs[i] = s.x
+	named, met := 0, 0
+	var strange, familiar float64
+	for _, s := range who {
 		if s.named {
 			named++
 		}
+		if s.met {
+			met++
+			familiar += s.x
+		} else {
+			strange += s.x
+		}
 	}
 	people := float64(len(who)) * weight
-	if people < minPeople || j.isNew(l.scope) && float64(named)*weight < minPeople && people < minStrangers {
-		return false
+	if people < minPeople {
+		return scanning
+	}
+	if j.isNew(l.scope) && float64(named)*weight < minPeople && people < minStrangers {
+		return tooLittle
+	}
+	cut := 0.0
+	usual := j.strangers(l.scope, float64(len(who)))
+	guarded := usual < naturally && !l.win.known
+	if guarded {
+		cut = max(0, strange-familiar*usual/(1-usual))
+	}
+	if l.win.known {
+		// Of so many strangers some are taken for known.
+		cut = seen.FalseRate * float64(len(others)) * weight
+	}
+	var xs []float64
+	for _, s := range who {
+		if s.met || !guarded {
+			xs = append(xs, s.x)
+		}
 	}
 	slices.Sort(xs)
 	slices.Reverse(xs)
-	cut := 0.0
 	for _, x := range xs[:min(3, (len(xs)+7)/8)] {
 		cut += x
 	}
-	return l.Without(cut) >= minEvidence/2*l.phi
+	if l.Without(cut) < minEvidence/2*l.phi {
+		return scanning
+	}
+	return worthy
 }
 
 // isNew reports whether a scope is a route, or a prefix, that nobody knew: it

@@ -23,8 +23,11 @@ import (
 //	learn DURATION             silence after the cold start (2h)
 //	traffic VANTAGE k=v ...    a flow: service, route, role, geo, plan; rate (requests a
 //	                           minute), deny (share or percent), users, named=yes, layer,
-//	                           cause, also=VANTAGE (sees the same, by address, no roles)
-//	set k=v ... -> k=v ...     changes the flows that match
+//	                           cause, also=VANTAGE (sees the same, by address, no roles),
+//	                           class of denial, also_class (what the other vantage sees),
+//	                           entered=no (nobody says who was let in), like=N (has the
+//	                           people of the Nth flow), passing=yes (all are strangers)
+//	set k=v ... -> k=v ...     changes the flows that match; flow=N is the Nth
 //	run DURATION               lets time pass
 //	gap DURATION               lets time pass without data
 //	partial on|off             the slots that follow are partial
@@ -35,12 +38,18 @@ import (
 //	expect quiet               nothing was told since the last expectation
 //	expect open k=v ...        exactly one incident is open, and it is like this: direction,
 //	                           service, prefix, route, role, geo ("-" for unbound), layer,
+//	                           class, resolution, used>=N, used<=N,
 //	                           cause, marker, severity, lead, within=DURATION after its onset,
 //	                           identities>=N, identities<=N, accounts>=N, accounts<=N
 //	expect another k=v ...     one of several open incidents is like this
 //	expect resolved k=v ...    none is open, and the last one is like this
 //	expect told KIND,KIND,...  the transitions since the last "expect told"
 //	expect count N             incidents opened in all
+//	expect scan k=v ...        the last suspected scan is like this: service, prefix, route,
+//	                           role, geo, class, top_route; identities, strangers, denials,
+//	                           routes with >= or <=
+//	expect noscan              no scan is suspected
+//	first_visit ROUTE ...      routes where strangers are welcome
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.scenario")
 	if err != nil || len(files) == 0 {
@@ -142,6 +151,22 @@ func (f *flow) set(m map[string]string) (err error) {
 			f.named = v == "yes"
 		case "cause":
 			f.cause = v
+		case "class", "also_class":
+			err = fmt.Errorf("unknown class %q", v)
+			for d := event.Refused; d < event.Denials; d++ {
+				if d.String() != v {
+					continue
+				}
+				if err = nil; k == "class" {
+					f.class = d
+				} else {
+					f.alsoAs = d
+				}
+			}
+		case "entered":
+			f.silent = v == "no"
+		case "passing":
+			f.passing = v == "yes"
 		case "cycle":
 			f.cycle, err = strconv.ParseFloat(v, 64)
 		case "layer":
@@ -189,6 +214,9 @@ func (s *scenario) do(words []string) error {
 		var err error
 		s.cfg.Learn, err = time.ParseDuration(rest[0])
 		return err
+	case "first_visit":
+		s.cfg.FirstVisit = rest
+		return nil
 	case "traffic":
 		v, err := event.ParseVantage(rest[0])
 		if err != nil {
@@ -200,6 +228,14 @@ func (s *scenario) do(words []string) error {
 		}
 		f := &flow{vantage: v, users: 100, rate: 1, named: v == event.App, first: s.users, layer: event.LayerUnknown}
 		s.users += 1 << 20
+		if v, ok := m["like"]; ok {
+			n, err := strconv.Atoi(v)
+			if err != nil || n < 1 || n > len(s.w.flows) {
+				return fmt.Errorf("no flow %s", v)
+			}
+			f.first = s.w.flows[n-1].first
+			delete(m, "like")
+		}
 		s.w.flows = append(s.w.flows, f)
 		return f.set(m)
 	case "set":
@@ -216,7 +252,12 @@ func (s *scenario) do(words []string) error {
 				return err
 			}
 			n := 0
-			for _, f := range s.w.flows {
+			only := match["flow"]
+			delete(match, "flow")
+			for k, f := range s.w.flows {
+				if only != "" && only != strconv.Itoa(k+1) {
+					continue
+				}
 				if f.like(match) {
 					n++
 					if err := f.set(to); err != nil {
@@ -379,6 +420,20 @@ func (s *scenario) expect(words []string) error {
 			return fmt.Errorf("told %s", got)
 		}
 		return nil
+	case "noscan":
+		if scans := s.d.Scans(); len(scans) > 0 {
+			return fmt.Errorf("suspected: %+v", scans)
+		}
+		return nil
+	case "scan":
+		scans := s.d.Scans()
+		if len(scans) == 0 {
+			return fmt.Errorf("none is suspected")
+		}
+		sc := scans[len(scans)-1]
+		return firstErr(perr, alike(m,
+			map[string]string{"service": sc.Scope.Service, "prefix": sc.Scope.Prefix, "route": sc.Scope.Route, "role": sc.Scope.Role, "geo": sc.Scope.Geo, "class": sc.Class, "top_route": sc.TopRoute},
+			map[string]int64{"identities": sc.Identities, "strangers": sc.Strangers, "denials": sc.Denials, "requests": sc.Requests, "routes": int64(sc.Routes)}))
 	case "count":
 		if n, _ := strconv.Atoi(words[1]); n != opened {
 			return fmt.Errorf("%d were opened", opened)
@@ -405,8 +460,22 @@ func like(in *incident.Incident, m map[string]string) error {
 	}
 	text := map[string]string{"direction": string(in.Direction), "service": in.Scope.Service, "prefix": in.Scope.Prefix, "route": in.Scope.Route,
 		"role": in.Scope.Role, "geo": in.Scope.Geo, "layer": in.Layer, "cause": cause, "marker": in.Marker, "severity": string(in.Severity), "lead": lead,
-		"vantages": strings.Join(in.Vantages, ",")}
-	count := map[string]int64{"identities": in.Identities, "accounts": in.Accounts, "denials": in.Denials, "requests": in.Requests, "contrast": int64(len(in.Contrast))}
+		"vantages": strings.Join(in.Vantages, ","), "class": in.Class, "resolution": string(in.Resolution)}
+	count := map[string]int64{"identities": in.Identities, "accounts": in.Accounts, "denials": in.Denials, "requests": in.Requests, "contrast": int64(len(in.Contrast)), "used": in.UsedToGetIn}
+	if v, ok := m["within"]; ok {
+		d, err := time.ParseDuration(v)
+		if err != nil {
+			return err
+		}
+		if took := in.OpenedAt.Sub(in.StartedAt); took > d {
+			return fmt.Errorf("it took %v", took)
+		}
+	}
+	return alike(m, text, count)
+}
+
+// alike compares what is expected with texts and numbers.
+func alike(m, text map[string]string, count map[string]int64) error {
 	for k, v := range m {
 		if got, ok := text[k]; ok {
 			if v == "-" {
@@ -418,13 +487,6 @@ func like(in *incident.Incident, m map[string]string) error {
 			continue
 		}
 		if k == "within" {
-			d, err := time.ParseDuration(v)
-			if err != nil {
-				return err
-			}
-			if took := in.OpenedAt.Sub(in.StartedAt); took > d {
-				return fmt.Errorf("it took %v", took)
-			}
 			continue
 		}
 		name, op := k[:max(len(k)-2, 0)], k[max(len(k)-2, 0):]

@@ -23,10 +23,16 @@ type flow struct {
 	named   bool
 	layer   event.Layer
 	cause   string
+	class   event.Denial // Refused if none
+	// silent tells that nobody says who was let in; passing by that every request
+	// is somebody new.
+	silent, passing bool
 	// also is a second vantage that sees the same requests without role, account
 	// or user: three people share an address.
 	also  event.Vantage
 	twice bool
+	// alsoAs is the class of denial that the second vantage sees, class if none.
+	alsoAs event.Denial
 	// cycle is the amplitude of a daily cycle of the log-odds.
 	cycle float64
 }
@@ -39,6 +45,7 @@ type world struct {
 	// changing.
 	noise float64
 	drift []float64
+	fresh uint64 // how many people passed by
 }
 
 func newWorld(seed uint64) *world { return &world{rng: rand.New(rand.NewPCG(seed, 7))} }
@@ -72,7 +79,7 @@ func (w *world) slot(start, step int64) [event.Vantages]*slots.Closed {
 	for v := range vs {
 		vs[v] = seen{map[tally.Key]*slots.Leaf{}, map[leafUser]*slots.Hit{}, map[tally.Key]map[slots.Split]uint32{}, map[leafUser]uint32{}}
 	}
-	add := func(v event.Vantage, k tally.Key, id, account uint64, named, denied bool, f *flow) {
+	add := func(v event.Vantage, k tally.Key, id, account uint64, named, denied bool, class event.Denial, f *flow) {
 		s := &vs[v]
 		l := s.leaves[k]
 		if l == nil {
@@ -83,14 +90,20 @@ func (w *world) slot(start, step int64) [event.Vantages]*slots.Closed {
 		s.all[leafUser{k, id}]++
 		if !denied {
 			l.Status[tally.S2xx]++
+			if !f.silent {
+				l.Entered = append(l.Entered, id)
+			}
 			return
 		}
-		l.Status[tally.S403]++
-		l.Denied[event.Refused]++
-		s.splits[k][slots.Split{Class: event.Refused, Layer: f.layer, Cause: f.cause}]++
+		if class == event.NotDenied {
+			class = event.Refused
+		}
+		l.Status[map[event.Denial]tally.Status{event.Refused: tally.S403, event.Unauthorized: tally.S401, event.Payment: tally.S402, event.Concealed: tally.S404}[class]]++
+		l.Denied[class]++
+		s.splits[k][slots.Split{Class: class, Layer: f.layer, Cause: f.cause}]++
 		h := s.hits[leafUser{k, id}]
 		if h == nil {
-			h = &slots.Hit{Class: event.Refused, Named: named, Identity: id, Account: account}
+			h = &slots.Hit{Class: class, Named: named, Identity: id, Account: account}
 			s.hits[leafUser{k, id}] = h
 		}
 		h.Denials++
@@ -109,16 +122,24 @@ func (w *world) slot(start, step int64) [event.Vantages]*slots.Closed {
 		}
 		for range poisson(w.rng, f.rate) {
 			id := f.first + uint64(w.rng.IntN(max(f.users, 1)))
+			if f.passing {
+				w.fresh++
+				id = 1<<45 + w.fresh
+			}
 			denied := w.rng.Float64() < p
 			account := uint64(0)
 			if f.named {
 				account = 1<<40 + id/4
 			}
-			add(f.vantage, f.key, id<<8|1, account, f.named, denied, f)
+			add(f.vantage, f.key, id<<8|1, account, f.named, denied, f.class, f)
 			if f.twice {
 				k := f.key
 				k.Role, k.Plan = "", ""
-				add(f.also, k, (id/3)<<8|2, 0, false, denied, f)
+				as := f.alsoAs
+				if as == event.NotDenied {
+					as = f.class
+				}
+				add(f.also, k, (id/3)<<8|2, 0, false, denied, as, f)
 			}
 		}
 	}
@@ -153,6 +174,8 @@ func arrange(c *slots.Closed) {
 	})
 	for i := range c.Leaves {
 		l := &c.Leaves[i]
+		slices.Sort(l.Entered)
+		l.Entered = slices.Compact(l.Entered)
 		slices.SortFunc(l.Hits, func(a, b slots.Hit) int {
 			return cmp.Or(cmp.Compare(a.Identity, b.Identity), cmp.Compare(a.Class, b.Class))
 		})

@@ -1,0 +1,148 @@
+package detector
+
+import (
+	"cmp"
+	"slices"
+	"time"
+
+	"github.com/denywatch/denywatch/internal/incident"
+)
+
+const (
+	// maxScans bounds the suspected scans that are remembered, maxScanRoutes the
+	// routes that are counted of each.
+	maxScans      = 100
+	maxScanRoutes = 64
+	// minScan is how many refusals are worth a word.
+	minScan = 10
+	// scanGap is how long a scan may pause.
+	scanGap int64 = 60 * 60
+)
+
+// Scan is a rise of refusals that was not worth an incident, because only a few
+// identities, or ones that were never let in anywhere, are behind it. It is there
+// to be read and is told to nobody.
+type Scan struct {
+	// Vantage is from where it was seen, Class the class of the refusals.
+	Vantage string `json:"vantage"`
+	Class   string `json:"class"`
+	// Scope is the slice that explained the rise best.
+	Scope incident.Scope `json:"scope"`
+	// From is the estimated onset, To the end of the last slot that showed it.
+	From time.Time `json:"from"`
+	To   time.Time `json:"to"`
+	// Requests and Denials are counted in the scope between them, over everybody.
+	Requests int64 `json:"requests"`
+	Denials  int64 `json:"denials"`
+	// Identities are the distinct refused ones, Strangers those of them that were
+	// never let in anywhere before, as far as is known.
+	Identities int64 `json:"identities"`
+	Strangers  int64 `json:"strangers"`
+	// Routes is how many routes refused (64 and more are 64), TopRoute the one that
+	// refused most, TopDenials how often.
+	Routes     int    `json:"routes"`
+	TopRoute   string `json:"top_route"`
+	TopDenials int64  `json:"top_denials"`
+}
+
+// suspicion is a rejected rise of one slot, since an onset if that is not 0.
+type suspicion struct {
+	scope
+	since int64
+}
+
+// suspect is a suspected scan.
+type suspect struct {
+	judge    int
+	scope    scope
+	from, to int64 // the first slot, the end of the last one that was counted
+
+	requests, denials int64
+	who, strangers    people
+	routes            []routeCount
+}
+
+type routeCount struct {
+	route int32
+	n     int64
+}
+
+// suspectScans takes down what the judge rejected in this slot.
+func (d *Detector) suspectScans(j *judge) {
+	for _, x := range j.suspects {
+		at := slices.IndexFunc(d.scans, func(s *suspect) bool {
+			return s.judge == j.index && j.end()-s.to <= scanGap && s.scope.overlaps(&j.book, x.scope)
+		})
+		if at < 0 {
+			s := &suspect{judge: j.index, scope: x.scope, from: x.since, to: x.since}
+			if x.since == 0 || x.since > j.start {
+				s.from, s.to = j.start, j.start
+			}
+			if s.count(j); s.denials < minScan {
+				continue
+			}
+			d.scans = append(d.scans, s)
+			d.scans = slices.Delete(d.scans, 0, max(0, len(d.scans)-maxScans))
+			continue
+		}
+		s := d.scans[at]
+		if x.scope.contains(&j.book, s.scope) {
+			s.scope = x.scope
+		}
+		s.count(j)
+	}
+}
+
+// count adds the slots since the last one.
+func (s *suspect) count(j *judge) {
+	for i := range j.past.slots {
+		p := &j.past.slots[i]
+		if p.start < s.to {
+			continue
+		}
+		for k := range p.counts {
+			t := &p.counts[k]
+			c := &j.cells[t.cell]
+			if !s.scope.has(&j.book, c) {
+				continue
+			}
+			s.requests += int64(t.n)
+			s.denials += int64(t.x)
+			at := slices.IndexFunc(s.routes, func(r routeCount) bool { return r.route == c.route })
+			switch {
+			case t.x == 0:
+			case at >= 0:
+				s.routes[at].n += int64(t.x)
+			case len(s.routes) < maxScanRoutes:
+				s.routes = append(s.routes, routeCount{c.route, int64(t.x)})
+			}
+		}
+		for k := range p.hits {
+			h := &p.hits[k]
+			if !s.scope.has(&j.book, &j.cells[h.cell]) {
+				continue
+			}
+			s.who.add(h.id)
+			if !h.met {
+				s.strangers.add(h.id)
+			}
+		}
+	}
+	s.to = j.end()
+}
+
+// Scans returns the suspected scans that are remembered, the oldest first.
+func (d *Detector) Scans() []Scan {
+	out := make([]Scan, 0, len(d.scans))
+	for _, s := range d.scans {
+		j := d.judges[s.judge]
+		x := Scan{Vantage: j.vantage.String(), Class: j.class.String(), Scope: j.public(j.service, s.scope), From: instant(s.from), To: instant(s.to),
+			Requests: s.requests, Denials: s.denials, Identities: s.who.count(), Strangers: s.strangers.count(), Routes: len(s.routes)}
+		if len(s.routes) > 0 {
+			top := slices.MaxFunc(s.routes, func(a, b routeCount) int { return cmp.Or(cmp.Compare(a.n, b.n), -cmp.Compare(a.route, b.route)) })
+			x.TopRoute, x.TopDenials = j.routeNames.public(top.route), top.n
+		}
+		out = append(out, x)
+	}
+	return out
+}

@@ -1,0 +1,236 @@
+package detector
+
+import (
+	"math"
+	"slices"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/denywatch/denywatch/baseline"
+	"github.com/denywatch/denywatch/detector/slots"
+	"github.com/denywatch/denywatch/internal/seen"
+)
+
+// How long it is remembered who was let in, and when that is believed.
+const (
+	// visitHalf is the half-life of the memory: one to two weeks.
+	visitHalf = 7 * 24 * time.Hour
+	// visitBytes bounds one of the two generations of one service and vantage,
+	// visitBytesAll all of them together.
+	visitBytes    = 4 << 20
+	visitBytesAll = 256 << 20
+	// knowAfter is the age in seconds from which on it is learned how often people
+	// who used to get in are refused, judgeAfter from which on that is evidence and
+	// strangers are told apart without reserve.
+	knowAfter  int64 = 12 * 3600
+	judgeAfter int64 = 24 * 3600
+	// fewVisitors is how many must be remembered before anybody is a stranger.
+	fewVisitors = 20
+	// askAtMost bounds how many of a leaf's visitors are looked up in a slot.
+	askAtMost = 64
+	// knownPrice is by how much more, in nats, the evidence of people who used to
+	// get in must show: it is as many more series.
+	knownPrice = 1
+	// rarely is the rate of refusals of people who used to get in, mostly the rate of
+	// all refusals, from which on nobody really used to: such a cell is not judged by
+	// them.
+	rarely = 0.05
+	mostly = 0.5
+	// strangerPrior is how many visitors' worth the share of strangers in a scope
+	// is trusted to be the service's.
+	strangerPrior = 5
+	// naturally is the share of strangers among the let-in from which on strangers
+	// among the refused are no sign of a scan.
+	naturally = 0.5
+)
+
+// visitors is who was let in lately at one service, as one vantage sees it. A nil
+// visitors knows nobody.
+type visitors struct {
+	filter *seen.Filter
+}
+
+// visits is who was let in lately, by service and vantage in order of creation.
+type visits []*visitors
+
+// add makes and numbers the memory of one service and vantage.
+func (vs *visits) add() *visitors {
+	v := &visitors{seen.New(vs.options())}
+	*vs = append(*vs, v)
+	return v
+}
+
+func (vs *visits) options() seen.Options {
+	return seen.Options{Bytes: visitBytes, Half: visitHalf, Grant: func(n int) bool {
+		for _, v := range *vs {
+			n += v.filter.Bytes()
+		}
+		return n <= visitBytesAll
+	}}
+}
+
+// routeHash stands for a route in the memory of visitors.
+func routeHash(route string) uint64 { return xxhash.Sum64String(route) }
+
+// anywhere is a key's second half for a visitor of any route.
+const anywhere = 0
+
+// knows reports whether an identity was let in on the route, and whether anywhere.
+func (v *visitors) knows(id, route uint64) (known, met bool) {
+	if v == nil {
+		return false, false
+	}
+	return v.filter.Has(seen.Pair(id, route)), v.filter.Has(seen.Pair(id, anywhere))
+}
+
+// ask counts the visitors of a leaf, up to some, and those never met before.
+func (v *visitors) ask(entered []uint64) (in, strangers float32) {
+	if v == nil {
+		return 0, 0
+	}
+	for _, id := range entered[:min(len(entered), askAtMost)] {
+		in++
+		if !v.filter.Has(seen.Pair(id, anywhere)) {
+			strangers++
+		}
+	}
+	return in, strangers
+}
+
+// enter remembers who got in during a slot.
+func (v *visitors) enter(leaves []slots.Leaf, now int64) {
+	v.filter.Turn(now)
+	for i := range leaves {
+		if len(leaves[i].Entered) == 0 {
+			continue
+		}
+		route := routeHash(leaves[i].Key.Route)
+		for _, id := range leaves[i].Entered {
+			v.filter.Add(seen.Pair(id, route), now)
+			v.filter.Add(seen.Pair(id, anywhere), now)
+		}
+	}
+}
+
+// age is for how many seconds visitors were remembered, -1 if there were none.
+func (v *visitors) age(now int64) int64 {
+	if v == nil || v.filter.Since() < 0 {
+		return -1
+	}
+	return now - v.filter.Since()
+}
+
+// strangers is the share, at most, of people never met before that is usual among
+// those who are let in: of the n people of a scope as many may be strangers by
+// chance. It is 1 while nobody can tell.
+func (j *judge) strangers(s scope, n float64) float64 {
+	age := j.visitors.age(j.start)
+	if age < 0 || j.visitors.filter.Keys() < fewVisitors {
+		return 1
+	}
+	var in, new float64
+	for i := range j.cells {
+		if c := &j.cells[i]; c.in > 0 && s.has(&j.book, c) {
+			in += float64(c.in)
+			new += float64(c.new)
+		}
+	}
+	usual := 1.0
+	if j.in > 0 {
+		usual = float64(j.new / j.in)
+	}
+	p := (new + strangerPrior*usual) / (in + strangerPrior)
+	p += 1.5 * math.Sqrt(p*(1-p)/max(n, 1))
+	return min(1, p+max(0, 1-float64(age)/float64(judgeAfter)))
+}
+
+// hot is a series in which people who used to get in are refused, with the
+// evidence that they are more than usual.
+type hot struct {
+	baseline.Evidence
+	series int32
+	sum    baseline.Sum // of the current slot
+}
+
+// usual is the cell's expected rate of refusals of people who used to get in, at
+// this hour.
+func (j *judge) usual(c *cell) baseline.Rate { return c.Q.Shift(j.seasons[c.season].Steps) }
+
+// telling reports whether refusals of people who used to get in say something of
+// the cell. Where nearly everybody is refused now and then, more and more people
+// have a first success behind them.
+func (j *judge) telling(c *cell) bool {
+	return j.usual(c).Share() < rarely && j.normal(c).Share() < mostly
+}
+
+// heat makes the series hot in which somebody who used to get in was refused in
+// this slot.
+func (j *judge) heat() {
+	for i := range j.hot {
+		j.hot[i].sum = baseline.Sum{}
+	}
+	if j.visitors.age(j.start) < judgeAfter {
+		return
+	}
+	for i := range j.slot {
+		t := &j.slot[i]
+		c := &j.cells[t.cell]
+		if t.yc == 0 || c.mask != 0 || !j.telling(c) {
+			continue
+		}
+		apart := j.apart(c)
+		for l, s := range c.parents {
+			if s >= 0 && apart>>l&1 == 0 && j.series[s].hot == 0 {
+				j.hot = append(j.hot, hot{series: s})
+				j.series[s].hot = int32(len(j.hot))
+			}
+		}
+	}
+}
+
+// cool weighs the slot in the hot series and returns those in which more people
+// who used to get in are refused than can be chance. Series without evidence are
+// not hot any more.
+func (j *judge) cool() (fired []int32) {
+	for i := range j.hot {
+		h := &j.hot[i]
+		se := &j.series[h.series]
+		sc := j.scale(se)
+		sc.N = se.m
+		if h.AddSurge(&h.sum, j.number(), j.h+knownPrice, &sc) {
+			fired = append(fired, h.series)
+		}
+	}
+	j.hot = slices.DeleteFunc(j.hot, func(h hot) bool {
+		if h.Zero() {
+			j.series[h.series].hot = 0
+			return true
+		}
+		return false
+	})
+	for i := range j.hot {
+		j.series[j.hot[i].series].hot = int32(i) + 1
+	}
+	return fired
+}
+
+// chill forgets the evidence of people who used to get in.
+func (j *judge) chill(se *series) {
+	if se.hot != 0 {
+		j.hot[se.hot-1].Reset()
+	}
+}
+
+// evidence is what a series knows of a change, of people who used to get in if
+// known.
+func (j *judge) evidence(s int32, known bool) *baseline.Evidence {
+	se := &j.series[s]
+	switch {
+	case !known:
+		return &se.Evidence
+	case se.hot != 0:
+		return &j.hot[se.hot-1].Evidence
+	}
+	return &baseline.Evidence{}
+}
