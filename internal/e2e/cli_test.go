@@ -232,7 +232,8 @@ func TestReplayCLI(t *testing.T) {
 // TestParseCLI shows how lines are understood.
 func TestParseCLI(t *testing.T) {
 	t.Parallel()
-	web, app := archive(t, t.TempDir())
+	h := newHost(t)
+	web, app := h.feed.web.path, h.feed.app.path
 	res := command(t, nil, "parse", "-n", "3", "--output", "jsonl", "app/json:"+app)
 	if lines := strings.Count(res.stdout, "\n"); res.code != 0 || lines != 3 {
 		t.Errorf("exit code %d, %d lines, want 0 and 3\n%s%s", res.code, lines, res.stdout, res.stderr)
@@ -249,7 +250,7 @@ func TestParseCLI(t *testing.T) {
 // TestCheckCLI shows what is wrong with a configuration, or what it will do.
 func TestCheckCLI(t *testing.T) {
 	t.Parallel()
-	web, _ := archive(t, t.TempDir())
+	web := newHost(t).feed.web.path
 	dir := t.TempDir()
 	good := write(t, filepath.Join(dir, "good.yaml"), fmt.Sprintf("state: %s\nsources: [{files: %s}]\n", dir, web))
 	res := command(t, nil, "check", "--config", good)

@@ -65,7 +65,8 @@ func TestKillAnywhere(t *testing.T) {
 	f.past(t, began.Add(-50*time.Minute), began, 40*50*60)
 
 	// The writer goes on for as long as somebody listens. Nothing rotates before
-	// denywatch has seen the files: what was rotated away before is history.
+	// denywatch has durably seen both files: what was rotated away before is
+	// history.
 	var writing sync.WaitGroup
 	var born atomic.Bool
 	stop := make(chan struct{})
@@ -109,6 +110,7 @@ func TestKillAnywhere(t *testing.T) {
 		}
 		slack.Fail(trouble[rnd.IntN(len(trouble))])
 		end := time.After(life)
+		var seen time.Time // the last cut when both files were open
 		for alive := true; alive; {
 			look := make(<-chan time.Time)
 			if !born.Load() {
@@ -118,8 +120,15 @@ func TestKillAnywhere(t *testing.T) {
 			case <-look:
 				if m := runs.FindStringSubmatch(d.stderr.String()); m != nil {
 					d.url = m[1]
-					s, err := d.status()
-					born.Store(err == nil && !s.LastCut.IsZero())
+					if s, err := d.status(); err == nil {
+						switch {
+						case len(s.Sources) != 2 || s.Sources[0].Streams == 0 || s.Sources[1].Streams == 0:
+						case seen.IsZero():
+							seen = s.LastCut
+						default:
+							born.Store(s.LastCut.After(seen))
+						}
+					}
 				}
 			case <-end:
 				alive = false

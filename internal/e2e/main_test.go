@@ -7,17 +7,21 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strconv"
 	"sync"
 	"testing"
 )
 
-// bin holds the binaries under test. Both are built once, by TestMain and by the
-// first test that needs the other.
+// bin holds the binaries under test. Each is built once, by TestMain or by the
+// first test that needs it.
 var bin struct {
 	dir    string
 	normal string
-	crash  func() (string, error)
+	// raced has the race detector if the tests have it. It is slow, so it serves
+	// the tests in which most parts of a daemon meet.
+	raced string
+	crash func() (string, error)
 }
 
 func TestMain(m *testing.M) { os.Exit(run(m)) }
@@ -42,18 +46,24 @@ func run(m *testing.M) int {
 		fmt.Fprintln(os.Stderr, "e2e:", err)
 		return 1
 	}
+	bin.raced = bin.normal
+	if raceDetector {
+		if bin.raced, err = build("denywatch-race", "-race"); err != nil {
+			fmt.Fprintln(os.Stderr, "e2e:", err)
+			return 1
+		}
+	}
 	bin.crash = sync.OnceValues(func() (string, error) { return build("denywatch-crash", "-tags", "crashpoints") })
 	return m.Run()
 }
 
-// build compiles the command into the folder of the binaries, with the race
-// detector if the tests have it.
+// build compiles the command into the folder of the binaries.
 func build(name string, flags ...string) (string, error) {
 	out := filepath.Join(bin.dir, name)
-	cgo := "CGO_ENABLED=0"
 	args := append([]string{"build", "-buildvcs=false", "-o", out}, flags...)
-	if raceDetector {
-		cgo, args = "CGO_ENABLED=1", append(args, "-race")
+	cgo := "CGO_ENABLED=0"
+	if slices.Contains(flags, "-race") {
+		cgo = "CGO_ENABLED=1"
 	}
 	cmd := exec.Command("go", append(args, "./cmd/denywatch")...)
 	cmd.Dir = filepath.Join("..", "..")

@@ -47,11 +47,12 @@ func bound(t *testing.T) time.Duration {
 // explanation.
 func await(t *testing.T, what string, cond func() (done bool, why string)) {
 	t.Helper()
-	limit, began, why := bound(t), time.Now(), ""
-	for tick := time.NewTicker(25 * time.Millisecond); ; <-tick.C {
-		var done bool
-		if done, why = cond(); done {
-			tick.Stop()
+	limit, began := bound(t), time.Now()
+	tick := time.NewTicker(25 * time.Millisecond)
+	defer tick.Stop()
+	for ; ; <-tick.C {
+		done, why := cond()
+		if done {
 			return
 		}
 		if time.Since(began) > limit {

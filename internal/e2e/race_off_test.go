@@ -2,6 +2,5 @@
 
 package e2e
 
-// raceDetector tells that the tests, and therefore the binaries under test, are
-// built with the race detector.
+// raceDetector tells that the tests are built with the race detector.
 const raceDetector = false

@@ -260,7 +260,7 @@ http {
 
 	slack := slackfake.New(t)
 	const token = "a-token-of-sixteen"
-	d := serve(t, bin.normal, write(t, filepath.Join(dir, "denywatch.yaml"), fmt.Sprintf(`service: %[1]s
+	d := serve(t, bin.raced, write(t, filepath.Join(dir, "denywatch.yaml"), fmt.Sprintf(`service: %[1]s
 state: %[2]s/state
 listen: 127.0.0.1:0
 slot: 10s
@@ -326,7 +326,9 @@ sinks:
 	// The web server's log knows no roles and takes longer to be sure.
 	await(t, "both logs to show it", func() (bool, string) {
 		all := d.incidents(t)
-		return len(all) > 0 && len(all[0].Vantages) == 2, fmt.Sprintf("%+v", all)
+		s, err := d.status()
+		return len(all) > 0 && len(all[0].Vantages) == 2, fmt.Sprintf("%+v\n%+v %v\nthe web server's log is complete but for the last %s s\n%s",
+			all, s, err, d.metric(t, `denywatch_watermark_age_seconds{vantage="web"}`), d.stderr.tail())
 	})
 	res := <-verdict
 	if id := strings.TrimSpace(strings.SplitN(res.stdout, "\n", 2)[0]); res.code != 3 || id != "shop-v2.31.0" {
@@ -472,7 +474,7 @@ Include %[6]s
 	up(t, server, site+"/index.html")
 
 	r := newReceiver(t, 1, 0)
-	d := serve(t, bin.normal, write(t, filepath.Join(dir, "denywatch.yaml"), fmt.Sprintf(`service: %[1]s
+	d := serve(t, bin.raced, write(t, filepath.Join(dir, "denywatch.yaml"), fmt.Sprintf(`service: %[1]s
 state: %[2]s/state
 listen: 127.0.0.1:0
 slot: 10s

@@ -79,7 +79,7 @@ func TestSinkTrouble(t *testing.T) {
 		long(t)
 		h := newHost(t)
 		h.receiver.set(1)
-		d := serve(t, bin.normal, h.config)
+		d := serve(t, bin.raced, h.config)
 		h.resolved(t, d)
 		await(t, "Slack to be told", func() (bool, string) {
 			return len(h.slack.Messages()) == len(h.walls), fmt.Sprintf("%+v\n%s", h.slack.Messages(), d.stderr.tail())
