@@ -85,6 +85,9 @@ type vantageKey struct {
 type leafKey struct {
 	tally.Key
 	total *total
+	// in and acc are the slot whose counts were asked for last, and the counts.
+	in  *openSlot
+	acc *leafAcc
 }
 
 // total is a Total with its place in the durable state.
@@ -106,7 +109,8 @@ type stream struct {
 
 type leafAcc struct {
 	Leaf
-	hits int // how many hits were added, merged or not
+	hits    int // how many hits were added, merged or not
+	entered int // how many identities Entered will hold
 }
 
 // unexplained is denials that wait for a reason.
@@ -172,6 +176,7 @@ type Ledger struct {
 	handed, spare []*leafAcc
 	spareOpen     []unexplained
 	spareEntered  []entered
+	entered       []uint64 // what Closed.Leaves[].Entered share
 	// before holds the reasons of each vantage's last closed slot.
 	before [event.Vantages]reasons
 	// What changed since Save: blocks of totals, sources, slots by vantage.
@@ -397,6 +402,9 @@ func kept(identity uint64, n uint8) bool { return tally.Kept(identity, n) }
 const maxSpare = 1 << 16
 
 func (l *Ledger) acc(s *openSlot, k *leafKey) *leafAcc {
+	if k.in == s {
+		return k.acc
+	}
 	a := s.leaves[k]
 	if a == nil {
 		if n := len(l.spare); n > 0 {
@@ -408,6 +416,7 @@ func (l *Ledger) acc(s *openSlot, k *leafKey) *leafAcc {
 		a.Key = k.Key
 		s.leaves[k] = a
 	}
+	k.in, k.acc = s, a
 	return a
 }
 
@@ -417,7 +426,7 @@ func (l *Ledger) reclaim() {
 		if len(l.spare) >= maxSpare {
 			break
 		}
-		*a = leafAcc{Leaf: Leaf{Splits: a.Splits[:0], Hits: a.Hits[:0], Flags: a.Flags[:0], Entered: a.Entered[:0]}}
+		*a = leafAcc{Leaf: Leaf{Splits: a.Splits[:0], Hits: a.Hits[:0], Flags: a.Flags[:0]}}
 		l.spare = append(l.spare, a)
 	}
 	clear(l.handed)
@@ -601,12 +610,7 @@ func (l *Ledger) close(v int, start int64, partial bool) *Closed {
 	}
 	l.out.Sampled = slot.sampled
 	l.explain(v, slot)
-	for _, e := range slot.entered {
-		if tally.KeptIn(e.identity, start, slot.enteredAt) {
-			a := l.acc(slot, e.key)
-			a.Entered = append(a.Entered, e.identity)
-		}
-	}
+	l.enter(slot, start)
 	clear(slot.entered)
 	l.spareEntered, slot.entered = slot.entered, nil
 	for _, a := range slot.leaves {
@@ -638,6 +642,25 @@ func (l *Ledger) close(v int, start int64, partial bool) *Closed {
 		l.out.Leaves[i] = a.Leaf
 	}
 	return &l.out
+}
+
+// enter hands the slot's leaves the identities that were let in, all in one piece
+// of memory.
+func (l *Ledger) enter(slot *openSlot, start int64) {
+	slot.entered = slices.DeleteFunc(slot.entered, func(e entered) bool { return !tally.KeptIn(e.identity, start, slot.enteredAt) })
+	for _, e := range slot.entered {
+		l.acc(slot, e.key).entered++
+	}
+	l.entered = slices.Grow(l.entered[:0], len(slot.entered))
+	used := 0
+	for _, e := range slot.entered {
+		a := l.acc(slot, e.key)
+		if a.Entered == nil {
+			a.Entered = l.entered[used : used : used+a.entered]
+			used += a.entered
+		}
+		a.Entered = append(a.Entered, e.identity)
+	}
 }
 
 // learn tells the learner of routes what the slot held and gives the slot's

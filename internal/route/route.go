@@ -23,6 +23,7 @@ import (
 	"math/bits"
 	"slices"
 	"strings"
+	"sync"
 )
 
 // Bounds of a template. What is deeper or longer ends in "/**".
@@ -55,6 +56,8 @@ type Router struct {
 	// one shape: a literal that looks like an id, "report-{name}.pdf". Which of
 	// them a segment fits is part of the key.
 	special []string
+	// rooms are of *splitRoom, used again so that nothing is allocated.
+	rooms sync.Pool
 }
 
 // New compiles patterns such as "/projects/{id}/export", "/~{user}/**". In a
@@ -453,8 +456,12 @@ func (r *Router) Template(dst, path, app []byte) []byte {
 		}
 		return dst
 	}
-	var list [MaxSegments]segment
-	segs, more := split(&list, path)
+	room, _ := r.rooms.Get().(*splitRoom)
+	if room == nil {
+		room = new(splitRoom)
+	}
+	defer r.rooms.Put(room)
+	segs, more := room.split(path)
 	var best *pattern
 	for i := range r.patterns {
 		p := &r.patterns[i]
@@ -491,9 +498,16 @@ func (r *Router) Template(dst, path, app []byte) []byte {
 	return dst
 }
 
+// splitRoom is where split puts what it finds, so that nothing is allocated.
+type splitRoom struct {
+	list [MaxSegments]segment
+	raw  [MaxSegments][maxRaw]byte
+}
+
 // split cuts a path into what its template is made of, with dot segments
 // resolved. more says that the path goes on. It follows Key step by step.
-func split(list *[MaxSegments]segment, path []byte) (segs []segment, more bool) {
+func (room *splitRoom) split(path []byte) (segs []segment, more bool) {
+	list := &room.list
 	c := context{}
 	n := 0
 	for i := 0; ; {
@@ -511,7 +525,7 @@ func split(list *[MaxSegments]segment, path []byte) (segs []segment, more bool) 
 			return list[:n], true
 		}
 		c.rest = path[i:]
-		g, cut := c.segment(path[start:i], new([maxRaw]byte))
+		g, cut := c.segment(path[start:i], &room.raw[c.depth-1])
 		switch {
 		case g.kind == kRest:
 			return list[:n], true
