@@ -668,9 +668,10 @@ func (l *Ledger) enter(slot *openSlot, start int64) {
 func (l *Ledger) learn() {
 	for i := range l.out.Leaves {
 		x := &l.out.Leaves[i]
-		// What proves that there is something at a path; 400, 403, 404, 405 and 410
-		// do not.
-		ok := x.Status[tally.S2xx] + x.Status[tally.S3xx] + x.Status[tally.S401] + x.Status[tally.S402] + x.Status[tally.S429] + x.Status[tally.S5xx]
+		// Only 400, 404, 405 and 410 say that there is nothing at a path. A refusal
+		// says the opposite: what is refused from its first request on is what we
+		// look for, and must not vanish among the paths that scanners try.
+		ok := x.Requests() - x.Status[tally.S404] - x.Status[tally.S4xx]
 		l.slugs.Observe(x.Key.Service, x.Key.Route, x.Requests(), ok)
 	}
 	l.slugs.EndSlot()
