@@ -1,3 +1,5 @@
+//go:build unix
+
 package file
 
 import (
@@ -462,6 +464,30 @@ func TestWhileDown(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestCopyThatEndsTooEarly: lines that were read after the copy was made and
+// before the file was truncated are not in the copy; what was copied later is
+// still found.
+func TestCopyThatEndsTooEarly(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "a.log")
+	want := []string{"first"}
+	for i := range 100 {
+		want = append(want, fmt.Sprintf("line %d of the first file", i))
+	}
+	text := strings.Join(want, "\n") + "\n"
+	write(t, path, text+"read before the truncation\n")
+	want = append(want, "read before the truncation")
+	h := newHost(t)
+	stop := run(t, quick(path), h, quiet())
+	seen(t, h, path, want)
+	stop()
+	write(t, path+".2", text)
+	write(t, path+".1", "b\n")
+	must(t, os.Truncate(path, 0))
+	write(t, path, "c\n")
+	run(t, quick(path), h, quiet())
+	seen(t, h, path, append(want, "b", "c"))
 }
 
 func TestUnreadableMark(t *testing.T) {

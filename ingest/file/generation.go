@@ -298,31 +298,38 @@ func closeAll(gens []*generation) {
 	}
 }
 
-// locate returns where in gens the saved position lies: the same inode with the
-// same head, else the newest file with the same head (a copy, compressed, or
-// moved to another file system), never the inode of not. It returns -1 if it is
-// nowhere, and an error if the right inode is there but cannot be read.
-func locate(gens []*generation, id identity, off int64, not fs.FileInfo) (int, error) {
+// locate returns where in gens the saved position lies and the offset there: the
+// same inode with the same head, else the newest file with the same head (a
+// copy, compressed, or moved to another file system), else one that ends before
+// the position: a copy made before its last lines were written, or a file cut by
+// a crash, of which all was delivered. The inode of not is left out. It returns
+// -1 if the position is nowhere, and an error if the right inode is there but
+// cannot be read.
+func locate(gens []*generation, id identity, off int64, not fs.FileInfo) (at int, from int64, err error) {
+	excluded := func(g *generation) bool { return not != nil && os.SameFile(not, g.info) }
 	for i, g := range gens {
-		if !id.sameInode(g.info) || not != nil && os.SameFile(not, g.info) {
+		if !id.sameInode(g.info) || excluded(g) {
 			continue
 		}
 		if g.openErr != nil {
-			return -1, fmt.Errorf("the rest of a rotated log cannot be read: %w", g.openErr)
+			return -1, 0, fmt.Errorf("the rest of a rotated log cannot be read: %w", g.openErr)
 		}
 		if id.n == 0 && off == 0 || g.holds(id, off) {
-			return i, nil
+			return i, off, nil
 		}
 	}
 	for i, g := range slices.Backward(gens) {
-		if not != nil && os.SameFile(not, g.info) {
-			continue
-		}
-		if g.holds(id, off) {
-			return i, nil
+		if !excluded(g) && g.holds(id, off) {
+			return i, off, nil
 		}
 	}
-	return -1, nil
+	for i, g := range slices.Backward(gens) {
+		// The live file may only start alike, unless that is a whole KiB.
+		if !excluded(g) && (!g.live || id.n == headMax) && g.holds(id, 0) {
+			return i, g.info.Size(), nil
+		}
+	}
+	return -1, 0, nil
 }
 
 // newerThan returns those of gens that were made after the newest generation

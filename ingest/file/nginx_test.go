@@ -1,3 +1,5 @@
+//go:build unix
+
 package file
 
 import (
@@ -109,6 +111,7 @@ http {
 	rconf := filepath.Join(dir, "logrotate.conf")
 	must(t, os.WriteFile(rconf, fmt.Appendf(nil, `%s {
 rotate 100
+missingok
 %s
 postrotate
   kill -USR1 $(cat %s)
@@ -129,9 +132,17 @@ endscript
 		}
 	}
 
-	h := newHost(t)
-	cfg := Config{Paths: []string{filepath.Join(logs, "*.log*")}}
 	said := &logged{}
+	h := newHost(t)
+	h.trace = true
+	t.Cleanup(func() {
+		if t.Failed() {
+			t.Logf("log:\n%s\nbatches:\n%s", said, strings.Join(h.events, "\n"))
+			ls, _ := exec.Command("ls", "-lai", "--full-time", logs).CombinedOutput()
+			t.Logf("%s", ls)
+		}
+	})
+	cfg := Config{Paths: []string{filepath.Join(logs, "*.log*")}}
 	text := slog.New(slog.NewTextHandler(said, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	stop := run(t, cfg, h, text)
 	// What is rotated before the very first start is not the source's business.

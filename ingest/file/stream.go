@@ -220,7 +220,7 @@ func (st *stream) resume() error {
 	if err != nil {
 		return err
 	}
-	at, err := locate(gens, id, off, nil)
+	at, off, err := locate(gens, id, off, nil)
 	if err != nil {
 		closeAll(gens)
 		return err
@@ -235,7 +235,7 @@ func (st *stream) resume() error {
 			return nil
 		}
 		st.log.Warn("the file of the saved position is nowhere in its folder; the file at the path is read from its start",
-			"offset", off)
+			"offset", st.saved.Offset)
 		closeAll(gens[:n-1])
 		return st.queue(gens[n-1:], 0)
 	}
@@ -558,13 +558,12 @@ func (st *stream) truncated(ctx context.Context, g *generation) error {
 	if err != nil {
 		return st.stumble(ctx, err)
 	}
-	at, err := locate(gens, g.identity(), g.off, fi)
+	at, off, err := locate(gens, g.identity(), g.off, fi)
 	if err != nil {
 		closeAll(gens)
 		return st.stumble(ctx, err)
 	}
 	var front []*generation
-	off := g.off
 	if at >= 0 {
 		// More than one copy if it happened more than once since the last look.
 		end := at + 1
@@ -586,7 +585,6 @@ func (st *stream) truncated(ctx context.Context, g *generation) error {
 		st.log.Info("log file was truncated; the rest of what it held is read from its copy", "copy", front[0].path)
 	} else {
 		closeAll(gens)
-		off = 0
 		st.log.Info("log file was truncated and there is no copy of it; it is read from its start", "offset", g.off)
 	}
 	again := &generation{
