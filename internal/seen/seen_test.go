@@ -129,8 +129,12 @@ func TestRestarts(t *testing.T) {
 		}
 	}
 	x, y := blocks{}, blocks{}
-	a.Save(true, x.put)
-	b.Save(true, y.put)
+	if err := a.Save(true, x.put); err != nil {
+		t.Fatal(err)
+	}
+	if err := b.Save(true, y.put); err != nil {
+		t.Fatal(err)
+	}
 	if !maps.EqualFunc(x, y, func(a, b []byte) bool { return string(a) == string(b) }) {
 		t.Error("the blocks differ")
 	}
@@ -144,18 +148,18 @@ func TestSaveIsSmall(t *testing.T) {
 	}
 	n := 0
 	count := func(_ string, v []byte) error { n += len(v); return nil }
-	if f.Save(false, count); n < 2<<20 {
-		t.Fatalf("the first cut has %d bytes", n)
+	if err := f.Save(false, count); err != nil || n < 2<<20 {
+		t.Fatalf("the first cut has %d bytes, error %v", n, err)
 	}
 	n = 0
-	if f.Save(false, count); n != 0 {
-		t.Fatalf("a cut without news has %d bytes", n)
+	if err := f.Save(false, count); err != nil || n != 0 {
+		t.Fatalf("a cut without news has %d bytes, error %v", n, err)
 	}
 	for k := range 1000 {
 		f.Add(uint64(1<<40+k), 6)
 	}
-	if f.Save(false, count); n == 0 || n > 20_000 {
-		t.Fatalf("a cut with 1,000 new keys has %d bytes", n)
+	if err := f.Save(false, count); err != nil || n == 0 || n > 20_000 {
+		t.Fatalf("a cut with 1,000 new keys has %d bytes, error %v", n, err)
 	}
 	total := 0
 	for round := range 200 {
@@ -163,7 +167,9 @@ func TestSaveIsSmall(t *testing.T) {
 		for k := range 1000 {
 			f.Add(uint64(1<<41+round*1000+k), 7)
 		}
-		f.Save(false, count)
+		if err := f.Save(false, count); err != nil {
+			t.Fatal(err)
+		}
 		total += n
 	}
 	t.Logf("%.0f bytes a key over time", float64(total)/200_000)
@@ -189,11 +195,15 @@ func FuzzLoad(f *testing.F) {
 	for k := range 5000 {
 		src.Add(uint64(k), int64(k)*200)
 	}
-	src.Save(true, state.put)
+	if err := src.Save(true, state.put); err != nil {
+		f.Fatal(err)
+	}
 	for k := range 50 {
 		src.Add(uint64(k)+1<<50, 1_000_100)
 	}
-	src.Save(false, state.put)
+	if err := src.Save(false, state.put); err != nil {
+		f.Fatal(err)
+	}
 	keys := []string{"head", "fresh/0", "page/1/0/0", "page/0/0/0"}
 	for i, k := range keys {
 		f.Add(i, state[k])
