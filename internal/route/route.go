@@ -548,7 +548,7 @@ func usable(app []byte) bool {
 	if len(app) > MaxBytes {
 		return false
 	}
-	if app[0] != '/' && (bytes.IndexByte(app, '/') < 0 || bytes.IndexAny(app, " \"'^$()?\\") >= 0) {
+	if app[0] != '/' && (bytes.IndexByte(app, '/') < 0 || bytes.ContainsAny(app, " \"'^$()?\\")) {
 		return false
 	}
 	for _, c := range app {

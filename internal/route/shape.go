@@ -272,7 +272,7 @@ func odd(t []byte, c *context) (shape, bool) {
 		return shape{kRest, 0, n}, true // another site's URL
 	case colon > 0 && bytes.Contains(t, []byte(":%2F")):
 		return whole, true
-	case equal > 0 && equal >= n-2 && n >= 8 && n%4 == 0 && bytes.IndexAny(t, "%.:,()") < 0:
+	case equal > 0 && equal >= n-2 && n >= 8 && n%4 == 0 && !bytes.ContainsAny(t, "%.:,()"):
 		return whole, true // the padding of base64
 	case equal > 0 && equal < n-1 && equal <= 24:
 		value, digits, seen := scan(t[equal+1:])
@@ -529,10 +529,9 @@ func hashed(name []byte, script bool) (shape, bool) {
 	for cut > 0 && isAlnum(name[cut-1]) {
 		cut--
 	}
-	hash := name[cut:]
-	ok := fingerprint(hash)
+	ok := fingerprint(name[cut:])
 	if !ok && n >= 9 && (name[n-9] == '-' || name[n-9] == '.') && cut > n-9 && base64(name[n-8:]) {
-		cut, hash, ok = n-8, name[n-8:], true
+		cut, ok = n-8, true
 	}
 	if !ok {
 		return shape{}, false

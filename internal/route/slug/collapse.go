@@ -58,7 +58,7 @@ func collapsed(ext string) string {
 // form is the form of a literal with numbers, "item#" of "item12"; empty for
 // one without and for what is no literal.
 func form(seg string) string {
-	if strings.IndexAny(seg, "0123456789") < 0 || strings.IndexAny(seg, "{*#") >= 0 {
+	if !strings.ContainsAny(seg, "0123456789") || strings.ContainsAny(seg, "{*#") {
 		return ""
 	}
 	var b strings.Builder
