@@ -260,7 +260,8 @@ func (o *Outbox) load() error {
 	err := o.store.View(BucketOutbox, func(key string, value []byte) error {
 		o.after(key)
 		d := new(Delivery)
-		if err := json.Unmarshal(value, d); err != nil || d.storeKey() != key {
+		readable := json.Unmarshal(value, d) == nil && d.storeKey() == key
+		if !readable {
 			losts = append(losts, lost{strings.Clone(key), DeadLetter{At: now, Reason: "the record cannot be read", Raw: bytes.Clone(value)}})
 			return nil
 		}

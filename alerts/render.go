@@ -39,8 +39,8 @@ type Text struct {
 	Step  string
 }
 
-// StepSentence is Step as a sentence of its own: "Recovered after 40 min: 1,104
-// people on 122 accounts."
+// StepSentence is Step as a sentence of its own, such as "Recovered after 40 min:
+// 1,104 people on 122 accounts." for a recovery.
 func (t Text) StepSentence() string { return upper(t.Step) + "." }
 
 // Style says how texts are written for one sink. The zero Style is plain text
@@ -318,8 +318,8 @@ func (w *writer) heads() string {
 // contrastNames bounds how many neighbours are named.
 const contrastNames = 3
 
-// contrast names what differs between the scope and its fine neighbours: "Roles
-// owner and admin are fine."
+// contrast says, as in "Roles owner and admin are fine.", what differs between the
+// scope and its fine neighbours.
 func (w *writer) contrast(over bool) string {
 	if over {
 		return ""
