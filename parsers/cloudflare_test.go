@@ -233,7 +233,7 @@ func TestCorpusCloudflare(t *testing.T) {
 			e.Reset()
 			err := p.Parse(line, &e)
 			if x.Case == "worker_subrequest_origin_403" {
-				if err != ErrSubrequest {
+				if !errors.Is(err, ErrSubrequest) {
 					t.Errorf("%s: %v", x.Case, err)
 				}
 				continue

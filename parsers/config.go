@@ -222,9 +222,7 @@ func (c Config) Validate() []Problem {
 			break
 		}
 		known := append([]string{familyAuto, familyNginx, familyApache, familyJSON}, names(fixed)...)
-		for _, a := range names(aliases) {
-			known = append(known, a)
-		}
+		known = append(known, names(aliases)...)
 		add("format", "%q is unknown%s; known are %s", clip(c.Format), didYouMean(c.Format, known), strings.Join(known, ", "))
 	}
 	return ps

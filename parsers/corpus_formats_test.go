@@ -211,8 +211,8 @@ func TestCorpusHAProxy(t *testing.T) {
 				if w, ok := causes[c.ID]; ok {
 					want = w
 				}
-				if strings.HasPrefix(want, "none(") {
-					code, err := strconv.Atoi(strings.Trim(want, "none()"))
+				if status, ok := strings.CutPrefix(want, "none("); ok {
+					code, err := strconv.Atoi(strings.TrimSuffix(status, ")"))
 					if err != nil || int(e.Status) != code || len(e.Cause) > 0 {
 						t.Errorf("%s: %s, want no cause of %d", log, show(&e), code)
 					}

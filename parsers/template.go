@@ -571,7 +571,7 @@ func dash(b []byte) int {
 // user name that holds " [", of an IPv6 host that holds ':' or of a raw request
 // that holds a quote is found.
 func (o *op) follows(b []byte) bool {
-	n := 0
+	var n int
 	switch o.look {
 	case shapeCLF:
 		return len(b) >= clfLen && b[2] == '/' && b[11] == ':' || dash(b) > 0

@@ -92,7 +92,7 @@ func w3cFamily(text string, v event.Vantage, d *w3cDialect) fixedFamily {
 		mapping: anyName,
 		logFormat: func(s string) error {
 			if !bytes.Contains([]byte(s), []byte("sc-status")) {
-				return fmt.Errorf("%q has no sc-status; give the line of the log that begins with #Fields:", clip(s))
+				return fmt.Errorf("%q has no sc-status; give the line of the log that begins with \"#Fields:\"", clip(s))
 			}
 			return nil
 		},

@@ -118,7 +118,7 @@ func TestWrapped(t *testing.T) {
 		}, []string{"time=2026-03-03T07:15:02.123456Z path=/a status=403", ErrWrapper.Error()}},
 		{"journald", "journald", "combined", []string{
 			`{"__REALTIME_TIMESTAMP":"1772522102500000","_HOSTNAME":"web-1","MESSAGE":` + quoteJSON(innerLine) + `}`,
-			`{"MESSAGE":` + strings.ReplaceAll(fmt.Sprint([]byte(innerLine)), " ", ",") + `,"__REALTIME_TIMESTAMP":"1772522102500000"}`,
+			`{"MESSAGE":` + strings.ReplaceAll(fmt.Sprintf("%d", []byte(innerLine)), " ", ",") + `,"__REALTIME_TIMESTAMP":"1772522102500000"}`,
 			`{"MESSAGE":[` + quoteJSON(innerLine) + `,"second"],"__REALTIME_TIMESTAMP":"1772522102500000"}`,
 			`{"MESSAGE":null,"__REALTIME_TIMESTAMP":"1772522102500000"}`,
 			`{"MESSAGE":[],"__REALTIME_TIMESTAMP":"1772522102500000"}`,
@@ -146,7 +146,7 @@ func TestWrapped(t *testing.T) {
 				// The bytes of a line are the reader's again after Parse.
 				line := []byte(l)
 				e.Reset()
-				got := ""
+				var got string
 				if err := p.Parse(line, &e); err != nil {
 					got = err.Error()
 				} else {
@@ -284,7 +284,7 @@ func wrapLine(wrapper, message string, cut int) []string {
 	case wrapperJournald:
 		text := quoteJSON(message)
 		if cut > 0 {
-			text = strings.ReplaceAll(fmt.Sprint([]byte(message)), " ", ",")
+			text = strings.ReplaceAll(fmt.Sprintf("%d", []byte(message)), " ", ",")
 		}
 		return []string{`{"__REALTIME_TIMESTAMP":"1772522102500000","MESSAGE":` + text + `}`}
 	}

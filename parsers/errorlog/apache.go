@@ -32,13 +32,13 @@ func (p *Parser) parseApache(b []byte, l *Line) bool {
 	}
 	var h header
 	for len(b) > 0 {
-		n := 0
-		switch c := b[0]; {
-		case c == ' ':
+		var n int
+		switch b[0] {
+		case ' ':
 			n = 1
-		case c == '[':
+		case '[':
 			n = p.group(b, l, &h)
-		case c == '(':
+		case '(':
 			n = osError(b, &h)
 		default:
 			n = sourceFile(b)

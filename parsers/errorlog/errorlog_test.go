@@ -168,7 +168,7 @@ func TestNoTime(t *testing.T) {
 		`[Tue Feb 31 09:30:01 2025] [error] x`,
 	} {
 		var l Line
-		if err := newParser(t, Config{}).Parse([]byte(line), &l); err != ErrFreeText || l.Time != event.NoTime {
+		if err := newParser(t, Config{}).Parse([]byte(line), &l); !errors.Is(err, ErrFreeText) || l.Time != event.NoTime {
 			t.Errorf("%v, %s: %s", err, show(&l), line)
 		}
 	}
@@ -269,13 +269,13 @@ func FuzzParse(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line []byte) {
 		var l, again Line
 		err := p.Parse(line, &l)
-		if err2 := p.Parse(line, &again); err != err2 || !reflect.DeepEqual(l, again) {
+		if err2 := p.Parse(line, &again); !errors.Is(err, err2) || !reflect.DeepEqual(l, again) {
 			t.Fatalf("%v, then %v; %s, then %s", err, err2, show(&l), show(&again))
 		}
 		if l.Denies != (err == nil) || l.Denies != (l.Cause != "") || l.Denies != (l.Layer != event.LayerUnknown) {
 			t.Fatalf("%v: %s", err, show(&l))
 		}
-		if err != nil && !errors.Is(err, ErrSkip) && err != ErrNoErrorLine {
+		if err != nil && !errors.Is(err, ErrSkip) && !errors.Is(err, ErrNoErrorLine) {
 			t.Fatal(err)
 		}
 		v := reflect.ValueOf(l)

@@ -28,7 +28,8 @@ func (l *Line) modSecurity(msg []byte) {
 		}
 		b = b[1:]
 	}
-	status, ok := uint16(403), false
+	status := uint16(403)
+	var ok bool
 	if b, ok = bytes.CutPrefix(b, []byte("Access denied with ")); !ok {
 		return // a warning, or a redirection told in other words
 	}
