@@ -77,6 +77,17 @@ func (c *Cell) Learn(k, n, u float32) {
 // Forget drops what was not learned yet.
 func (c *Cell) Forget() { c.k0, c.n0, c.u0, c.k1, c.n1, c.u1 = 0, 0, 0, 0, 0, 0 }
 
+// Inherit adds what another cell learned.
+func (c *Cell) Inherit(o *Cell) {
+	c.K += o.K
+	c.N += o.N
+	c.U += o.U
+	c.M += o.M
+	if o.hold > c.hold {
+		c.hold, c.since = o.hold, o.since
+	}
+}
+
 // Clean is the same cell for another class of refusals, of which none was seen
 // yet: as many requests, none refused.
 func (c *Cell) Clean() Cell {

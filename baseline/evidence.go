@@ -93,9 +93,9 @@ func (e *Evidence) Add(s *Sum, slot uint16, h float32, sc *Scale, upOnly bool) (
 }
 
 // surges is the first alternative that AddSurge considers.
-const surges = 2
+const surges = 1
 
-// AddSurge is Add for the rises of the log-odds by 2 and more alone: of a rate
+// AddSurge is Add for the rises of the log-odds by 1 and more alone: of a rate
 // that may grow slowly by itself.
 func (e *Evidence) AddSurge(s *Sum, slot uint16, h float32, sc *Scale) bool {
 	up, _ := e.add(s, slot, h, sc, surges, Ups)

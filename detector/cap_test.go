@@ -82,3 +82,25 @@ func TestPrefixOf(t *testing.T) {
 		}
 	}
 }
+
+func TestCovers(t *testing.T) {
+	for _, c := range []struct {
+		template, route string
+		want            bool
+	}{
+		{"/blog/{slug}", "/blog/hello-world", true},
+		{"/blog/{slug}", "/blog/{id}", true},
+		{"/blog/{slug}", "/blog", false},
+		{"/blog/{slug}", "/blog/", false},
+		{"/blog/{slug}", "/blog/a/b", false},
+		{"/{slug}/a.html", "/x/a.html", true},
+		{"/docs/{slug}.html", "/docs/setup.html", true},
+		{"/docs/{slug}.html", "/docs/setup.png", false},
+		{"/docs/v{id}", "/docs/v", false},
+		{"/docs", "/docs", true},
+	} {
+		if got := covers(c.template, c.route); got != c.want {
+			t.Errorf("%s stands for %s: %v", c.template, c.route, got)
+		}
+	}
+}

@@ -11,7 +11,6 @@ import (
 	"github.com/denywatch/denywatch/baseline"
 	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/incident"
-	"github.com/denywatch/denywatch/internal/seen"
 	"github.com/denywatch/denywatch/internal/wire"
 )
 
@@ -41,9 +40,9 @@ func (d *Detector) Save(w Writer) (err error) {
 	s.block("markers", d.dirtyMarks, d.putMarks)
 	s.block("incidents", d.dirty, d.putGroups)
 	s.block("scans", d.dirty, d.putScans)
-	for i, v := range *d.visits {
+	for i := range *d.visits {
 		if s.err == nil {
-			s.err = v.filter.Save(s.all, func(key string, value []byte) error { return w.Put(visitorKey(i, key), value) })
+			s.err = d.visits.save(i, s.all, w.Put)
 		}
 	}
 	for _, j := range d.judges {
@@ -85,8 +84,6 @@ func (d *Detector) putHead(w *wire.Writer) error {
 	}
 	return nil
 }
-
-func visitorKey(i int, key string) string { return fmt.Sprintf("visitors/%d/%s", i, key) }
 
 func (d *Detector) putScans(w *wire.Writer) error {
 	w.Uint(uint64(len(d.scans)))
@@ -214,6 +211,7 @@ func (j *judge) putBook(w *wire.Writer) error {
 	}
 	for i := range j.routes {
 		w.Int(j.routes[i].first)
+		w.Uint(uint64(j.routes[i].heir))
 	}
 	for i := range j.prefixes {
 		w.Int(j.prefixes[i].first)
@@ -431,7 +429,7 @@ func (l loader) block(key string, get func(*wire.Reader)) error {
 func (d *Detector) load(l loader) error {
 	err := errors.Join(l.block("head", d.getHead), l.block("markers", d.getMarks))
 	for i := 0; i < len(*d.visits) && err == nil; i++ {
-		if (*d.visits)[i].filter, err = seen.Load(d.visits.options(), func(key string) []byte { return l[visitorKey(i, key)] }); err != nil {
+		if err = d.visits.load(i, func(key string) []byte { return l[key] }); err != nil {
 			err = fmt.Errorf("%w: visitors %d: %w", ErrState, i, err)
 		}
 	}
@@ -622,7 +620,7 @@ func (j *judge) getBook(r *wire.Reader) {
 			j.prefixes = append(j.prefixes, prefixInfo{only: int32(i)})
 		}
 		j.prefixes[p].routes++
-		j.routes = append(j.routes, routeInfo{prefix: p, cells: -1, first: getTime(r)})
+		j.routes = append(j.routes, routeInfo{prefix: p, cells: -1, first: getTime(r), heir: int32(bounded(r, r.Uint(), 0, uint64(len(routes))))})
 	}
 	if len(prefixes) != len(j.prefixes) {
 		corrupt(r)

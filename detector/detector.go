@@ -129,6 +129,9 @@ func (d *Detector) Close(c *slots.Closed) []incident.Transition {
 		if j.vantage != c.Vantage {
 			continue
 		}
+		if j.class == event.Refused {
+			j.visitors.turn(c.Start)
+		}
 		before, had := len(j.series), len(j.cells)
 		if j.h == 0 {
 			j.h = float32(baseline.Threshold(d.series(), d.cfg.AlertsPerWeek, c.Step))
@@ -278,9 +281,9 @@ func (d *Detector) Stats() Stats {
 	for _, n := range d.cells {
 		s.Cells += n
 	}
+	s.KnownBytes = d.visits.bytes()
 	for _, v := range *d.visits {
 		s.Known += v.filter.Keys()
-		s.KnownBytes += v.filter.Bytes()
 	}
 	for _, j := range d.judges {
 		s.Folded += j.folded

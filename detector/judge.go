@@ -274,6 +274,7 @@ func (j *judge) create(k *tally.Key) int32 {
 	j.dirtyBook = true
 	if c.next < 0 {
 		j.routes[route].welcome = slices.Contains(j.exempt, k.Route)
+		j.inherit(route)
 	}
 	j.link(id)
 	// A dimension that just got its second value now has series of its own.
@@ -287,6 +288,7 @@ func (j *judge) create(k *tally.Key) int32 {
 			j.link(i)
 		}
 	}
+	j.legacy(id)
 	j.expect(id)
 	for _, f := range j.findings {
 		if f.resolved == 0 && j.cells[id].mask == 0 && f.scope.has(&j.book, &j.cells[id]) {
@@ -424,7 +426,7 @@ func (j *judge) count(c *slots.Closed, leaves []slots.Leaf, room *int) {
 		t.xc += xc
 		t.yc += yc
 		if ce.mask == 0 {
-			in, strangers := j.visitors.ask(l.Entered)
+			in, strangers := j.visitors.ask(l.Entered, routeHash(l.Key.Route))
 			ce.in += in
 			ce.new += strangers
 		}
@@ -457,9 +459,9 @@ func (j *judge) cap(l *slots.Leaf, id int32, n, x float32, sampled uint8, p *pas
 			continue
 		}
 		ok := j.buckets.take(h.Identity, uint32(j.start))
-		known, met := j.visitors.knows(h.Identity, route)
+		known := j.visitors.knows(h.Identity, route)
 		// Whom an application names has an account, unless he only claims it.
-		met = met || known || welcome || h.Named && j.class != event.Unauthorized
+		met := welcome || j.visitors.met(h.Identity) || h.Named && j.class != event.Unauthorized
 		p.hits = append(p.hits, pastHit{id, h.Named, ok, known, met, h.Identity, h.Account})
 		k, r, a := float32(h.Denials), float32(max(h.Requests, h.Denials)), float32(0)
 		if ok {
@@ -578,6 +580,19 @@ func (j *judge) judgeSlot(c *slots.Closed) {
 	}
 }
 
+// busyRequests is from how many requests of about the last 40 minutes on a young
+// route is judged by itself. One that is asked for less could not be: its requests
+// are a part of the wider slices like those of the many rare paths of a small site.
+const busyRequests = 5
+
+// lately is how many requests a route had in about the last 40 minutes.
+func (j *judge) lately(r *routeInfo) (n float32) {
+	for i := r.cells; i >= 0; i = j.cells[i].next {
+		n += j.cells[i].n40
+	}
+	return n
+}
+
 // apart is the set of levels, as bits, that a cell is not judged in: a route that
 // came after the cold start is judged by itself until it has a baseline, since
 // the history of wider slices says nothing of it. A prefix is wide enough for it
@@ -587,7 +602,7 @@ func (j *judge) apart(c *cell) uint16 {
 	const wide = 1<<lvTotal | 1<<lvRole | 1<<lvGeo | 1<<lvRoleGeo
 	known := j.born + max(j.learn, baseline.Lag)
 	r := &j.routes[c.route]
-	if r.first < known || j.series[c.parents[lvRoute]].n >= newRequests {
+	if r.first < known || j.series[c.parents[lvRoute]].n >= newRequests || j.lately(r) < busyRequests {
 		return 0
 	}
 	if j.prefixes[r.prefix].first < known || j.prefixes[r.prefix].first < r.first-newOnset {

@@ -123,6 +123,8 @@ type routeInfo struct {
 	prefix int32
 	cells  int32 // the first of its cells, a list through cell.next
 	first  int64 // the slot it was first seen in
+	// heir is 1 + the route that took its place, 0 if none.
+	heir int32
 	// welcome tells that people come here before they were let in anywhere.
 	welcome bool
 }

@@ -3,6 +3,7 @@ package detector_test
 import (
 	"bytes"
 	"encoding/json"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -38,13 +39,26 @@ func busyFeed(seed uint64, hours int) feed {
 				layer: event.LayerApp, cause: "app_policy", also: event.Web, twice: true})
 		}
 	}
+	for i, class := range []event.Denial{event.Unauthorized, event.Masked, event.Soft} {
+		w.flows = append(w.flows, &flow{vantage: event.Web, key: tally.Key{Service: "shop", Route: fmt.Sprintf("/p0/r%d", i)}, rate: 4, deny: 0.02, users: 60, first: uint64(50+i) << 20,
+			layer: event.LayerApp, class: class, passing: i == 2})
+	}
 	w.flows = append(w.flows, &flow{vantage: event.Edge, key: tally.Key{Route: "/login"}, rate: 5, deny: 0.05, users: 90, first: 1 << 50, layer: event.LayerEdge, cause: "waf"})
 	f := feed{marks: map[int][]marker.Marker{}}
 	start := time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)
+	// A first half hour, a day before, so that it is known who used to get in.
+	for m := range 30 {
+		for _, c := range w.slot(start.Add(time.Duration(m-1500)*time.Minute).Unix(), 60) {
+			f.slots = append(f.slots, c)
+		}
+	}
 	for m := range hours * 60 {
 		at := start.Add(time.Duration(m) * time.Minute)
 		if m > 150 && r.IntN(50) == 0 {
 			x := w.flows[r.IntN(len(w.flows))]
+			if r.IntN(5) == 0 {
+				x.key.Route = "/p0/{slug}"
+			}
 			x.deny = []float64{0.02, 0.6, 0.9, 0.05}[r.IntN(4)]
 		}
 		if r.IntN(120) == 0 {
@@ -68,7 +82,7 @@ func busyFeed(seed uint64, hours int) feed {
 }
 
 // play feeds a detector; between slots, rest may exchange it.
-func (f *feed) play(t interface{ Fatal(...any) }, d *detector.Detector, rest func(int, *detector.Detector) *detector.Detector) ([]byte, []incident.Incident) {
+func (f *feed) play(t interface{ Fatal(...any) }, d *detector.Detector, rest func(int, *detector.Detector) *detector.Detector) ([]byte, any) {
 	var out bytes.Buffer
 	for i, c := range f.slots {
 		for _, m := range f.marks[i] {
@@ -85,7 +99,11 @@ func (f *feed) play(t interface{ Fatal(...any) }, d *detector.Detector, rest fun
 			d = rest(i, d)
 		}
 	}
-	return out.Bytes(), d.Incidents()
+	return out.Bytes(), struct {
+		Incidents []incident.Incident
+		Scans     []detector.Scan
+		Stats     detector.Stats
+	}{d.Incidents(), d.Scans(), d.Stats()}
 }
 
 // TestRestartsChangeNothing saves and loads at random slots; every transition
@@ -94,6 +112,14 @@ func TestRestartsChangeNothing(t *testing.T) {
 	cfg := detector.Defaults()
 	cfg.Learn = time.Hour
 	seen := 0
+	// A feed takes a while; -rapid.checks=N tries more than a dozen.
+	if n := flag.Lookup("rapid.checks"); n != nil && n.Value.String() == n.DefValue {
+		old := n.Value.String()
+		if err := n.Value.Set("12"); err != nil {
+			t.Fatal(err)
+		}
+		defer n.Value.Set(old)
+	}
 	rapid.Check(t, func(rt *rapid.T) {
 		f := busyFeed(rapid.Uint64Range(1, 1<<40).Draw(rt, "seed"), 4)
 		every := rapid.IntRange(1, 400).Draw(rt, "every")
@@ -149,6 +175,39 @@ func TestSaveWritesOnlyWhatChanged(t *testing.T) {
 	}
 }
 
+// TestScopesAreToldAtOnce: whenever an incident's scope became wider or more
+// specific, that was told in the same slot.
+func TestScopesAreToldAtOnce(t *testing.T) {
+	part := func(x, y string) bool { return y == "" || x == y }
+	inside := func(a, b incident.Scope) bool {
+		return part(a.Role, b.Role) && part(a.Geo, b.Geo) && part(a.Route, b.Route) && (part(a.Prefix, b.Prefix) || a.Route != "" && a.Route[:3] == b.Prefix)
+	}
+	changed := 0
+	for seed := range uint64(4) {
+		f, d := busyFeed(20+seed, 5), detector.New(detector.Defaults())
+		told := map[string]incident.Scope{}
+		for i, c := range f.slots {
+			for _, m := range f.marks[i] {
+				d.Mark(m)
+			}
+			for _, tr := range d.Close(c) {
+				if tr.Kind == incident.Grew && tr.Incident.Scope != told[tr.Incident.ID] {
+					changed++
+				}
+				told[tr.Incident.ID] = tr.Incident.Scope
+			}
+			for _, in := range d.Incidents() {
+				if was := told[in.ID]; in.State == incident.Open && in.Scope != was && (inside(in.Scope, was) || inside(was, in.Scope)) {
+					t.Fatalf("seed %d: %s is %+v, told was %+v", seed, in.ID, in.Scope, was)
+				}
+			}
+		}
+	}
+	if changed == 0 {
+		t.Error("no scope changed")
+	}
+}
+
 func FuzzLoad(f *testing.F) {
 	fd := busyFeed(5, 5)
 	d := detector.New(detector.Defaults())
@@ -158,7 +217,7 @@ func FuzzLoad(f *testing.F) {
 		f.Fatal(err)
 	}
 	var keys []string
-	for _, k := range []string{"head", "markers", "incidents", "judge/0/book/0", "judge/0/rest/0", "judge/1/cells/0", "judge/1/series/0", "judge/1/people/3", "judge/1/seasons/0"} {
+	for _, k := range []string{"head", "markers", "incidents", "judge/0/book/0", "judge/0/rest/0", "judge/1/cells/0", "judge/1/series/0", "judge/1/people/3", "judge/1/seasons/0", "scans", "visitors/1/head", "here/1/head"} {
 		if state[k] == nil {
 			f.Fatalf("no block %s", k)
 		}

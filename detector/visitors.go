@@ -1,6 +1,8 @@
 package detector
 
 import (
+	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"time"
@@ -16,9 +18,14 @@ import (
 const (
 	// visitHalf is the half-life of the memory: one to two weeks.
 	visitHalf = 7 * 24 * time.Hour
+	// sessionHalf is the same for who is here right now. Somebody who stays for
+	// several slots comes once, and who came for the first time is a stranger until
+	// then: whoever looks around gets in somewhere.
+	sessionHalf = 30 * time.Minute
 	// visitBytes bounds one of the two generations of one service and vantage,
-	// visitBytesAll all of them together.
+	// sessionBytes that of who is here, visitBytesAll all of them together.
 	visitBytes    = 4 << 20
+	sessionBytes  = 256 << 10
 	visitBytesAll = 256 << 20
 	// knowAfter is the age in seconds from which on it is learned how often people
 	// who used to get in are refused, judgeAfter from which on that is evidence and
@@ -31,11 +38,15 @@ const (
 	askAtMost = 64
 	// knownPrice is by how much more, in nats, the evidence of people who used to
 	// get in must show: it is as many more series.
-	knownPrice = 1
+	knownPrice = 2
+	// growth is by how many steps of a Rate the refusals of people who used to get in
+	// may exceed what was learned: as memory grows, more of the same people are known.
+	// It is a factor of two.
+	growth = 44
 	// rarely is the rate of refusals of people who used to get in, mostly the rate of
 	// all refusals, from which on nobody really used to: such a cell is not judged by
 	// them.
-	rarely = 0.05
+	rarely = 0.1
 	mostly = 0.5
 	// strangerPrior is how many visitors' worth the share of strangers in a scope
 	// is trusted to be the service's.
@@ -48,7 +59,9 @@ const (
 // visitors is who was let in lately at one service, as one vantage sees it. A nil
 // visitors knows nobody.
 type visitors struct {
-	filter *seen.Filter
+	// filter holds identities, and identities on a route; here those on a route that
+	// were let in within the hour, and who were so for the first time.
+	filter, here *seen.Filter
 }
 
 // visits is who was let in lately, by service and vantage in order of creation.
@@ -56,59 +69,100 @@ type visits []*visitors
 
 // add makes and numbers the memory of one service and vantage.
 func (vs *visits) add() *visitors {
-	v := &visitors{seen.New(vs.options())}
+	v := &visitors{seen.New(vs.options(visitBytes, visitHalf)), seen.New(vs.options(sessionBytes, sessionHalf))}
 	*vs = append(*vs, v)
 	return v
 }
 
-func (vs *visits) options() seen.Options {
-	return seen.Options{Bytes: visitBytes, Half: visitHalf, Grant: func(n int) bool {
-		for _, v := range *vs {
-			n += v.filter.Bytes()
-		}
-		return n <= visitBytesAll
-	}}
+func (vs *visits) options(bytes int, half time.Duration) seen.Options {
+	return seen.Options{Bytes: bytes, Half: half, Grant: func(n int) bool { return n+vs.bytes() <= visitBytesAll }}
+}
+
+// bytes is the memory of all.
+func (vs *visits) bytes() (n int) {
+	for _, v := range *vs {
+		n += v.filter.Bytes() + v.here.Bytes()
+	}
+	return n
+}
+
+// save and load keep number i of them.
+func (vs *visits) save(i int, all bool, put func(key string, value []byte) error) error {
+	v := (*vs)[i]
+	return errors.Join(
+		v.filter.Save(all, func(key string, value []byte) error { return put(fmt.Sprintf("visitors/%d/%s", i, key), value) }),
+		v.here.Save(all, func(key string, value []byte) error { return put(fmt.Sprintf("here/%d/%s", i, key), value) }))
+}
+
+func (vs *visits) load(i int, get func(key string) []byte) error {
+	v := (*vs)[i]
+	var err, err2 error
+	v.filter, err = seen.Load(vs.options(visitBytes, visitHalf), func(key string) []byte { return get(fmt.Sprintf("visitors/%d/%s", i, key)) })
+	v.here, err2 = seen.Load(vs.options(sessionBytes, sessionHalf), func(key string) []byte { return get(fmt.Sprintf("here/%d/%s", i, key)) })
+	return errors.Join(err, err2)
 }
 
 // routeHash stands for a route in the memory of visitors.
 func routeHash(route string) uint64 { return xxhash.Sum64String(route) }
 
-// anywhere is a key's second half for a visitor of any route.
-const anywhere = 0
+// A key's second half for a visitor of any route, and for one who is new.
+const (
+	anywhere = 0
+	novice   = 1
+)
 
-// knows reports whether an identity was let in on the route, and whether anywhere.
-func (v *visitors) knows(id, route uint64) (known, met bool) {
-	if v == nil {
-		return false, false
-	}
-	return v.filter.Has(seen.Pair(id, route)), v.filter.Has(seen.Pair(id, anywhere))
+// knows reports whether an identity was let in on the route.
+func (v *visitors) knows(id, route uint64) bool {
+	return v != nil && v.filter.Has(seen.Pair(id, route))
 }
 
-// ask counts the visitors of a leaf, up to some, and those never met before.
-func (v *visitors) ask(entered []uint64) (in, strangers float32) {
+// met reports whether an identity was let in anywhere, and not for the first time
+// just now.
+func (v *visitors) met(id uint64) bool {
+	return v != nil && v.filter.Has(seen.Pair(id, anywhere)) && !v.here.Has(seen.Pair(id, novice))
+}
+
+// ask counts the visitors of a leaf who just came to its route, up to some, and
+// those of them never met before.
+func (v *visitors) ask(entered []uint64, route uint64) (in, strangers float32) {
 	if v == nil {
 		return 0, 0
 	}
 	for _, id := range entered[:min(len(entered), askAtMost)] {
+		if v.here.Has(seen.Pair(id, route)) {
+			continue
+		}
 		in++
-		if !v.filter.Has(seen.Pair(id, anywhere)) {
+		if !v.met(id) {
 			strangers++
 		}
 	}
 	return in, strangers
 }
 
+// turn lets time pass.
+func (v *visitors) turn(now int64) {
+	v.filter.Turn(now)
+	v.here.Turn(now)
+}
+
 // enter remembers who got in during a slot.
 func (v *visitors) enter(leaves []slots.Leaf, now int64) {
-	v.filter.Turn(now)
 	for i := range leaves {
 		if len(leaves[i].Entered) == 0 {
 			continue
 		}
 		route := routeHash(leaves[i].Key.Route)
 		for _, id := range leaves[i].Entered {
+			if !v.filter.Has(seen.Pair(id, anywhere)) {
+				v.here.Add(seen.Pair(id, novice), now)
+			}
 			v.filter.Add(seen.Pair(id, route), now)
 			v.filter.Add(seen.Pair(id, anywhere), now)
+			// Not again while he is here, so that who never leaves counts every hour.
+			if k := seen.Pair(id, route); !v.here.Has(k) {
+				v.here.Add(k, now)
+			}
 		}
 	}
 }
@@ -153,9 +207,9 @@ type hot struct {
 	sum    baseline.Sum // of the current slot
 }
 
-// usual is the cell's expected rate of refusals of people who used to get in, at
-// this hour.
-func (j *judge) usual(c *cell) baseline.Rate { return c.Q.Shift(j.seasons[c.season].Steps) }
+// usual is the rate of refusals of people who used to get in up to which the cell is
+// as it always was, at this hour.
+func (j *judge) usual(c *cell) baseline.Rate { return c.Q.Shift(j.seasons[c.season].Steps + growth) }
 
 // telling reports whether refusals of people who used to get in say something of
 // the cell. Where nearly everybody is refused now and then, more and more people
