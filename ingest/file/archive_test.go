@@ -26,7 +26,6 @@ type archiveHandler struct {
 	t       testing.TB
 	lines   []string
 	bytes   int64
-	count   int
 	skipped int
 	pos     int64
 	fail    error
@@ -167,12 +166,12 @@ func TestReadSetErrors(t *testing.T) {
 		t.Errorf("absent file: %v, %q", err, h.lines)
 	}
 	h.fail = errors.New("enough")
-	if err := ReadSet(t.Context(), []string{in("cut.gz"), in("fine")}, h, nil); err != h.fail {
+	if err := ReadSet(t.Context(), []string{in("cut.gz"), in("fine")}, h, nil); !errors.Is(err, h.fail) {
 		t.Errorf("error of the handler came back as %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := ReadSet(ctx, []string{in("fine")}, h, nil); err != context.Canceled {
+	if err := ReadSet(ctx, []string{in("fine")}, h, nil); !errors.Is(err, context.Canceled) {
 		t.Errorf("canceled: %v", err)
 	}
 }

@@ -266,9 +266,9 @@ func TestPermissionDenied(t *testing.T) {
 		if runtime.GOOS != "linux" {
 			t.Skip("SKIPPED: root may read everything, and there is no other user to be")
 		}
-		dir, err := os.MkdirTemp("", "denywatch-nobody")
+		dir, err := os.MkdirTemp("", "denywatch-nobody") //nolint:usetesting // the folder around t.TempDir is closed to nobody
 		must(t, err)
-		defer os.RemoveAll(dir)
+		defer func() { must(t, os.RemoveAll(dir)) }()
 		must(t, os.Chmod(dir, 0o777))
 		exe, err := os.Executable()
 		must(t, err)

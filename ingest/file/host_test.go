@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
 	"slices"
@@ -244,7 +243,7 @@ func (l *logged) String() string {
 
 func (l *logged) has(s string) bool { return strings.Contains(l.String(), s) }
 
-func quiet() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // run starts a source; the function it returns stops it and checks that every
 // handler was closed.

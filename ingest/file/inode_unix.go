@@ -13,7 +13,7 @@ func inode(fi fs.FileInfo) (dev, ino uint64) {
 	if !ok {
 		return 0, 0
 	}
-	return uint64(st.Dev), uint64(st.Ino)
+	return uint64(st.Dev), uint64(st.Ino) //nolint:unconvert // their types differ between systems: Dev is an int32 on macOS
 }
 
 // unlinked tells that no name leads to an open file any more: it can never be

@@ -28,7 +28,6 @@ type scribe struct {
 	n    int    // lines finished or begun
 	half string // rest of a line that was begun
 	gens int    // highest generation number
-	date int
 }
 
 func (w *scribe) open() {

@@ -147,7 +147,7 @@ func (s *Source) Run(ctx context.Context, host ingest.Host) error {
 				st.end(ctx, false)
 			}
 			if ctx.Err() != nil {
-				return nil
+				err = nil // asked to end, it does not matter what broke off
 			}
 			return err
 		}
@@ -248,7 +248,7 @@ func (r *runner) say(level slog.Level, subject, msg, detail string) {
 		clear(r.said) // says a few things again, but stays small
 	}
 	r.said[subject] = msg + detail
-	r.log.Log(r.ctx, level, msg, "path", subject, "detail", detail)
+	r.log.Log(r.ctx, level, msg, "path", subject, "detail", detail) //nolint:sloglint // every caller's msg is a constant
 }
 
 // discover returns the paths to open that are not open yet: files that are

@@ -814,16 +814,24 @@ func (st *stream) steady(g *generation) bool {
 		!g.cut.skipping && g.cut.skipped == 0
 }
 
-// caughtUp tells the handler, if it is due, that all was delivered; and does not
-// while a newer generation waits or the path cannot be read.
-func (st *stream) caughtUp(ctx context.Context, now time.Time) error {
+// caughtUpDue tells whether the handler should hear that all was delivered: not
+// too often, and not while a newer generation waits or the path cannot be read.
+func (st *stream) caughtUpDue(now time.Time) bool {
 	if st.trouble != nil || !st.fresh && now.Sub(st.lastCaught) < caughtUpEvery {
-		return nil
+		return false
 	}
 	for _, g := range st.next {
 		if fi, err := g.file.Stat(); err != nil || fi.Size() > 0 {
-			return nil
+			return false
 		}
+	}
+	return true
+}
+
+// caughtUp tells the handler, if it is due, that all was delivered.
+func (st *stream) caughtUp(ctx context.Context, now time.Time) error {
+	if !st.caughtUpDue(now) {
+		return nil
 	}
 	if err := ctx.Err(); err != nil {
 		return err
