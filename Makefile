@@ -47,14 +47,14 @@ test: ## vet and test everything, with the race detector where there is a C comp
 	go vet $(PKG)
 ifeq ($(RACE),)
 	@echo '*** NO C COMPILER FOUND: THE RACE DETECTOR IS OFF. Install gcc to turn it on. ***' >&2
-	CGO_ENABLED=0 go test $(PKG)
+	CGO_ENABLED=0 go test -timeout 40m $(PKG)
 	@echo '*** tested WITHOUT the race detector: no C compiler ***' >&2
 else
-	CGO_ENABLED=1 go test -race $(PKG)
+	CGO_ENABLED=1 go test -race -timeout 40m $(PKG)
 endif
 
 race: ## test with the race detector or fail, each test COUNT times
-	CGO_ENABLED=1 go test -race -count=$(COUNT) $(PKG)
+	CGO_ENABLED=1 go test -race -timeout 40m -count=$(COUNT) $(PKG)
 
 fuzz-short: ## run every fuzz target for FUZZTIME
 	@.ci/fuzz $(FUZZTIME)
