@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"runtime/debug"
 	"syscall"
 	"time"
 
@@ -23,6 +24,11 @@ func (runCmd) Run(e *env) error {
 	cfg, err := e.config()
 	if err != nil {
 		return err
+	}
+	// A daemon shares its host with what it watches: it collects its garbage twice
+	// as often as usual, which costs little, and keeps half of the spare memory.
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(50)
 	}
 	for _, w := range cfg.Warnings() {
 		e.log.Warn("configuration", "warning", w.String())
