@@ -13,8 +13,8 @@ import (
 	"github.com/denywatch/denywatch/internal/incident"
 )
 
-// host is a folder with both logs of the last hour, in which two walls came up
-// and vanished, and the configuration that watches them.
+// host is a folder with both logs of three hours, in the last of which two walls
+// came up and vanished, and the configuration that watches them.
 type host struct {
 	dir, config string
 	feed        *feed
@@ -23,8 +23,8 @@ type host struct {
 	slack       *slackfake.Server
 }
 
-// lastHour is what all hosts have logged before the tests.
-var lastHour struct {
+// history is what all hosts have logged before the tests.
+var history struct {
 	sync.Mutex
 	made     bool
 	web, app []byte
@@ -32,40 +32,40 @@ var lastHour struct {
 	walls    []wall
 }
 
-// hour makes lastHour once.
-func hour(t *testing.T) {
+// remember makes history once.
+func remember(t *testing.T) {
 	t.Helper()
-	lastHour.Lock()
-	defer lastHour.Unlock()
-	if lastHour.made {
+	history.Lock()
+	defer history.Unlock()
+	if history.made {
 		return
 	}
 	now, dir := time.Now(), t.TempDir()
-	lastHour.walls = []wall{
+	history.walls = []wall{
 		{"/billing/upgrade", "viewer", now.Add(-34 * time.Minute), now.Add(-26 * time.Minute)},
 		{"/projects/{id}/export", "editor", now.Add(-18 * time.Minute), now.Add(-10 * time.Minute)},
 	}
-	f := newFeed(dir, newTraffic(7, lastHour.walls...))
-	f.past(t, now.Add(-50*time.Minute), now, 50*60*12)
-	lastHour.count = f.count()
+	f := newFeed(dir, newTraffic(7, history.walls...))
+	f.past(t, now.Add(-3*time.Hour), now, 3*3600*8)
+	history.count = f.count()
 	var errs [2]error
-	lastHour.web, errs[0] = os.ReadFile(f.web.path)
-	lastHour.app, errs[1] = os.ReadFile(f.app.path)
+	history.web, errs[0] = os.ReadFile(f.web.path)
+	history.app, errs[1] = os.ReadFile(f.app.path)
 	if err := errors.Join(errs[:]...); err != nil {
 		t.Fatal(err)
 	}
-	lastHour.made = true
+	history.made = true
 }
 
 func newHost(t *testing.T) *host {
 	t.Helper()
-	hour(t)
-	h := &host{dir: t.TempDir(), walls: lastHour.walls, receiver: newReceiver(t, 1, 0), slack: slackfake.New(t)}
+	remember(t)
+	h := &host{dir: t.TempDir(), walls: history.walls, receiver: newReceiver(t, 1, 0), slack: slackfake.New(t)}
 	h.config = config(t, h.dir, h.receiver, h.slack)
 	h.feed = newFeed(filepath.Join(h.dir, "log"), newTraffic(8))
-	h.feed.done = lastHour.count.clone()
-	write(t, h.feed.web.path, string(lastHour.web))
-	write(t, h.feed.app.path, string(lastHour.app))
+	h.feed.done = history.count.clone()
+	write(t, h.feed.web.path, string(history.web))
+	write(t, h.feed.app.path, string(history.app))
 	return h
 }
 
