@@ -95,6 +95,7 @@ type core struct {
 	told      func(incident.Transition)
 
 	dirty     bool
+	urgent    bool      // a stream is new: cut at once
 	lastCut   time.Time // the last try
 	goodCut   time.Time // the last that succeeded
 	published time.Time
@@ -145,6 +146,9 @@ func (c *core) apply(b *tally.Block) {
 		delete(c.positions, b.Stream)
 		c.dirtyPos[b.Stream] = true
 	} else if p := (position{b.Source, b.Position}); c.moved(b.Stream, p) {
+		// A stream that no cut knows yet could not be found again if it were
+		// rotated away while nobody reads.
+		c.urgent = c.urgent || len(c.positions[b.Stream].At.Mark) == 0
 		p.At.Mark = slices.Clone(p.At.Mark)
 		c.positions[b.Stream] = p
 		c.dirtyPos[b.Stream] = true
@@ -252,7 +256,7 @@ func (c *core) run(ctx context.Context) error {
 		if ctx.Err() == nil {
 			c.advance()
 		}
-		if len(c.pending) > 0 && c.cutErr == nil || c.dirty && time.Since(c.lastCut) >= cutEvery {
+		if (len(c.pending) > 0 || c.urgent) && c.cutErr == nil || c.dirty && time.Since(c.lastCut) >= cutEvery {
 			_ = c.cut() // told by cutErr; the next one tries again
 		}
 		c.publish()
@@ -344,7 +348,7 @@ func (c *core) cut() error {
 	}
 	c.cuts++
 	c.goodCut = c.lastCut
-	c.cutErr, c.dirty = nil, false
+	c.cutErr, c.dirty, c.urgent = nil, false, false
 	c.ledger.Saved()
 	clear(c.dirtyPos)
 	c.pending, c.fresh = c.pending[:0], c.fresh[:0]

@@ -94,7 +94,7 @@ type Incident struct {
 	// certain; all in event time.
 	OpenedAt   time.Time  `json:"opened_at"`
 	StartedAt  time.Time  `json:"started_at"`
-	ResolvedAt *time.Time `json:"resolved_at,omitempty"`
+	ResolvedAt *time.Time `json:"resolved_at"`
 	Scope      Scope      `json:"scope"`
 	// ExpectedRate and ObservedRate are shares of requests refused, 0..1, over
 	// the incident's life so far and its scope.
@@ -116,7 +116,7 @@ type Incident struct {
 	Causes []string `json:"causes"`
 	// Marker is the id of the change the incident followed; MarkerInfo says
 	// more about it for texts.
-	Marker     string      `json:"marker,omitempty"`
+	Marker     string      `json:"marker"`
 	MarkerInfo *MarkerInfo `json:"marker_info,omitempty"`
 	Severity   Severity    `json:"severity"`
 	Team       string      `json:"team"`
