@@ -19,6 +19,9 @@ func grid(routes, roles, geos int) *slots.Closed {
 			for g := range geos {
 				l := slots.Leaf{Key: tally.Key{Service: "shop", Route: fmt.Sprintf("/a%03d/r%04d", r/10, r), Role: fmt.Sprintf("role%d", o), Geo: fmt.Sprintf("G%02d", g)}}
 				l.Status[tally.S2xx] = 20
+				for i := range uint64(5) {
+					l.Entered = append(l.Entered, uint64(r*1000+o*100+g)<<32+i)
+				}
 				if (r+o+g)%10 == 0 {
 					l.Status[tally.S403], l.Denied[event.Refused] = 1, 1
 					l.Hits = []slots.Hit{{Class: event.Refused, Identity: uint64(r*1000+o*100+g) << 32, Requests: 1, Denials: 1}}
@@ -97,6 +100,7 @@ func TestMemory(t *testing.T) {
 		return m.HeapAlloc
 	}
 	c := grid(400, 5, 12)
+	New(Defaults()).Close(grid(1, 1, 1)) // tables that are made once
 	before := heap()
 	d := New(Defaults())
 	for range 3 {
@@ -104,8 +108,9 @@ func TestMemory(t *testing.T) {
 		d.Close(c)
 	}
 	for _, j := range d.judges {
-		j.past, j.slot, j.acc, j.sumOf = past{}, nil, nil, nil
+		j.past, j.slot, j.acc, j.sumOf, j.visitors = past{}, nil, nil, nil, nil
 	}
+	*d.visits = nil // bounded by itself
 	used, s := heap()-before, d.Stats()
 	per := float64(used) / float64(s.Cells+s.Series)
 	t.Logf("%d cells, %d series: %.0f bytes each", s.Cells, s.Series, per)

@@ -24,6 +24,7 @@ func TestValidate(t *testing.T) {
 		"alerts_per_week": {AlertsPerWeek: 0, Learn: time.Hour, MaxCells: 1000},
 		"learn":           {AlertsPerWeek: 1, Learn: -time.Hour, MaxCells: 1000},
 		"max_cells":       {AlertsPerWeek: 1, Learn: time.Hour, MaxCells: 1 << 30},
+		"first_visit[1]":  {AlertsPerWeek: 1, Learn: time.Hour, MaxCells: 1000, FirstVisit: []string{"/signup", "login"}},
 	} {
 		ps := c.Validate()
 		if len(ps) != 1 || ps[0].Path != path || ps[0].Msg == "" {

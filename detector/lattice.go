@@ -245,6 +245,17 @@ func under(path, prefix string) bool {
 	return prefix == "/" || path == prefix || len(path) > len(prefix) && path[len(prefix)] == '/' && strings.HasPrefix(path, prefix)
 }
 
+// markerScope writes a scope as a marker would.
+func (b *book) markerScope(s scope) marker.Scope {
+	of := func(n *names, id int32) marker.List {
+		if id == all {
+			return nil
+		}
+		return marker.List{n.public(id)}
+	}
+	return marker.Scope{Prefix: of(&b.prefixNames, s.prefix), Route: of(&b.routeNames, s.route), Role: of(&b.roles, s.role), Geo: of(&b.geos, s.geo)}
+}
+
 func anyOf(l marker.List, f func(string) bool) bool {
 	if len(l) == 0 {
 		return true

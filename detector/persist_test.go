@@ -115,7 +115,11 @@ func TestRestartsChangeNothing(t *testing.T) {
 	// A feed takes a while; -rapid.checks=N tries more than a dozen.
 	if n := flag.Lookup("rapid.checks"); n != nil && n.Value.String() == n.DefValue {
 		old := n.Value.String()
-		if err := n.Value.Set("12"); err != nil {
+		few := "12"
+		if raceOn {
+			few = "3"
+		}
+		if err := n.Value.Set(few); err != nil {
 			t.Fatal(err)
 		}
 		defer n.Value.Set(old)
@@ -150,7 +154,7 @@ func TestRestartsChangeNothing(t *testing.T) {
 			rt.Fatalf("incidents with restarts:\n%s\nwithout:\n%s", b, a)
 		}
 	})
-	if seen == 0 {
+	if seen == 0 && !raceOn {
 		t.Fatal("the feeds held no incident")
 	}
 }

@@ -50,10 +50,18 @@ func (j *judge) apply(m *marker.Marker, now int64) {
 		}
 		return
 	}
-	a := announcement{scope: scope, dir: baseline.Up, sight: at + blind, ends: at + probation}
+	dir := baseline.Up
 	if m.Expect == marker.ExpectDown {
-		a.dir = baseline.Down
+		dir = baseline.Down
 	}
+	j.announce(scope, dir, at, now)
+}
+
+// announce makes room for a new level of a scope since a time: it is not judged for
+// an hour, whose level is the baseline then.
+func (j *judge) announce(scope marker.Scope, dir int8, at, now int64) {
+	c := j.choose(&scope)
+	a := announcement{scope: scope, dir: dir, sight: at + blind, ends: at + probation}
 	if a.sight > now {
 		a.mask = j.freeMask()
 	}

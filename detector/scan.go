@@ -34,6 +34,7 @@ const (
 	penalty           = 1.5 // of the log of the number of scopes of a level
 	betterBy          = 2   // nats by which a new scope must win
 	maxRounds         = 3   // incidents a slot and direction
+	likewise          = 0.7 // of a change that another class must make up for
 	sharpShare        = 0.9 // of a rise that a slice of it must hold
 	sharpExcess       = 6   // denials from which on that is no chance
 	newRoute    int64 = 24 * 3600
@@ -358,6 +359,8 @@ func (j *judge) alarm(fired []int32, dir int8, known bool) {
 		switch j.accept(&l) {
 		case worthy:
 			explained = j.open(&l, fired)
+		case exchanged:
+			j.announce(j.markerScope(l.scope), dir, j.start, j.start)
 		case scanning:
 			j.suspects = append(j.suspects, suspicion{l.scope, max(since, l.win.since)})
 			fallthrough
@@ -397,6 +400,7 @@ type verdict uint8
 
 const (
 	tooLittle verdict = iota
+	exchanged         // others of another class make up for it
 	scanning          // only a few, or strangers, are refused: it looks like a scan
 	worthy
 )
@@ -405,6 +409,9 @@ const (
 func (j *judge) accept(l *located) verdict {
 	if l.sig < minEvidence || j.mutes(l) {
 		return tooLittle
+	}
+	if j.exchange(l) {
+		return exchanged
 	}
 	shift, moved := math.Abs(l.Shift()), math.Abs(float64(l.X-l.M))/float64(l.N)
 	if l.dir == baseline.Down {
@@ -430,6 +437,35 @@ func (j *judge) accept(l *located) verdict {
 		}
 	}
 	return j.many(l)
+}
+
+// exchange reports whether refusals of another class make up for a change since its
+// onset: who was refused with a 403 is refused with a 404 now, and nothing changed
+// for him.
+func (j *judge) exchange(l *located) bool {
+	onset := j.onset(l, nil)
+	var n, own, others [2]float64 // before the onset and since
+	for i := range j.past.slots {
+		p := &j.past.slots[i]
+		at := 0
+		if p.start >= onset {
+			at = 1
+		}
+		for k := range p.counts {
+			t := &p.counts[k]
+			if l.scope.has(&j.book, &j.cells[t.cell]) {
+				n[at] += float64(t.n)
+				own[at] += float64(t.x)
+				others[at] += float64(t.denied - min(t.x, t.denied))
+			}
+		}
+	}
+	if n[0] < newRequests || n[1] == 0 || others[0]+others[1] == 0 {
+		return false
+	}
+	dir := float64(l.dir)
+	change, back := (own[1]/n[1]-own[0]/n[0])*dir, (others[0]/n[0]-others[1]/n[1])*dir
+	return change > 0 && back > likewise*change && back < change/likewise
 }
 
 // many decides whether a rise hits enough people, and not just strangers: half of
