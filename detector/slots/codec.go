@@ -178,8 +178,10 @@ func (s *openSlot) encode(w *wire.Writer) {
 	}
 	w.Uint(uint64(len(s.leaves)))
 	for _, a := range s.leaves {
+		n := len(a.Hits)
 		a.mergeHits()
 		a.hits = len(a.Hits)
+		s.hits -= n - a.hits
 		putKey(w, &a.Key)
 		for _, n := range a.Status {
 			w.Uint(uint64(n))
@@ -341,9 +343,15 @@ func (l *Ledger) load(key string, value []byte) error {
 			if r.Err != nil || v >= event.Vantages {
 				return wire.ErrCorrupt
 			}
-			t := l.total(v, service, route)
+			// The bound held when they were made; what was made since while loading
+			// must not push any of them out.
+			k := totalKey{v, service, route}
+			t := l.totals[k]
+			if t == nil {
+				t = l.newTotal(k)
+			}
 			for i := range t.Status {
-				t.Status[i] = r.Uint()
+				t.Status[i] += r.Uint()
 			}
 		}
 		return r.Done()

@@ -240,10 +240,15 @@ func (l *Ledger) total(v event.Vantage, service, route string) *total {
 		if len(l.totals) >= maxTotals && route != tally.Other {
 			return l.total(v, service, tally.Other)
 		}
-		t = &total{Total: Total{Vantage: v, Service: service, Route: route}, n: len(l.byNumber)}
-		l.byNumber = append(l.byNumber, t)
-		l.totals[k] = t
+		t = l.newTotal(k)
 	}
+	return t
+}
+
+func (l *Ledger) newTotal(k totalKey) *total {
+	t := &total{Total: Total{Vantage: k.vantage, Service: k.service, Route: k.route}, n: len(l.byNumber)}
+	l.byNumber = append(l.byNumber, t)
+	l.totals[k] = t
 	return t
 }
 
@@ -494,7 +499,9 @@ func (l *Ledger) watermarks(now int64) (w [event.Vantages]int64, partial [event.
 			w[v] = now
 		}
 	}
+	var vouched [event.Vantages]bool
 	for _, s := range l.streams {
+		vouched[s.vantage] = true
 		if s.state == tally.Unknown && now != event.NoTime && now-s.since >= int64(HoldUnknown) {
 			partial[s.vantage] = true
 			continue
@@ -503,7 +510,9 @@ func (l *Ledger) watermarks(now int64) (w [event.Vantages]int64, partial [event.
 	}
 	for v := range w {
 		w[v] = max(w[v], l.mark[v])
-		if w[v] != math.MaxInt64 {
+		// Where no stream vouches for anything the clock is good enough to close
+		// slots, but not to call late what a stream that comes later brings.
+		if vouched[v] && w[v] != math.MaxInt64 {
 			l.mark[v] = w[v]
 		}
 	}
@@ -630,6 +639,8 @@ func (l *Ledger) close(v int, start int64, partial bool) *Closed {
 		n++
 	}
 	l.out.Leaves = l.out.Leaves[:n]
+	// Keys remember the slot they were in last; it must not keep what it held.
+	slot.leaves, slot.reasons = nil, nil
 	for i := range l.out.Leaves {
 		a := leafAcc{Leaf: l.out.Leaves[i]}
 		a.mergeHits()

@@ -61,6 +61,8 @@ func sampleOf(r io.Reader) [][]byte {
 	return out
 }
 
+func utc() *time.Location { return time.UTC }
+
 // understood is how a source's lines are understood.
 type understood struct {
 	format  *parsers.Format // nil while auto has seen no line
@@ -102,8 +104,8 @@ func understand(s *configs.Source, userAgent bool) (understood, error) {
 // no line yet. Error logs, which only explain what the others count, say nothing
 // of the format.
 func recognise(c parsers.Config, globs []string) (parsers.Config, string, error) {
-	for _, lines := range samples(globs) {
-		if _, isError := errorLog(lines, c, nil); isError != nil {
+	for lines := range samples(globs) {
+		if _, isError := errorLog(lines, c, utc); isError != nil {
 			continue
 		}
 		if got, why, err := c.Resolve(lines, globs[0]); err == nil {
@@ -192,7 +194,7 @@ func readsUserAgent(c *configs.Config) bool {
 func newParser(s *configs.Source, u understood, userAgent bool, log *slog.Logger) func(string, [][]byte) (parsers.Parser, error) {
 	auto := s.Parse.Auto()
 	return func(stream string, lines [][]byte) (parsers.Parser, error) {
-		if server, p := errorLog(lines, s.Parse, siblingZone(s)); p != nil {
+		if server, p := errorLog(lines, s.Parse, func() *time.Location { return siblingZone(s) }); p != nil {
 			log.Info("an error log: its lines explain denials and are not counted", "source", s.Name, "stream", stream, "server", server)
 			return p(), nil
 		}

@@ -81,11 +81,13 @@ type core struct {
 	calls chan func()
 	done  chan struct{} // closed when run returns
 
-	waiting   map[string]bool // sources that have not opened their streams yet
-	positions map[string]position
-	dirtyPos  map[string]bool
-	streams   map[string]*streamStatus
-	meta      map[string]string // small values of bucketMeta
+	waiting map[string]bool // sources that have not opened their streams yet
+	// waitingSince is the wall clock at which they were asked to.
+	waitingSince time.Time
+	positions    map[string]position
+	dirtyPos     map[string]bool
+	streams      map[string]*streamStatus
+	meta         map[string]string // small values of bucketMeta
 
 	pending   []incident.Transition // to be told, not yet durable
 	fresh     []incident.Transition // of time lines, not yet durable
@@ -109,7 +111,7 @@ func newCore(sc slots.Config, dc detector.Config, clock *collect.Clock, log *slo
 	return &core{
 		ledger: slots.New(sc), det: detector.New(dc), clock: clock, log: log,
 		in: make(chan *tally.Block, 64), calls: make(chan func()), done: make(chan struct{}),
-		waiting: map[string]bool{}, positions: map[string]position{}, dirtyPos: map[string]bool{},
+		waiting: map[string]bool{}, waitingSince: time.Now(), positions: map[string]position{}, dirtyPos: map[string]bool{},
 		streams: map[string]*streamStatus{}, meta: map[string]string{},
 		timelines: map[string][]incident.Transition{}, untold: map[string]bool{},
 	}
@@ -164,8 +166,12 @@ func (c *core) moved(stream string, p position) bool {
 
 // advance closes and judges every slot that is complete.
 func (c *core) advance() {
-	if len(c.waiting) > 0 {
+	if len(c.waiting) > 0 && time.Since(c.waitingSince) < slots.HoldUnknown {
 		return
+	}
+	for name := range c.waiting {
+		c.log.Error("a source has not opened its files for ten minutes; the others go on without it, and what it brings later may be late", "source", name)
+		delete(c.waiting, name)
 	}
 	now := c.now()
 	for s := c.ledger.Next(now); s != nil; s = c.ledger.Next(now) {

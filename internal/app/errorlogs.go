@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"iter"
 	"slices"
 	"time"
 
@@ -17,16 +18,15 @@ import (
 const errorLogShare = 0.5
 
 // errorLog returns a factory of parsers if lines are of a server's error log, else
-// nil. Times without a zone are in c's, if it names one, else in loc.
-func errorLog(lines [][]byte, c parsers.Config, loc *time.Location) (server string, make func() parsers.Parser) {
+// nil. Times without a zone are in c's, if it names one, else in what zone says.
+func errorLog(lines [][]byte, c parsers.Config, zone func() *time.Location) (server string, make func() parsers.Parser) {
 	server, share := errorlog.Detect(lines)
 	if share < errorLogShare {
 		return "", nil
 	}
-	if c.Timezone != "" {
-		if l, err := c.Location(); err == nil { // a zone that is not known is told by Compile
-			loc = l
-		}
+	loc, err := c.Location()
+	if c.Timezone == "" || err != nil { // a zone that is not known is told by Compile
+		loc = zone()
 	}
 	return server, func() parsers.Parser {
 		p, err := errorlog.New(errorlog.Config{Server: server, Location: loc})
@@ -79,27 +79,27 @@ func digits(b []byte) bool {
 
 func number(b []byte) int { return int(b[0]-'0')*10 + int(b[1]-'0') }
 
-// samples are the first lines of the files that match now.
-func samples(globs []string) [][][]byte {
-	var out [][][]byte
-	for _, g := range globs {
-		paths, err := doublestar.FilepathGlob(g, doublestar.WithFilesOnly())
-		if err != nil { // told by check
-			continue
-		}
-		slices.Sort(paths)
-		for _, p := range paths {
-			if lines := sample(p); len(lines) > 0 {
-				out = append(out, lines)
+// samples yields the first lines of the files that match now, one file at a time.
+func samples(globs []string) iter.Seq[[][]byte] {
+	return func(yield func([][]byte) bool) {
+		for _, g := range globs {
+			paths, err := doublestar.FilepathGlob(g, doublestar.WithFilesOnly())
+			if err != nil { // told by check
+				continue
+			}
+			slices.Sort(paths)
+			for _, p := range paths {
+				if lines := sample(p); len(lines) > 0 && !yield(lines) {
+					return
+				}
 			}
 		}
 	}
-	return out
 }
 
 // siblingZone is the zone that the access logs of a source are written in.
 func siblingZone(s *configs.Source) *time.Location {
-	for _, lines := range samples(s.Files) {
+	for lines := range samples(s.Files) {
 		if _, share := errorlog.Detect(lines); share < errorLogShare {
 			if loc := offsetOf(lines); loc != nil {
 				return loc

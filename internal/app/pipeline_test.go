@@ -113,7 +113,7 @@ func pipeline(t *testing.T, feeds []feed, markers []marker.Marker, r *rand.Rand)
 			own := rand.New(rand.NewPCG(r.Uint64(), 1))
 			cut = func() int { return 1 + own.IntN(3000) }
 		}
-		host := collect.NewHost(shares[i], nil, nil, clock, c.in)
+		host := collect.NewHost(shares[i], nil, nil, clock, &collect.Names{}, c.in)
 		wg.Go(func() {
 			ctx := context.Background()
 			h, _, err := host.Open(ctx, f.name)

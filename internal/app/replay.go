@@ -153,7 +153,7 @@ func (opt *ReplayOptions) read(ctx context.Context, c *core, inputs []*input, sh
 	go func() {
 		var err error
 		for i, in := range inputs {
-			h := collect.NewHost(shares[i], nil, nil, c.clock, c.in)
+			h := collect.NewHost(shares[i], nil, nil, c.clock, &collect.Names{}, c.in)
 			if handlers[i], _, err = h.Open(ctx, in.name); err != nil {
 				break
 			}
@@ -372,7 +372,7 @@ func (opt *ReplayOptions) inputs(ctx context.Context, cfg *configs.Config) ([]*i
 				continue
 			}
 			if loc := offsetOf(other.sample); loc != nil {
-				_, in.errors = errorLog(in.sample, in.parse, loc)
+				_, in.errors = errorLog(in.sample, in.parse, func() *time.Location { return loc })
 				break
 			}
 		}
@@ -484,7 +484,7 @@ func (in *input) recognise(ctx context.Context) error {
 			}
 		}
 	}
-	if server, p := errorLog(lines, in.parse, time.UTC); p != nil {
+	if server, p := errorLog(lines, in.parse, utc); p != nil {
 		in.errors, in.text = p, server+" error log"
 		in.sample = lines
 		return nil

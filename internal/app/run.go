@@ -61,6 +61,7 @@ type Daemon struct {
 	notify *group // outbox
 	web    *web.Server
 	meters *meters
+	fatal  error // a reload failed half way
 
 	// shown is what readers on other goroutines see of what a reload changes.
 	shown struct {
@@ -205,11 +206,12 @@ func (d *Daemon) startSources(ctx context.Context, cfg *configs.Config, cs []*co
 			db.Watch(ctx, tick.C)
 		})
 	}
+	names := &collect.Names{}
 	for i := range cfg.Sources {
 		s := &cfg.Sources[i]
 		log := d.opt.Log.With("component", "ingest", "source", s.Name)
 		src := file.New(s.Follow(), log)
-		host := collect.NewHost(cs[i], saved, own[s.Name], d.core.clock, d.core.in)
+		host := collect.NewHost(cs[i], saved, own[s.Name], d.core.clock, names, d.core.in)
 		g.start(func() { supervise(ctx, s.Name, src, host, log) })
 	}
 }
@@ -228,7 +230,7 @@ func (c *core) saved() (pos map[string]ingest.Position, own map[string][]string)
 // adopt makes the core expect the sources of cfg.
 func (d *Daemon) adopt(cfg *configs.Config, cs []*collect.Config) {
 	d.core.ledger.Configure(slotsConfig(cfg, cs))
-	d.core.waiting = map[string]bool{}
+	d.core.waiting, d.core.waitingSince = map[string]bool{}, time.Now()
 	formats, vantages := map[string]string{}, map[string]event.Vantage{}
 	for i := range cfg.Sources {
 		name := cfg.Sources[i].Name
@@ -275,6 +277,7 @@ func (d *Daemon) serve(ctx context.Context, reload <-chan struct{}, load func() 
 					err = errors.New(p.Text(false, "nothing was changed"))
 				}
 				d.log.Error("the configuration was not reloaded; everything goes on as before", "error", err)
+				failed = d.fatal
 			}
 		}
 	}
@@ -331,6 +334,16 @@ func (d *Daemon) reload(ctx context.Context, load func() (*configs.Config, error
 	var own map[string][]string
 	var outErr error
 	if err := d.core.post(ctx, func() {
+		// The streams have handed over everything, but the core may not have
+		// applied all of it yet.
+		for more := true; more; {
+			select {
+			case b := <-d.core.in:
+				d.core.apply(b)
+			default:
+				more = false
+			}
+		}
 		outErr = d.newOutbox(sinks)
 		if outErr != nil {
 			return
@@ -342,12 +355,15 @@ func (d *Daemon) reload(ctx context.Context, load func() (*configs.Config, error
 		d.noteConfig(cfg, d.opt.Now().UTC())
 		saved, own = d.core.saved()
 	}); err != nil {
-		return err
+		return nil // the daemon is stopping
+	}
+	if outErr != nil {
+		// Nothing can be told any more, and what was read is durable: starting anew
+		// is the way out, not going on half.
+		d.fatal = fmt.Errorf("the outbox cannot be read after a reload: %w", outErr)
+		return d.fatal
 	}
 	d.startOutbox(context.WithoutCancel(ctx))
-	if outErr != nil {
-		return outErr
-	}
 	d.web.Reload(cfg.Markers)
 	d.cfg = cfg
 	d.startSources(ctx, cfg, cs, db, saved, own)

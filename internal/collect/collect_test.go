@@ -78,7 +78,7 @@ func newRig(t *testing.T, now func() int64, change func(*Config)) *rig {
 	g.seen, g.acks = make(chan int64, 1000), make(chan tally.Block)
 	go g.pump()
 	t.Cleanup(func() { close(g.out) })
-	g.host = NewHost(c, nil, nil, g.clock, g.out)
+	g.host = NewHost(c, nil, nil, g.clock, &Names{}, g.out)
 	var err error
 	if g.h, _, err = g.host.Open(context.Background(), "f"); err != nil {
 		t.Fatal(err)
@@ -273,10 +273,30 @@ func TestClosing(t *testing.T) {
 	}
 }
 
+// TestStreamsAreUnique: a file that two sources match is counted once.
 func TestStreamsAreUnique(t *testing.T) {
+	ctx := context.Background()
 	g := newRig(t, nil, nil)
-	if _, _, err := g.host.Open(context.Background(), "f"); err == nil || !strings.Contains(err.Error(), "two patterns") {
-		t.Fatalf("got %v", err)
+	g.clock.Move(1 << 62)
+	second, _, err := NewHost(g.host.config, nil, nil, g.clock, g.host.names, g.out).Open(ctx, "f")
+	if err != nil {
+		t.Fatal(err)
+	}
+	data := []byte("600 200 /a\n")
+	if err := second.Batch(ctx, &ingest.Batch{Data: data}); err != nil {
+		t.Fatal(err)
+	}
+	if err := second.Close(ctx, false); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.batch(ctx, "600 200 /a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.h.CaughtUp(ctx); err != nil {
+		t.Fatal(err)
+	}
+	if g.drain(); g.stats.Lines != 1 {
+		t.Fatalf("%d lines", g.stats.Lines)
 	}
 }
 

@@ -147,6 +147,8 @@ func newStream(c *Config, name string, pos ingest.Position, clock *Clock, out ch
 		c: c, name: name, clock: clock, out: out, free: make(chan *tally.Block, 2),
 		counter: tally.NewCounter(), pos: pos, newest: event.NoTime, leap: event.NoTime,
 		handed: time.Now(),
+		// The stream may have been open before under another numbering.
+		reset: true,
 	}
 	s.free <- &tally.Block{Free: s.free}
 	s.free <- &tally.Block{Free: s.free}
