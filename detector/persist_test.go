@@ -122,7 +122,11 @@ func TestRestartsChangeNothing(t *testing.T) {
 		if err := n.Value.Set(few); err != nil {
 			t.Fatal(err)
 		}
-		defer n.Value.Set(old)
+		defer func() {
+			if err := n.Value.Set(old); err != nil {
+				t.Error(err)
+			}
+		}()
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		f := busyFeed(rapid.Uint64Range(1, 1<<40).Draw(rt, "seed"), 4)

@@ -25,7 +25,9 @@ func TestFindsWalls(t *testing.T) {
 		seeds = 1
 	}
 	if s := os.Getenv("DENYWATCH_WALL_SEEDS"); s != "" {
-		fmt.Sscanf(s, "%d+%d", &first, &seeds)
+		if _, err := fmt.Sscanf(s, "%d+%d", &first, &seeds); err != nil {
+			t.Fatalf("DENYWATCH_WALL_SEEDS is FIRST+NUMBER, such as 900+12: %v", err)
+		}
 	}
 	for seed := range seeds {
 		w := newWorld(uint64(first + seed))
@@ -98,8 +100,8 @@ func TestFindsWalls(t *testing.T) {
 					in = tr.Incident
 				}
 			}
-			switch {
-			case in.ID == "":
+			switch in.ID {
+			case "":
 				t.Logf("seed %d %s: %+v at %.0f%% not found", seed, kind, want, 100*share)
 			default:
 				found++
