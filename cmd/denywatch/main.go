@@ -57,8 +57,6 @@ type env struct {
 	stdin          io.Reader
 	stdout, stderr *os.File
 	log            *slog.Logger
-	// stop gives signals their usual effect back: a second Ctrl-C kills.
-	stop func()
 }
 
 func main() { os.Exit(run(os.Args[1:], os.Stdin, os.Stdout, os.Stderr)) }
@@ -94,9 +92,9 @@ func run(args []string, stdin io.Reader, stdout, stderr *os.File) int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	context.AfterFunc(ctx, stop)
+	context.AfterFunc(ctx, stop) // from then on a second Ctrl-C kills
 	e := &env{
-		ctx: ctx, cli: &c, stdin: stdin, stdout: stdout, stderr: stderr, stop: stop,
+		ctx: ctx, cli: &c, stdin: stdin, stdout: stdout, stderr: stderr,
 		log: slog.New(slog.NewTextHandler(stderr, &slog.HandlerOptions{Level: level})),
 	}
 	err = kctx.Run(e)

@@ -33,7 +33,7 @@ const (
 	maxKeys   = 200_000
 	// maxHits bounds the refused identities kept of one slot.
 	maxHits = 1 << 20
-	// maxCauses bounds the distinct denial splits of a leaf in a slot.
+	// maxSplits bounds the distinct denial splits of a leaf in a slot.
 	maxSplits = 64
 	// maxReasons and maxOpen bound the reasons and the denials that wait for one.
 	maxReasons, maxOpen = 1 << 17, 1 << 17

@@ -33,7 +33,6 @@ type snapshot struct {
 	cutTook   time.Duration
 	lastCut   time.Time // the last that was durable
 	cutErr    error
-	pending   int
 }
 
 // publishEvery is how old a snapshot may be.
@@ -49,7 +48,7 @@ func (c *core) publish() {
 		now: time.Unix(0, c.now()).UTC(), sources: c.ledger.Sources(), streams: map[string][]streamStatus{},
 		waiting: slices.Sorted(maps.Keys(c.waiting)), detector: c.det.Stats(), openSlots: c.ledger.OpenSlots(),
 		watermark: map[event.Vantage]time.Time{},
-		cuts:      c.cuts, cutTook: c.cutTook, lastCut: c.goodCut, cutErr: c.cutErr, pending: len(c.pending),
+		cuts:      c.cuts, cutTook: c.cutTook, lastCut: c.goodCut, cutErr: c.cutErr,
 	}
 	for _, st := range c.streams {
 		s.streams[st.Source] = append(s.streams[st.Source], *st)
@@ -114,9 +113,7 @@ func (b backend) Mark(ctx context.Context, m marker.Marker) (web.Marked, error) 
 	var failed error
 	err := b.d.core.post(ctx, func() {
 		c := b.d.core
-		if m.Expect == marker.ExpectNone || m.Expect == marker.ExpectUp || m.Expect == marker.ExpectDown {
-			out.ProbationUntil = m.Time.Add(detector.Probation)
-		}
+		out.ProbationUntil = m.Time.Add(detector.Probation)
 		for _, k := range c.det.Markers() {
 			if k.ID != m.ID {
 				continue

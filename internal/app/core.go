@@ -59,7 +59,6 @@ type streamStatus struct {
 	State   tally.StreamState
 	Newest  int64 // ns
 	Trouble string
-	Since   time.Time // of State
 }
 
 // core is the single writer: it applies the blocks of all streams, closes slots,
@@ -134,13 +133,10 @@ func (c *core) apply(b *tally.Block) {
 	c.ledger.Apply(b, c.now())
 	st := c.streams[b.Stream]
 	if st == nil {
-		st = &streamStatus{Source: b.Source, Vantage: b.Vantage, Since: time.Now()}
+		st = &streamStatus{Source: b.Source, Vantage: b.Vantage}
 		c.streams[b.Stream] = st
 	}
-	if st.State != b.State {
-		st.State, st.Since = b.State, time.Now()
-	}
-	st.Newest, st.Trouble = b.Newest, b.Trouble
+	st.State, st.Newest, st.Trouble = b.State, b.Newest, b.Trouble
 	if b.State == tally.Ended {
 		delete(c.streams, b.Stream)
 	}
@@ -285,7 +281,7 @@ func (c *core) post(ctx context.Context, f func()) error {
 
 var errStopped = errors.New("denywatch is stopping")
 
-// mark takes a marker; known tells that its id was there already.
+// mark takes a marker; one whose id is known changes nothing.
 func (c *core) mark(m marker.Marker) {
 	c.det.Mark(m)
 	c.dirty = true
@@ -300,7 +296,7 @@ type bucket struct {
 func (b bucket) Put(key string, value []byte) error { return b.tx.Put(b.name, key, value) }
 func (b bucket) Delete(key string) error            { return b.tx.Delete(b.name, key) }
 
-// outboxTx is the outbox's view of a transaction, outboxStore of the store.
+// outboxStore is the outbox's view of the store.
 type outboxStore struct{ *state.Store }
 
 func (s outboxStore) Update(fn func(alerts.Tx) error) error {

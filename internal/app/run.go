@@ -48,12 +48,11 @@ type Options struct {
 
 // Daemon is a running denywatch.
 type Daemon struct {
-	opt     Options
-	log     *slog.Logger
-	store   *state.Store
-	key     collect.IdentityKey
-	core    *core
-	started time.Time
+	opt   Options
+	log   *slog.Logger
+	store *state.Store
+	key   collect.IdentityKey
+	core  *core
 
 	mu     sync.Mutex // held during a reload and the stop
 	cfg    *configs.Config
@@ -87,7 +86,7 @@ func start(ctx context.Context, cfg *configs.Config, opt Options) (_ *Daemon, er
 	if opt.Now == nil {
 		opt.Now = time.Now
 	}
-	d := &Daemon{opt: opt, log: opt.Log, cfg: cfg, started: time.Now(), meters: newMeters()}
+	d := &Daemon{opt: opt, log: opt.Log, cfg: cfg, meters: newMeters()}
 	var undo []func()
 	defer func() {
 		if err == nil {
@@ -137,7 +136,7 @@ func start(ctx context.Context, cfg *configs.Config, opt Options) (_ *Daemon, er
 	if err := d.newOutbox(sinks); err != nil {
 		return nil, err
 	}
-	d.web = web.New(cfg.Markers, backend{d}, opt.Log.With("component", "web"))
+	d.web = web.New(cfg.Markers, backend{d}, opt.Log)
 	return d, nil
 }
 

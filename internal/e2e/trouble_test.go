@@ -426,8 +426,8 @@ func TestThousandFiles(t *testing.T) {
 	if goroutines > 5*files {
 		t.Errorf("%d goroutines for %d files", goroutines, files)
 	}
-	if rss == 0 || rss > 300<<10 {
-		t.Errorf("%d KB of memory for %d files, want at most 300 MB", rss, files)
+	if rss == 0 || rss > 250<<10 {
+		t.Errorf("%d KB of memory for %d files, want at most 250 MB", rss, files)
 	}
 	d.stop(t)
 }
