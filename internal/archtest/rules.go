@@ -130,6 +130,10 @@ var importRules = []importRule{
 		"it holds tests only, and meets the product as its users do",
 	},
 	{
+		"internal/servertest", nil,
+		"it starts foreign servers for tests and knows nothing of the product",
+	},
+	{
 		"internal/archtest", nil,
 		"the referee plays in no team",
 	},
@@ -176,7 +180,7 @@ var bans = []struct {
 	},
 	{
 		"time", []string{"Now", "Since", "Until", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker", "Sleep"},
-		list("cmd/...", "internal/app/...", "ingest/...", "alerts/...", "internal/collect", "internal/state", "internal/web/...", "internal/client"),
+		list("cmd/...", "internal/app/...", "ingest/...", "alerts/...", "internal/collect", "internal/state", "internal/web/...", "internal/client", "internal/servertest"),
 		"what is counted and judged depends on event time alone, given as an argument: live and replay are one path",
 	},
 }

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/denywatch/denywatch/internal/servertest"
 )
 
 // archive is a day's logs of the product for replay: one wall, or none.
@@ -126,7 +128,7 @@ func TestReplayCLI(t *testing.T) {
 		code(t, want, 3)
 		for _, tool := range [][]string{{"gzip", ".gz"}, {"zstd", ".zst"}} {
 			packed := filepath.Join(t.TempDir(), "access.log"+tool[1])
-			cmd := exec.CommandContext(t.Context(), need(t, tool[0]), "-c", web)
+			cmd := exec.CommandContext(t.Context(), servertest.Need(t, tool[0]), "-c", web)
 			b, err := cmd.Output()
 			if err != nil {
 				t.Fatal(err)
@@ -335,8 +337,8 @@ func TestMarkCLI(t *testing.T) {
 	conf := write(t, filepath.Join(dir, "c.yaml"), fmt.Sprintf(
 		"state: %[1]s/state\nlisten: 127.0.0.1:0\nsources: [{files: %[1]s/access.log}]\nmarkers: {tokens: [{name: ci, token: a-token-of-sixteen}]}\n", dir))
 	d := serve(t, bin.normal, conf)
-	if strings.Contains(d.stderr.String(), "level=ERROR") || strings.Contains(d.stderr.String(), "level=WARN") {
-		t.Errorf("an empty log is no trouble, but the daemon says\n%s", d.stderr.tail())
+	if strings.Contains(d.Stderr.String(), "level=ERROR") || strings.Contains(d.Stderr.String(), "level=WARN") {
+		t.Errorf("an empty log is no trouble, but the daemon says\n%s", d.Stderr.Tail())
 	}
 	for _, x := range []struct {
 		args []string
@@ -360,7 +362,7 @@ func TestMarkCLI(t *testing.T) {
 		t.Errorf("markers %+v, want v1 and v2", ms)
 	}
 	// A marker that was acknowledged survives a kill.
-	d.kill()
+	d.Kill()
 	d = serve(t, bin.normal, conf)
 	if ms := d.markers(t); len(ms) != 2 {
 		t.Errorf("markers after kill -9: %+v, want v1 and v2", ms)

@@ -16,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/denywatch/denywatch/internal/servertest"
 	"github.com/denywatch/denywatch/internal/tally"
 )
 
@@ -340,10 +341,10 @@ func (f *feed) past(t *testing.T, from, to time.Time, n int) {
 // read waits until the daemon has read as many lines as were written.
 func (d *daemon) read(t *testing.T, w *written) {
 	t.Helper()
-	await(t, "all lines to be read", func() (bool, string) {
+	servertest.Await(t, "all lines to be read", func() (bool, string) {
 		s, err := d.status()
 		if err != nil {
-			return false, err.Error() + "\n" + d.stderr.tail()
+			return false, err.Error() + "\n" + d.Stderr.Tail()
 		}
 		got := map[string]uint64{}
 		for _, src := range s.Sources {
@@ -351,7 +352,7 @@ func (d *daemon) read(t *testing.T, w *written) {
 		}
 		for name, n := range w.lines {
 			if got[name] < n {
-				return false, fmt.Sprintf("source %s: %d of %d lines\n%s", name, got[name], n, d.stderr.tail())
+				return false, fmt.Sprintf("source %s: %d of %d lines\n%s", name, got[name], n, d.Stderr.Tail())
 			}
 		}
 		return true, ""

@@ -11,6 +11,7 @@ import (
 
 	"github.com/denywatch/denywatch/alerts/slack/slackfake"
 	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/servertest"
 )
 
 // host is a folder with both logs of three hours, in the last of which two walls
@@ -73,14 +74,14 @@ func newHost(t *testing.T) *host {
 func (h *host) resolved(t *testing.T, d *daemon) []incident.Incident {
 	t.Helper()
 	var all []incident.Incident
-	await(t, "the incidents to be found and over", func() (bool, string) {
+	servertest.Await(t, "the incidents to be found and over", func() (bool, string) {
 		all = d.incidents(t)
 		for i := range all {
 			if all[i].State != incident.Resolved {
 				return false, fmt.Sprintf("%+v", all)
 			}
 		}
-		return len(all) >= len(h.walls), fmt.Sprintf("%+v\n%s", all, d.stderr.tail())
+		return len(all) >= len(h.walls), fmt.Sprintf("%+v\n%s", all, d.Stderr.Tail())
 	})
 	for _, w := range h.walls {
 		found(t, all, w)

@@ -14,6 +14,7 @@ import (
 	"github.com/denywatch/denywatch/alerts/slack/slackfake"
 	"github.com/denywatch/denywatch/internal/crash"
 	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/servertest"
 )
 
 // config is the configuration of the tests that kill: both logs in dir/log, a
@@ -118,7 +119,7 @@ func TestKillAnywhere(t *testing.T) {
 			}
 			select {
 			case <-look:
-				if m := runs.FindStringSubmatch(d.stderr.String()); m != nil {
+				if m := runs.FindStringSubmatch(d.Stderr.String()); m != nil {
 					d.url = m[1]
 					if s, err := d.status(); err == nil {
 						switch {
@@ -132,13 +133,13 @@ func TestKillAnywhere(t *testing.T) {
 				}
 			case <-end:
 				alive = false
-			case <-d.done:
-				t.Fatalf("life %d: denywatch ended by itself with code %d:\n%s", i, d.code(), d.stderr.tail())
+			case <-d.Done():
+				t.Fatalf("life %d: denywatch ended by itself with code %d:\n%s", i, d.Code(), d.Stderr.Tail())
 			}
 		}
-		d.kill()
+		d.Kill()
 		r.killed()
-		if runs.MatchString(d.stderr.String()) {
+		if runs.MatchString(d.Stderr.String()) {
 			ready++
 		}
 		if i%6 == 5 && born.Load() { // the host was busy without denywatch
@@ -146,7 +147,7 @@ func TestKillAnywhere(t *testing.T) {
 				f.mu.Lock()
 				n := f.done.lines["web"]
 				f.mu.Unlock()
-				await(t, "the writer to go on", func() (bool, string) {
+				servertest.Await(t, "the writer to go on", func() (bool, string) {
 					return f.count().lines["web"] > n+5, ""
 				})
 				if err := f.turn(rnd); err != nil {
@@ -162,7 +163,7 @@ func TestKillAnywhere(t *testing.T) {
 	}
 
 	d := serve(t, crashing, conf)
-	await(t, "both incidents to end", func() (bool, string) {
+	servertest.Await(t, "both incidents to end", func() (bool, string) {
 		n := 0
 		all := d.incidents(t)
 		for i := range all {
@@ -171,7 +172,7 @@ func TestKillAnywhere(t *testing.T) {
 			}
 		}
 		s, err := d.status()
-		return n >= 2 && n == len(all), fmt.Sprintf("%+v\n%+v %v; written: %v\n%s", all, s, err, f.count().lines, d.stderr.tail())
+		return n >= 2 && n == len(all), fmt.Sprintf("%+v\n%+v %v; written: %v\n%s", all, s, err, f.count().lines, d.Stderr.Tail())
 	})
 	close(stop)
 	writing.Wait()
@@ -179,7 +180,7 @@ func TestKillAnywhere(t *testing.T) {
 		t.Fatal(err)
 	}
 	d.read(t, f.count())
-	await(t, "all notifications to be sent", d.quiet)
+	servertest.Await(t, "all notifications to be sent", d.quiet)
 	d.stop(t)
 
 	requests, calls := r.number(), len(slack.Calls())
@@ -240,14 +241,14 @@ func dieAt(t *testing.T, binary, at string) {
 	h := newHost(t)
 	d := launch(t, binary, h.config, "DENYWATCH_CRASH_AT="+at)
 	// Lines keep coming, so that there is always something to commit.
-	await(t, "the process to die at "+at, func() (bool, string) {
+	servertest.Await(t, "the process to die at "+at, func() (bool, string) {
 		if err := h.feed.write(time.Now()); err != nil {
 			t.Fatal(err)
 		}
-		return d.ended(), "the point was never visited\n" + d.stderr.tail()
+		return d.Ended(), "the point was never visited\n" + d.Stderr.Tail()
 	})
-	if d.code() != -1 {
-		t.Fatalf("denywatch ended with code %d instead of being killed at %s:\n%s", d.code(), at, d.stderr.tail())
+	if d.Code() != -1 {
+		t.Fatalf("denywatch ended with code %d instead of being killed at %s:\n%s", d.Code(), at, d.Stderr.Tail())
 	}
 	h.receiver.killed()
 
@@ -255,7 +256,7 @@ func dieAt(t *testing.T, binary, at string) {
 	h.feed.past(t, time.Now(), time.Now(), 50)
 	d.read(t, h.feed.count())
 	h.resolved(t, d)
-	await(t, "the incidents to be told", d.quiet)
+	servertest.Await(t, "the incidents to be told", d.quiet)
 	d.stop(t)
 	d = serve(t, binary, h.config)
 	d.read(t, h.feed.count())

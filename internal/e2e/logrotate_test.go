@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/denywatch/denywatch/internal/servertest"
 	"github.com/denywatch/denywatch/internal/tally"
 )
 
@@ -33,11 +34,11 @@ func TestLogrotate(t *testing.T) {
 }
 
 func rotates(t *testing.T, how string) {
-	nginx, logrotate := need(t, "nginx"), need(t, "logrotate")
+	nginx, logrotate := servertest.Need(t, "nginx"), servertest.Need(t, "logrotate")
 	dir := t.TempDir()
 	access := filepath.Join(dir, "log", "access.log")
 	write(t, access, "")
-	port := freePort(t)
+	port := servertest.FreePort(t)
 	user := ""
 	if os.Geteuid() == 0 {
 		user = "user root;"
@@ -63,7 +64,7 @@ http {
   }
 }
 `, user, dir, port))
-	server := background(t, nginx, "-e", filepath.Join(dir, "start.log"), "-c", conf, "-p", dir)
+	server := servertest.Serve(t, exec.Command(nginx, "-e", filepath.Join(dir, "start.log"), "-c", conf, "-p", dir))
 	site := fmt.Sprintf("http://127.0.0.1:%d", port)
 	up(t, server, site+"/probe")
 	rotation := write(t, filepath.Join(dir, "logrotate.conf"), fmt.Sprintf(`%s {
@@ -74,7 +75,7 @@ postrotate
   kill -USR1 %d
 endscript
 }
-`, access, how, server.cmd.Process.Pid))
+`, access, how, server.Cmd.Process.Pid))
 	rotate := func() {
 		t.Helper()
 		out, err := exec.CommandContext(t.Context(), logrotate, "-s", filepath.Join(dir, "logrotate.state"), "-f", rotation).CombinedOutput()
@@ -85,7 +86,7 @@ endscript
 	config := write(t, filepath.Join(dir, "denywatch.yaml"), fmt.Sprintf(
 		"service: %s\nstate: %s/state\nlisten: 127.0.0.1:0\nsources: [{name: web, files: %[2]s/log/access.log, format: combined}]\n", service, dir))
 	d := serve(t, bin.normal, config)
-	await(t, "the first cut", func() (bool, string) {
+	servertest.Await(t, "the first cut", func() (bool, string) {
 		s, err := d.status()
 		return err == nil && !s.LastCut.IsZero(), fmt.Sprint(s, err)
 	})
@@ -111,7 +112,7 @@ endscript
 		mu.Lock()
 		want := count.lines["web"] + n
 		mu.Unlock()
-		await(t, "traffic", func() (bool, string) {
+		servertest.Await(t, "traffic", func() (bool, string) {
 			mu.Lock()
 			defer mu.Unlock()
 			return count.lines["web"] >= want, ""
@@ -125,7 +126,7 @@ endscript
 		case 0:
 			rotate()
 		case 1: // killed, and several rotations happen before it is there again
-			d.kill()
+			d.Kill()
 			rotate()
 			more(second)
 			rotate()
@@ -135,7 +136,7 @@ endscript
 			d = serve(t, bin.normal, config)
 		case 2: // killed right after a rotation
 			rotate()
-			d.kill()
+			d.Kill()
 			d = serve(t, bin.normal, config)
 		case 3:
 			d.stop(t)
@@ -144,10 +145,10 @@ endscript
 		}
 	}
 	leave()
-	if err := server.cmd.Process.Signal(syscall.SIGQUIT); err != nil { // writes its buffers
+	if err := server.Cmd.Process.Signal(syscall.SIGQUIT); err != nil { // writes its buffers
 		t.Fatal(err)
 	}
-	server.wait(t)
+	server.Wait(t)
 	d.read(t, count)
 	d.exact(t, count)
 	d.stop(t)

@@ -13,13 +13,13 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
 
 	"github.com/denywatch/denywatch/internal/incident"
 	"github.com/denywatch/denywatch/internal/marker"
+	"github.com/denywatch/denywatch/internal/servertest"
 	"github.com/denywatch/denywatch/internal/web"
 )
 
@@ -32,69 +32,10 @@ func long(t *testing.T) {
 	t.Parallel()
 }
 
-// bound is how long one condition may take at most: minutes, for the machine may
-// be slow and shared, but less than the deadline of go test, so that a failure
-// is told with its reason.
-func bound(t *testing.T) time.Duration {
-	most := 3 * time.Minute
-	if end, ok := t.Deadline(); ok {
-		most = min(most, time.Until(end)-20*time.Second)
-	}
-	return most
-}
-
-// await waits until cond is true. What cond says otherwise is the failure's
-// explanation.
-func await(t *testing.T, what string, cond func() (done bool, why string)) {
-	t.Helper()
-	limit, began := bound(t), time.Now()
-	tick := time.NewTicker(25 * time.Millisecond)
-	defer tick.Stop()
-	for ; ; <-tick.C {
-		done, why := cond()
-		if done {
-			return
-		}
-		if time.Since(began) > limit {
-			t.Fatalf("waited %v for: %s\n%s", limit, what, why)
-		}
-	}
-}
-
-// output collects what a process writes.
-type output struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (o *output) Write(p []byte) (int, error) {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.Write(p)
-}
-
-func (o *output) String() string {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	return o.b.String()
-}
-
-// tail is the end of what was written, for failures.
-func (o *output) tail() string {
-	s := o.String()
-	if n := len(s) - 6000; n > 0 {
-		s = "…" + s[n:]
-	}
-	return s
-}
-
 // daemon is one process of denywatch run.
 type daemon struct {
-	cmd    *exec.Cmd
-	stdout *output
-	stderr *output
-	done   chan struct{} // closed when it has ended
-	url    string        // of its API, once it runs
+	*servertest.Process
+	url string // of its API, once it runs
 }
 
 // launch starts denywatch run and returns at once.
@@ -105,20 +46,11 @@ func launch(t *testing.T, binary, config string, env ...string) *daemon {
 
 func start(t *testing.T, cmd *exec.Cmd, env ...string) *daemon {
 	t.Helper()
-	d := &daemon{cmd: cmd, stdout: &output{}, stderr: &output{}, done: make(chan struct{})}
-	cmd.Env = append(os.Environ(), env...)
-	cmd.Stdout, cmd.Stderr = d.stdout, d.stderr
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	go func() {
-		defer close(d.done)
-		_ = cmd.Wait() // the exit code says it
-	}()
+	d := &daemon{Process: servertest.Start(t, cmd, env...)}
 	t.Cleanup(func() {
-		d.kill()
-		if strings.Contains(d.stderr.String(), "WARNING: DATA RACE") {
-			t.Errorf("the race detector found something:\n%s", d.stderr.tail())
+		d.Kill()
+		if strings.Contains(d.Stderr.String(), "WARNING: DATA RACE") {
+			t.Errorf("the race detector found something:\n%s", d.Stderr.Tail())
 		}
 	})
 	return d
@@ -137,59 +69,35 @@ var runs = regexp.MustCompile(`msg="denywatch runs".* listen=(http://[0-9.:]+)`)
 // ready waits until the daemon says where it listens.
 func (d *daemon) ready(t *testing.T) {
 	t.Helper()
-	await(t, "denywatch to run", func() (bool, string) {
-		if m := runs.FindStringSubmatch(d.stderr.String()); m != nil {
+	servertest.Await(t, "denywatch to run", func() (bool, string) {
+		if m := runs.FindStringSubmatch(d.Stderr.String()); m != nil {
 			d.url = m[1]
 			return true, ""
 		}
-		if d.ended() {
-			t.Fatalf("denywatch ended with code %d instead of running:\n%s", d.code(), d.stderr.tail())
+		if d.Ended() {
+			t.Fatalf("denywatch ended with code %d instead of running:\n%s", d.Code(), d.Stderr.Tail())
 		}
-		return false, d.stderr.tail()
+		return false, d.Stderr.Tail()
 	})
-}
-
-func (d *daemon) ended() bool {
-	select {
-	case <-d.done:
-		return true
-	default:
-		return false
-	}
-}
-
-// code is the exit code of a process that has ended, -1 if a signal killed it.
-func (d *daemon) code() int { return d.cmd.ProcessState.ExitCode() }
-
-// kill ends the process as kill -9 does, and waits for its end.
-func (d *daemon) kill() {
-	_ = d.cmd.Process.Signal(syscall.SIGKILL) // it may have ended
-	<-d.done
-}
-
-// wait waits for the end of the process.
-func (d *daemon) wait(t *testing.T) {
-	t.Helper()
-	await(t, "the process to end", func() (bool, string) { return d.ended(), d.stderr.tail() })
 }
 
 // stop asks the process to end, and expects that it does so in order.
 func (d *daemon) stop(t *testing.T) {
 	t.Helper()
-	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := d.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	d.wait(t)
-	if c := d.code(); c != 0 {
-		t.Fatalf("exit code %d after SIGTERM, want 0:\n%s", c, d.stderr.tail())
+	d.Wait(t)
+	if c := d.Code(); c != 0 {
+		t.Fatalf("exit code %d after SIGTERM, want 0:\n%s", c, d.Stderr.Tail())
 	}
 }
 
 // said waits until the daemon has logged text.
 func (d *daemon) said(t *testing.T, text string) {
 	t.Helper()
-	await(t, fmt.Sprintf("a message with %q", text), func() (bool, string) {
-		return strings.Contains(d.stderr.String(), text), d.stderr.tail()
+	servertest.Await(t, fmt.Sprintf("a message with %q", text), func() (bool, string) {
+		return strings.Contains(d.Stderr.String(), text), d.Stderr.Tail()
 	})
 }
 
@@ -239,7 +147,7 @@ func (d *daemon) incidents(t *testing.T) []incident.Incident {
 		Incidents []incident.Incident `json:"incidents"`
 	}
 	if err := d.ask("/v1/incidents?limit=1000", &v); err != nil {
-		t.Fatalf("%v\n%s", err, d.stderr.tail())
+		t.Fatalf("%v\n%s", err, d.Stderr.Tail())
 	}
 	return v.Incidents
 }
@@ -292,7 +200,7 @@ type result struct {
 // command runs denywatch with args and input; nothing in it is a terminal.
 func command(t *testing.T, input io.Reader, args ...string) result {
 	t.Helper()
-	ctx, cancel := context.WithTimeout(t.Context(), bound(t))
+	ctx, cancel := context.WithTimeout(t.Context(), servertest.Bound(t))
 	defer cancel()
 	cmd := exec.CommandContext(ctx, bin.normal, args...)
 	cmd.Dir = t.TempDir() // where no configuration lies
@@ -316,29 +224,4 @@ func write(t *testing.T, path, text string) string {
 		t.Fatal(err)
 	}
 	return path
-}
-
-// need skips a test without a program, and fails it where all must be there.
-func need(t *testing.T, program string) string {
-	t.Helper()
-	path, err := exec.LookPath(program)
-	if err != nil {
-		for _, dir := range []string{"/usr/sbin", "/sbin", "/usr/local/sbin"} {
-			if p, e := exec.LookPath(filepath.Join(dir, program)); e == nil {
-				return p
-			}
-		}
-		lack(t, fmt.Sprintf("%s is not installed", program))
-	}
-	return path
-}
-
-// lack skips a test because of what the machine lacks, loudly, and fails it
-// where everything must be there.
-func lack(t *testing.T, what string) {
-	t.Helper()
-	if os.Getenv("CI") == "true" {
-		t.Fatal(what)
-	}
-	t.Skip("NOT TESTED HERE: " + what)
 }

@@ -21,33 +21,9 @@ import (
 
 	"github.com/denywatch/denywatch/alerts/slack/slackfake"
 	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/servertest"
 	"github.com/denywatch/denywatch/internal/tally"
 )
-
-// freePort is a port that nobody listens on now.
-func freePort(t *testing.T) int {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
-}
-
-// background runs a server that stays in the foreground, until the test ends.
-func background(t *testing.T, name string, args ...string) *daemon {
-	t.Helper()
-	d := start(t, exec.Command(name, args...))
-	t.Cleanup(func() { // before the kill that start arranged
-		_ = d.cmd.Process.Signal(syscall.SIGTERM)
-		select {
-		case <-d.done:
-		case <-time.After(10 * time.Second): // its workers may hold on to connections
-		}
-	})
-	return d
-}
 
 type fromKey struct{}
 
@@ -86,12 +62,9 @@ func visit(ctx context.Context, who *person, url string) (int, error) {
 }
 
 // up waits until a server answers.
-func up(t *testing.T, d *daemon, url string) {
+func up(t *testing.T, p *servertest.Process, url string) {
 	t.Helper()
-	await(t, url+" to answer", func() (bool, string) {
-		if d.ended() {
-			t.Fatalf("the server ended with code %d:\n%s%s", d.code(), d.stdout.tail(), d.stderr.tail())
-		}
+	p.Up(t, url, func() (bool, string) {
 		status, err := visit(t.Context(), &people[0], url)
 		return err == nil && status < 300, fmt.Sprint(status, err)
 	})
@@ -208,7 +181,7 @@ func (p *product) set(w *wall) {
 // team reads what broke, for whom and since when.
 func TestNginxToSlack(t *testing.T) {
 	long(t)
-	nginx := need(t, "nginx")
+	nginx := servertest.Need(t, "nginx")
 	dir := t.TempDir()
 	began := time.Now()
 	access := filepath.Join(dir, "log", "access.log")
@@ -230,7 +203,7 @@ func TestNginxToSlack(t *testing.T) {
 		app.add(&r)
 	}
 
-	port := freePort(t)
+	port := servertest.FreePort(t)
 	user := ""
 	if os.Geteuid() == 0 {
 		user = "user root;" // what workers write lies in the test's folder
@@ -256,7 +229,7 @@ http {
   }
 }
 `, user, dir, upstream, port, backend.URL))
-	server := background(t, nginx, "-e", filepath.Join(dir, "start.log"), "-c", conf, "-p", dir)
+	server := servertest.Serve(t, exec.Command(nginx, "-e", filepath.Join(dir, "start.log"), "-c", conf, "-p", dir))
 	site := fmt.Sprintf("http://127.0.0.1:%d", port)
 	up(t, server, site+"/probe")
 
@@ -286,14 +259,14 @@ sinks:
 		return command(t, nil, append([]string{"mark", "--url", d.url, "--token", token, "--service", service}, args...)...)
 	}
 	// Everything works, also over a rotation: logrotate renames, nginx reopens.
-	await(t, "a slot of live traffic", func() (bool, string) {
+	servertest.Await(t, "a slot of live traffic", func() (bool, string) {
 		s, err := d.status()
 		return err == nil && len(s.Sources) == 2 && s.Sources[1].Lines > before+600, fmt.Sprint(s, err)
 	})
 	if err := os.Rename(access, access+".1"); err != nil {
 		t.Fatal(err)
 	}
-	if err := server.cmd.Process.Signal(syscall.SIGUSR1); err != nil {
+	if err := server.Cmd.Process.Signal(syscall.SIGUSR1); err != nil {
 		t.Fatal(err)
 	}
 	if all := d.incidents(t); len(all) > 0 {
@@ -303,13 +276,13 @@ sinks:
 	// The pipeline releases and waits for the verdict.
 	verdict := make(chan result, 1)
 	go func() { verdict <- mark("--release", "v2.31.0", "--previous", "v2.30.4", "--wait", "2m") }()
-	await(t, "the marker", func() (bool, string) { return len(d.markers(t)) == 1, d.stderr.tail() })
+	servertest.Await(t, "the marker", func() (bool, string) { return len(d.markers(t)) == 1, d.Stderr.Tail() })
 	// The roll-out reaches people two slots later: onsets are estimates, and one
 	// that comes out before the release does not blame it.
 	app.mu.Lock()
 	released := app.count.lines["app"]
 	app.mu.Unlock()
-	await(t, "the roll-out", func() (bool, string) {
+	servertest.Await(t, "the roll-out", func() (bool, string) {
 		app.mu.Lock()
 		defer app.mu.Unlock()
 		return app.count.lines["app"] > released+60*20, ""
@@ -317,20 +290,20 @@ sinks:
 	app.set(&wall{route: "/projects/{id}/export", role: "editor"})
 	broke := time.Now()
 	var in incident.Incident
-	await(t, "an incident", func() (bool, string) {
+	servertest.Await(t, "an incident", func() (bool, string) {
 		all := d.incidents(t)
 		if len(all) > 0 {
 			in = all[0]
 		}
-		return len(all) > 0, d.stderr.tail()
+		return len(all) > 0, d.Stderr.Tail()
 	})
 	t.Logf("told %v after the release", time.Since(broke).Round(time.Second))
 	// The web server's log knows no roles and takes longer to be sure.
-	await(t, "both logs to show it", func() (bool, string) {
+	servertest.Await(t, "both logs to show it", func() (bool, string) {
 		all := d.incidents(t)
 		s, err := d.status()
 		return len(all) > 0 && len(all[0].Vantages) == 2, fmt.Sprintf("%+v\n%+v %v\nthe web server's log is complete but for the last %s s\n%s",
-			all, s, err, d.metric(t, `denywatch_watermark_age_seconds{vantage="web"}`), d.stderr.tail())
+			all, s, err, d.metric(t, `denywatch_watermark_age_seconds{vantage="web"}`), d.Stderr.Tail())
 	})
 	res := <-verdict
 	if id := strings.TrimSpace(strings.SplitN(res.stdout, "\n", 2)[0]); res.code != 3 || id != "shop-v2.31.0" {
@@ -347,11 +320,11 @@ sinks:
 	if res := mark("--release", "v2.30.4", "--previous", "v2.31.0"); res.code != 0 {
 		t.Errorf("mark: exit code %d: %s", res.code, res.stderr)
 	}
-	await(t, "the recovery", func() (bool, string) {
+	servertest.Await(t, "the recovery", func() (bool, string) {
 		all := d.incidents(t)
-		return len(all) > 0 && all[len(all)-1].State == incident.Resolved, fmt.Sprintf("%+v\n%s", all, d.stderr.tail())
+		return len(all) > 0 && all[len(all)-1].State == incident.Resolved, fmt.Sprintf("%+v\n%s", all, d.Stderr.Tail())
 	})
-	await(t, "everything to be told", d.quiet)
+	servertest.Await(t, "everything to be told", d.quiet)
 	leave()
 	app.mu.Lock()
 	count, refused := app.count.clone(), slices.Clone(app.refused)
@@ -397,23 +370,23 @@ sinks:
 		}
 	}
 	for _, text := range []string{"/projects/{id}/export", "editor", "v2.31.0"} {
-		if !strings.Contains(d.stdout.String(), text) {
-			t.Errorf("the console does not say %q:\n%s", text, d.stdout.tail())
+		if !strings.Contains(d.Stdout.String(), text) {
+			t.Errorf("the console does not say %q:\n%s", text, d.Stdout.Tail())
 		}
 	}
 	d.exact(t, count)
 	d.stop(t)
-	t.Logf("%v; %s\n%s", time.Since(began).Round(time.Second), slack.Messages()[0].Text, d.stdout.tail())
+	t.Logf("%v; %s\n%s", time.Since(began).Round(time.Second), slack.Messages()[0].Text, d.Stdout.Tail())
 }
 
 // TestApacheForbidden lets a configuration change of Apache lock everybody out
 // of one folder.
 func TestApacheForbidden(t *testing.T) {
 	long(t)
-	apache := need(t, "apache2")
+	apache := servertest.Need(t, "apache2")
 	modules := "/usr/lib/apache2/modules"
 	if _, err := os.Stat(modules); err != nil {
-		lack(t, "Apache's modules are not in "+modules)
+		servertest.Lack(t, "Apache's modules are not in "+modules)
 	}
 	dir := t.TempDir()
 	for _, page := range []string{"index.html", "docs/start.html", "reports/q1.html", "reports/q2.html"} {
@@ -428,7 +401,7 @@ func TestApacheForbidden(t *testing.T) {
 	paths := []string{"/index.html", "/docs/start.html", "/reports/q1.html", "/reports/q2.html"}
 	const logFormat = `%v:%p %h %l %u %t \"%r\" %>s %b \"%{Referer}i\" \"%{User-Agent}i\" \"%{X-Role}o\"`
 	access := filepath.Join(dir, "log", "access.log")
-	port := freePort(t)
+	port := servertest.FreePort(t)
 	began := time.Now()
 	rnd := rand.New(rand.NewPCG(5, 5))
 	pick := func() (*person, string) { return &people[rnd.IntN(len(people))], paths[rnd.IntN(len(paths))] }
@@ -471,7 +444,7 @@ CustomLog %[3]s/log/access.log watched
 </Directory>
 Include %[6]s
 `, load.String(), user, dir, port, logFormat, deny))
-	server := background(t, apache, "-f", conf, "-DFOREGROUND")
+	server := servertest.Serve(t, exec.Command(apache, "-f", conf, "-DFOREGROUND"))
 	site := fmt.Sprintf("http://127.0.0.1:%d", port)
 	up(t, server, site+"/index.html")
 
@@ -490,7 +463,7 @@ sinks: {webhook: {url: %[4]q, secret: %[5]q}}
 		return who, site + path
 	})
 	t.Cleanup(leave)
-	await(t, "a slot of live traffic", func() (bool, string) {
+	servertest.Await(t, "a slot of live traffic", func() (bool, string) {
 		s, err := d.status()
 		return err == nil && len(s.Sources) == 1 && s.Sources[0].Lines > 50*60*20+500, fmt.Sprint(s, err)
 	})
@@ -498,18 +471,18 @@ sinks: {webhook: {url: %[4]q, secret: %[5]q}}
 		t.Errorf("there are incidents before anything broke: %+v", all)
 	}
 	write(t, deny, "<Location \"/reports\">\n  Require all denied\n</Location>\n")
-	if err := server.cmd.Process.Signal(syscall.SIGUSR1); err != nil { // graceful
+	if err := server.Cmd.Process.Signal(syscall.SIGUSR1); err != nil { // graceful
 		t.Fatal(err)
 	}
 	broke := time.Now()
 	// The incident first names what was refused first; a slot later it is whole.
 	var in incident.Incident
-	await(t, "an incident of the whole folder", func() (bool, string) {
+	servertest.Await(t, "an incident of the whole folder", func() (bool, string) {
 		all := d.incidents(t)
 		if len(all) > 0 {
 			in = all[0]
 		}
-		return len(all) == 1 && in.Scope.Prefix == "/reports", fmt.Sprintf("%+v\n%s", all, d.stderr.tail())
+		return len(all) == 1 && in.Scope.Prefix == "/reports", fmt.Sprintf("%+v\n%s", all, d.Stderr.Tail())
 	})
 	t.Logf("told %v after the change: %+v", time.Since(broke).Round(time.Second), in)
 	if in.Scope.Route != "" || in.Scope.Role != "" || in.Scope.Geo != "" || in.Direction != incident.Up {
@@ -521,7 +494,7 @@ sinks: {webhook: {url: %[4]q, secret: %[5]q}}
 	if in.Identities < 20 {
 		t.Errorf("%d people counted, there were many more", in.Identities)
 	}
-	await(t, "it to be told", func() (bool, string) { return r.number() > 0, d.stderr.tail() })
+	servertest.Await(t, "it to be told", func() (bool, string) { return r.number() > 0, d.Stderr.Tail() })
 	leave()
 	d.stop(t)
 }

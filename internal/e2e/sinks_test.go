@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/denywatch/denywatch/alerts/slack/slackfake"
+	"github.com/denywatch/denywatch/internal/servertest"
 )
 
 // TestSinkTrouble lets one sink fail in every way that lasts: the other is told
@@ -14,7 +15,7 @@ import (
 func TestSinkTrouble(t *testing.T) {
 	said := func(t *testing.T, d *daemon, sink, state, trouble string) {
 		t.Helper()
-		await(t, fmt.Sprintf("sink %s to be %s", sink, state), func() (bool, string) {
+		servertest.Await(t, fmt.Sprintf("sink %s to be %s", sink, state), func() (bool, string) {
 			s, err := d.status()
 			if err != nil {
 				return false, err.Error()
@@ -24,16 +25,16 @@ func TestSinkTrouble(t *testing.T) {
 					return true, ""
 				}
 			}
-			return false, fmt.Sprintf("%+v\n%s", s.Sinks, d.stderr.tail())
+			return false, fmt.Sprintf("%+v\n%s", s.Sinks, d.Stderr.Tail())
 		})
-		await(t, "/readyz to be 200, for logs are read and the other sink is told, with a line about "+sink, func() (bool, string) {
+		servertest.Await(t, "/readyz to be 200, for logs are read and the other sink is told, with a line about "+sink, func() (bool, string) {
 			status, body, err := d.get("/readyz")
 			return status == http.StatusOK && strings.Contains(body, "sink "+sink+" is "+state), fmt.Sprint(status, body, err)
 		})
 	}
 	end := func(t *testing.T, h *host, d *daemon) {
 		t.Helper()
-		await(t, "the notifications", d.quiet)
+		servertest.Await(t, "the notifications", d.quiet)
 		d.told(t, h.resolved(t, d), h.receiver, h.slack)
 		d.read(t, h.feed.count())
 		d.exact(t, h.feed.count())
@@ -56,7 +57,7 @@ func TestSinkTrouble(t *testing.T) {
 			h.slack.Fail(x.fault)
 			d := serve(t, bin.normal, h.config)
 			all := h.resolved(t, d)
-			await(t, "the webhook to be told", func() (bool, string) {
+			servertest.Await(t, "the webhook to be told", func() (bool, string) {
 				n := 0
 				for _, s := range h.receiver.stories() {
 					n += len(s)
@@ -65,10 +66,10 @@ func TestSinkTrouble(t *testing.T) {
 				for _, in := range all {
 					want += len(d.timeline(t, in.ID))
 				}
-				return n == want, fmt.Sprintf("%d of %d transitions\n%s", n, want, d.stderr.tail())
+				return n == want, fmt.Sprintf("%d of %d transitions\n%s", n, want, d.Stderr.Tail())
 			})
 			said(t, d, "slack", x.state, x.trouble)
-			if strings.Contains(d.stderr.String(), slackfake.Token) {
+			if strings.Contains(d.Stderr.String(), slackfake.Token) {
 				t.Error("the log shows the token")
 			}
 			h.slack.Clear()
@@ -81,8 +82,8 @@ func TestSinkTrouble(t *testing.T) {
 		h.receiver.set(1)
 		d := serve(t, bin.raced, h.config)
 		h.resolved(t, d)
-		await(t, "Slack to be told", func() (bool, string) {
-			return len(h.slack.Messages()) == len(h.walls), fmt.Sprintf("%+v\n%s", h.slack.Messages(), d.stderr.tail())
+		servertest.Await(t, "Slack to be told", func() (bool, string) {
+			return len(h.slack.Messages()) == len(h.walls), fmt.Sprintf("%+v\n%s", h.slack.Messages(), d.Stderr.Tail())
 		})
 		said(t, d, "webhook", "retrying", "")
 		h.receiver.set(0)

@@ -11,18 +11,20 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/denywatch/denywatch/internal/servertest"
 )
 
 // TestDiskFull lets the state's disk be full while an incident happens.
 func TestDiskFull(t *testing.T) {
 	t.Run("file size limit", func(t *testing.T) {
 		long(t)
-		prlimit := need(t, "prlimit")
+		prlimit := servertest.Need(t, "prlimit")
 		h := newHost(t)
 		// The first cut does not fit into 48 KiB, the empty store does.
 		d := start(t, exec.Command(prlimit, fmt.Sprintf("--fsize=%d:", 48<<10), bin.normal, "run", "--config", h.config))
 		diskFull(t, h, d, func() {
-			out, err := exec.CommandContext(t.Context(), prlimit, "--pid", strconv.Itoa(d.cmd.Process.Pid), "--fsize=unlimited:").CombinedOutput()
+			out, err := exec.CommandContext(t.Context(), prlimit, "--pid", strconv.Itoa(d.Cmd.Process.Pid), "--fsize=unlimited:").CombinedOutput()
 			if err != nil {
 				t.Fatalf("prlimit: %v: %s", err, out)
 			}
@@ -56,13 +58,13 @@ func TestDiskFull(t *testing.T) {
 
 func diskFull(t *testing.T, h *host, d *daemon, makeRoom func()) {
 	d.ready(t)
-	await(t, "the daemon to say that it cannot write", func() (bool, string) {
+	servertest.Await(t, "the daemon to say that it cannot write", func() (bool, string) {
 		status, body, err := d.get("/readyz")
 		return err == nil && status == http.StatusServiceUnavailable && strings.Contains(body, "state cannot be written") &&
-			strings.Contains(body, "free space"), fmt.Sprint(status, body, err, d.stderr.tail())
+			strings.Contains(body, "free space"), fmt.Sprint(status, body, err, d.Stderr.Tail())
 	})
-	await(t, "the metric to say so", func() (bool, string) {
-		return d.metric(t, "denywatch_cut_failing") == "1", d.stderr.tail()
+	servertest.Await(t, "the metric to say so", func() (bool, string) {
+		return d.metric(t, "denywatch_cut_failing") == "1", d.Stderr.Tail()
 	})
 	if status, _, err := d.get("/healthz"); status != http.StatusOK {
 		t.Errorf("/healthz: %d %v, want 200: nothing stops", status, err)
@@ -74,19 +76,19 @@ func diskFull(t *testing.T, h *host, d *daemon, makeRoom func()) {
 	if n := h.receiver.number() + len(h.slack.Messages()); n != 0 {
 		t.Errorf("%d notifications were sent though what they tell is not durable", n)
 	}
-	if n := strings.Count(d.stderr.String(), "state cannot be written"); n != 1 {
+	if n := strings.Count(d.Stderr.String(), "state cannot be written"); n != 1 {
 		t.Errorf("the log says %d times that state cannot be written, want once", n)
 	}
 
 	makeRoom()
 	d.said(t, "state is written again")
-	await(t, "the daemon to be ready", func() (bool, string) {
+	servertest.Await(t, "the daemon to be ready", func() (bool, string) {
 		status, body, err := d.get("/readyz")
 		return status == http.StatusOK, fmt.Sprint(status, body, err)
 	})
-	await(t, "the notifications", func() (bool, string) {
+	servertest.Await(t, "the notifications", func() (bool, string) {
 		if h.receiver.number() == 0 {
-			return false, d.stderr.tail()
+			return false, d.Stderr.Tail()
 		}
 		return d.quiet()
 	})
@@ -104,25 +106,25 @@ func diskFull(t *testing.T, h *host, d *daemon, makeRoom func()) {
 // the last cut is missing, and the next start must make up for it.
 func TestFullDiskAtStop(t *testing.T) {
 	long(t)
-	prlimit := need(t, "prlimit")
+	prlimit := servertest.Need(t, "prlimit")
 	h := newHost(t)
 	d := start(t, exec.Command(prlimit, fmt.Sprintf("--fsize=%d:", 48<<10), bin.normal, "run", "--config", h.config))
 	d.ready(t)
 	d.said(t, "state cannot be written")
-	if err := d.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+	if err := d.Cmd.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}
-	d.wait(t)
+	d.Wait(t)
 	// It may have told what its last small cut held, and cannot note the answer.
 	h.receiver.killed()
-	if d.code() != 1 || !strings.Contains(d.stderr.String(), "denywatch: ") {
-		t.Errorf("exit code %d, want 1 with a message:\n%s", d.code(), d.stderr.tail())
+	if d.Code() != 1 || !strings.Contains(d.Stderr.String(), "denywatch: ") {
+		t.Errorf("exit code %d, want 1 with a message:\n%s", d.Code(), d.Stderr.Tail())
 	}
 	d = serve(t, bin.normal, h.config)
 	d.read(t, h.feed.count())
 	h.resolved(t, d)
-	await(t, "the notifications", func() (bool, string) { return h.receiver.number() > 0, d.stderr.tail() })
-	await(t, "the notifications", d.quiet)
+	servertest.Await(t, "the notifications", func() (bool, string) { return h.receiver.number() > 0, d.Stderr.Tail() })
+	servertest.Await(t, "the notifications", d.quiet)
 	d.exact(t, h.feed.count())
 	d.told(t, h.resolved(t, d), h.receiver, h.slack)
 	d.stop(t)
@@ -132,17 +134,17 @@ func TestFullDiskAtStop(t *testing.T) {
 func fails(t *testing.T, cmd *exec.Cmd, texts ...string) {
 	t.Helper()
 	d := start(t, cmd)
-	d.wait(t)
-	if d.code() != 1 {
-		t.Errorf("exit code %d, want 1", d.code())
+	d.Wait(t)
+	if d.Code() != 1 {
+		t.Errorf("exit code %d, want 1", d.Code())
 	}
 	for _, text := range texts {
-		if !strings.Contains(d.stderr.String(), text) {
-			t.Errorf("the message has no %q:\n%s", text, d.stderr.tail())
+		if !strings.Contains(d.Stderr.String(), text) {
+			t.Errorf("the message has no %q:\n%s", text, d.Stderr.Tail())
 		}
 	}
-	if strings.Contains(d.stderr.String(), "goroutine ") {
-		t.Errorf("it panicked:\n%s", d.stderr.tail())
+	if strings.Contains(d.Stderr.String(), "goroutine ") {
+		t.Errorf("it panicked:\n%s", d.Stderr.Tail())
 	}
 }
 
@@ -229,7 +231,7 @@ func TestDamagedState(t *testing.T) {
 			d := serve(t, bin.normal, h.config)
 			d.read(t, h.feed.count())
 			h.resolved(t, d)
-			await(t, "the notifications", d.quiet)
+			servertest.Await(t, "the notifications", d.quiet)
 			d.stop(t)
 			path := filepath.Join(h.dir, "state", "denywatch.db")
 			b, err := os.ReadFile(path)
@@ -274,7 +276,7 @@ func TestReload(t *testing.T) {
 	d := serve(t, bin.raced, h.config)
 	hup := func() {
 		t.Helper()
-		if err := d.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		if err := d.Cmd.Process.Signal(syscall.SIGHUP); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -288,18 +290,18 @@ func TestReload(t *testing.T) {
 	write(t, h.config, strings.Replace(text, "slot: 10s", "slott: 10s", 1))
 	hup()
 	d.said(t, "not reloaded")
-	if want := h.config + ":4:1"; !strings.Contains(d.stderr.String(), want) || !strings.Contains(d.stderr.String(), "slot") {
-		t.Errorf("the message does not name the place %s:\n%s", want, d.stderr.tail())
+	if want := h.config + ":4:1"; !strings.Contains(d.Stderr.String(), want) || !strings.Contains(d.Stderr.String(), "slot") {
+		t.Errorf("the message does not name the place %s:\n%s", want, d.Stderr.Tail())
 	}
-	if strings.Contains(d.stderr.String(), "nothing was started") {
-		t.Errorf("a daemon that runs says that nothing was started:\n%s", d.stderr.tail())
+	if strings.Contains(d.Stderr.String(), "nothing was started") {
+		t.Errorf("a daemon that runs says that nothing was started:\n%s", d.Stderr.Tail())
 	}
 	if err := os.Remove(h.config); err != nil {
 		t.Fatal(err)
 	}
 	hup()
-	await(t, "a second refusal", func() (bool, string) {
-		return strings.Count(d.stderr.String(), "not reloaded") == 2, d.stderr.tail()
+	servertest.Await(t, "a second refusal", func() (bool, string) {
+		return strings.Count(d.Stderr.String(), "not reloaded") == 2, d.Stderr.Tail()
 	})
 	h.feed.past(t, time.Now(), time.Now(), 200)
 	d.read(t, h.feed.count())
@@ -314,11 +316,11 @@ func TestReload(t *testing.T) {
 	for i, s := range []string{good, text, good} {
 		write(t, h.config, s)
 		hup()
-		await(t, "the reload", func() (bool, string) {
+		servertest.Await(t, "the reload", func() (bool, string) {
 			if err := h.feed.write(time.Now()); err != nil {
 				t.Fatal(err)
 			}
-			return strings.Count(d.stderr.String(), `msg="configuration reloaded" `) == i+1, d.stderr.tail()
+			return strings.Count(d.Stderr.String(), `msg="configuration reloaded" `) == i+1, d.Stderr.Tail()
 		})
 	}
 	h.feed.past(t, time.Now(), time.Now(), 200)
@@ -331,14 +333,14 @@ func TestReload(t *testing.T) {
 	// What counts differently is a marker.
 	write(t, h.config, good+"denials: {statuses: [403, 451, 401]}\n")
 	hup()
-	await(t, "a config marker", func() (bool, string) {
+	servertest.Await(t, "a config marker", func() (bool, string) {
 		ms := d.markers(t)
 		for _, m := range ms {
 			if m.Kind == "config" {
 				return true, ""
 			}
 		}
-		return false, fmt.Sprintf("%+v\n%s", ms, d.stderr.tail())
+		return false, fmt.Sprintf("%+v\n%s", ms, d.Stderr.Tail())
 	})
 	h.feed.past(t, time.Now(), time.Now(), 200)
 	d.read(t, h.feed.count())
@@ -347,7 +349,7 @@ func TestReload(t *testing.T) {
 	if len(after) != len(before) || after[0].ID != before[0].ID {
 		t.Errorf("incidents before the reloads: %+v\nafter: %+v", before, after)
 	}
-	await(t, "the notifications", d.quiet)
+	servertest.Await(t, "the notifications", d.quiet)
 	d.told(t, after, h.receiver, h.slack)
 	d.stop(t)
 
@@ -412,7 +414,7 @@ func TestThousandFiles(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	proc, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.cmd.Process.Pid))
+	proc, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.Cmd.Process.Pid))
 	if err != nil {
 		t.Fatal(err)
 	}

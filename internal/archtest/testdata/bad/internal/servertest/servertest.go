@@ -1,0 +1,6 @@
+// Package servertest breaks a rule.
+package servertest
+
+import (
+	_ "github.com/denywatch/denywatch/internal/event"
+)
