@@ -114,6 +114,10 @@ var importRules = []importRule{
 		"a developer's tool that only writes the simulator's lines to a file",
 	},
 	{
+		"internal/sim/bench", list("internal/sim", "detector", "detector/slots", "internal/tally", nouns),
+		"a developer's tool that lets the simulator judge the detector, with counts as collectors make them",
+	},
+	{
 		"internal/web/...", list("internal/web/...", nouns, tools),
 		"pages and API show what internal/app hands them",
 	},
@@ -163,7 +167,7 @@ var bans = []struct {
 	why   string
 }{
 	{
-		"os", []string{"Exit"}, list("cmd/...", "internal/sim/gen"),
+		"os", []string{"Exit"}, list("cmd/...", "internal/sim/gen", "internal/sim/bench"),
 		"whoever ends the process skips everybody's clean-up; return an error",
 	},
 	{

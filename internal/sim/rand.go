@@ -44,6 +44,21 @@ func (r *rng) power(n int, s float64) int {
 	return min(int(math.Pow(r.unit()*(top-1)+1, 1/(1-s)))-1, n-1)
 }
 
+// poisson is how many independent events happen where mean are expected; large
+// means are taken for normal.
+func (r *rng) poisson(mean float64) int {
+	if mean > 60 {
+		z := math.Sqrt(2*r.exp()) * math.Cos(2*math.Pi*r.unit())
+		return max(0, int(math.Round(mean+math.Sqrt(mean)*z)))
+	}
+	n, p, e := 0, r.unit(), math.Exp(-mean)
+	for p > e {
+		n++
+		p *= r.unit()
+	}
+	return n
+}
+
 // mix hashes x; it is the finaliser of SplitMix64 and a bijection.
 func mix(x uint64) uint64 {
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9

@@ -60,6 +60,19 @@ const (
 	SlowRamp Kind = "slow_ramp"
 	// Blip is a RoleMismatch of a few minutes.
 	Blip Kind = "blip"
+
+	// The others happen in a Trial only.
+
+	// SmallShift: the odds of a refusal of many people become a few times as high.
+	SmallShift Kind = "small_shift"
+	// LowVolume: a role loses a route that it rarely asks for.
+	LowVolume Kind = "low_volume"
+	// AdminOpen: a role gets into a part of the product that it never may.
+	AdminOpen Kind = "admin_open"
+	// PlanDowngrade: a role loses many routes of one part of the product.
+	PlanDowngrade Kind = "plan_downgrade"
+	// RouteGeo: a country loses one route.
+	RouteGeo Kind = "route_geo"
 )
 
 // The kinds of Benign.
@@ -84,6 +97,15 @@ const (
 	NewRoute Kind = "new_route"
 	// DataGap: nothing is logged; people go on all the same.
 	DataGap Kind = "data_gap"
+
+	// The others happen in a Trial only.
+
+	// Surge: everybody, or a crowd on one route, comes several times as often.
+	Surge Kind = "surge"
+	// LateData: a part of the log comes minutes late.
+	LateData Kind = "late_data"
+	// Botnet: many strangers ask for what they may not have.
+	Botnet Kind = "botnet"
 )
 
 // Scope is a slice of the traffic; an empty field means all.
@@ -132,6 +154,11 @@ type Label struct {
 	From, To time.Time
 	// Layer is who refuses most, for incidents.
 	Layer event.Layer
+	// Marker is the id of the change that caused it, if there is one, and Bound the
+	// minutes that a watcher who knows all rates and the scope needs to be as sure
+	// as one false alarm a week asks for; of a Trial only.
+	Marker string
+	Bound  int
 }
 
 // Labels lists the truth, incidents first, each in the order of the scenario.
