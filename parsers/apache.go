@@ -239,6 +239,12 @@ func apacheNamed(e *element, d apacheDirective, before []element) {
 		e.field = fieldUserAgent
 	case d.letter == "i" && name == "host":
 		e.field = fieldHost
+	case d.letter == "i" && name == "xforwardedfor":
+		if e.field, e.rank = fieldClient, 8; !behindQuote(before) {
+			e.shape, e.wild = shapeList, false // "client, proxy, proxy"
+		}
+	case d.letter == "i" && (name == "trueclientip" || name == "cfconnectingip" || name == "xclientip" || name == "xrealip"):
+		e.field, e.rank, e.shape, e.wild = fieldClient, 7, shapeToken, false
 	case d.letter == "i" && name == "xrequestid":
 		e.field, e.rank = fieldRequestID, 2
 	case d.letter == "i" && name == "cfipcountry":

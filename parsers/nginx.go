@@ -59,7 +59,10 @@ var nginxVariables = map[string]nginxVariable{
 	"http_x_request_id":      {shape: shapeToken, field: fieldRequestID, rank: 2},
 	"http_user_agent":        {shape: shapeText, field: fieldUserAgent, wild: true},
 	"http_referer":           {shape: shapeText, wild: true},
-	"http_x_forwarded_for":   {shape: shapeText, wild: true},
+	"http_x_forwarded_for":   {shape: shapeText, field: fieldClient, rank: 5, wild: true},
+	"http_cf_connecting_ip":  {shape: shapeToken, field: fieldClient, rank: 4},
+	"http_true_client_ip":    {shape: shapeToken, field: fieldClient, rank: 4},
+	"http_x_real_ip":         {shape: shapeToken, field: fieldClient, rank: 4},
 	"http_cf_ipcountry":      {shape: shapeToken, field: fieldGeo, rank: 2},
 	"scheme":                 {shape: shapeToken},
 	"server_protocol":        {shape: shapeToken},
@@ -204,6 +207,9 @@ func nginxElement(name string, before []element) element {
 	v := nginxVariables[name]
 	e := element{name: "$" + name, shape: v.shape, field: v.field, rank: v.rank, wild: v.wild}
 	e.claimed = v.field == fieldUser
+	if name == "http_x_forwarded_for" && !behindQuote(before) {
+		e.shape, e.wild = shapeList, false // "client, proxy, proxy"
+	}
 	if v.field != fieldNone || v.shape != shapeText {
 		return e
 	}
@@ -242,6 +248,13 @@ func nginxElement(name string, before []element) element {
 		}
 	}
 	return e
+}
+
+// behindQuote tells whether the text in front of a value ends with a quote, so
+// that the value ends with one too.
+func behindQuote(before []element) bool {
+	n := len(before)
+	return n > 0 && before[n-1].name == "" && strings.HasSuffix(before[n-1].lit, `"`)
 }
 
 // joinQuery makes one path of $uri$is_args$args and of $uri?$args.

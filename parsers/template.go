@@ -541,12 +541,19 @@ func (o *op) text(b []byte) int {
 		return bytes.IndexByte(b, '/')
 	}
 	first := o.lit[0]
-	if o.shape == shapeToken && first == ' ' {
-		return bytes.IndexByte(b, ' ')
+	within := b
+	if o.shape == shapeToken {
+		n := bytes.IndexByte(b, ' ')
+		if first == ' ' {
+			return n
+		}
+		if n >= 0 {
+			within = b[:n]
+		}
 	}
 	from := 0
 	for {
-		n := bytes.IndexByte(b[from:], first)
+		n := bytes.IndexByte(within[from:], first)
 		if n < 0 {
 			return -1
 		}
@@ -722,6 +729,10 @@ func (t *templateParser) take(o *op, v []byte, e *event.Event) error {
 		upstreamStatus(v, e)
 	case fieldUser:
 		e.User, e.UserClaimed = v, o.claimed
+	case fieldClient:
+		if e.Client = v; o.shape != shapeToken {
+			e.Client = firstClient(v)
+		}
 	case fieldCause:
 		if len(v) <= maxCause {
 			e.Cause = v

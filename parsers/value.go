@@ -222,13 +222,31 @@ func quoteEnd(b []byte) int {
 	}
 }
 
-// firstClient is the first of a list of addresses: a client, then the proxies
-// that its request came through.
+// firstClient is the client in a list of addresses, which begins with it and goes
+// on with the proxies that its request came through: the first that is not
+// private, as a proxy at the client's puts its address there, which means nothing
+// elsewhere; the first if all are.
 func firstClient(v []byte) []byte {
-	if i := bytes.IndexByte(v, ','); i >= 0 {
-		v = v[:i]
+	if bytes.IndexByte(v, ',') < 0 {
+		return bytes.TrimSpace(v)
 	}
-	return bytes.TrimSpace(v)
+	var first []byte
+	for len(v) > 0 {
+		a := v
+		if i := bytes.IndexByte(v, ','); i >= 0 {
+			a, v = v[:i], v[i+1:]
+		} else {
+			v = nil
+		}
+		switch a = bytes.TrimSpace(a); {
+		case len(a) == 0 || string(a) == "-" || string(a) == "unknown":
+		case !private(a):
+			return a
+		case first == nil:
+			first = a
+		}
+	}
+	return first
 }
 
 // private tells whether an address can only be a neighbour's: loopback, private
