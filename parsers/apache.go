@@ -21,6 +21,8 @@ const apacheJSONFormat = "json"
 const (
 	apacheCommon  = `%h %l %u %t "%r" %>s %b`
 	apacheHeaders = ` "%{Referer}i" "%{User-Agent}i"`
+	// apacheHostCombined has no name in any configuration, but is common.
+	apacheHostCombined = `%v ` + apacheCommon + apacheHeaders
 )
 
 // apacheSpec is a LogFormat as the user gave it, taken apart.
@@ -317,9 +319,10 @@ func joinPath(elems []element) []element {
 // apacheCandidates are the Apache formats that Detect tries.
 func apacheCandidates() []candidate {
 	return []candidate{
-		{config: Config{Format: familyApache, LogFormat: "vhost_combined"}, why: "start with host:port and have the fields of the combined format"},
-		{config: Config{Format: familyApache, LogFormat: "combined"}, why: "have the fields of the combined format"},
-		{config: Config{Format: familyApache, LogFormat: "vhost_common"}, why: "start with a host and have the fields of the common format"},
-		{config: Config{Format: familyApache, LogFormat: "common"}, why: "have the fields of the common format"},
+		{config: Config{Format: familyApache, LogFormat: "vhost_combined"}, why: "start with host:port and have the fields of the combined format", sign: userInPlace},
+		{config: Config{Format: familyApache, LogFormat: apacheHostCombined}, why: "start with a host and have the fields of the combined format", sign: hostInFront},
+		{config: Config{Format: familyApache, LogFormat: "combined"}, why: "have the fields of the combined format", sign: userInPlace},
+		{config: Config{Format: familyApache, LogFormat: "vhost_common"}, why: "start with a host and have the fields of the common format", sign: hostInFront},
+		{config: Config{Format: familyApache, LogFormat: "common"}, why: "have the fields of the common format", sign: userInPlace},
 	}
 }

@@ -71,6 +71,9 @@ func (p *albParser) Parse(line []byte, e *event.Event) error {
 	request, rest := p.field(rest)
 	agent, rest := p.field(rest)
 	e.Time, e.Client, e.UserAgent = at, withoutPort(client), given(p.text(agent))
+	if e.Status == 0 && hasPrefix(request, "- - -") {
+		return ErrConnection // of a TCP listener
+	}
 	if !hasPrefix(request, "- ") { // what the balancer could not read
 		e.Method, e.Path = splitRequest(p.text(request))
 		e.Host, e.Path = cutURL(e.Path)

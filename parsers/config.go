@@ -53,7 +53,9 @@ type Config struct {
 	Timezone string `yaml:"timezone"`
 	// Wrapper is what carries the lines: "cri" (Kubernetes), "docker" (json-file),
 	// "syslog" (RFC 3164 and 5424, with or without priority and octet count),
-	// "journald" (journalctl -o json) or "none"; "auto" is recognised by Resolve.
+	// "journald" (journalctl -o json), "shipper" (JSON with
+	// the line as "message", "log" or "textPayload") or "none"; "auto" is recognised
+	// by Resolve.
 	// Empty is auto while the format is to be recognised, else none.
 	Wrapper string `yaml:"wrapper"`
 	// SkipUserAgent says that nobody reads Event.UserAgent, which often stands
@@ -100,6 +102,7 @@ func fixedFamilies() map[string]fixedFamily {
 		familyCaddy:      caddyFamily(),
 		familyAkamai:     akamaiFamily(),
 		familyHAProxy:    haproxyFamily(),
+		familyS3:         s3Family(),
 	}
 }
 

@@ -42,6 +42,7 @@ var families = []func() []candidate{
 	nginxCandidates,
 	cloudflareCandidates,
 	albCandidates,
+	s3Candidates,
 	awsWAFCandidates,
 	gcpCandidates,
 	w3cCandidates,
@@ -87,6 +88,12 @@ func (c Config) Resolve(sample [][]byte, path string) (Config, string, error) {
 	if w == wrapperAuto {
 		w = recogniseWrapper(lines)
 	}
+	if w == wrapperShipper && c.wrapper() == wrapperAuto {
+		// An application's own log has messages too, beside its requests.
+		if found, why, err := c.resolveInner(lines, path); err == nil && requests(found, lines) > 0 {
+			return found, why, nil
+		}
+	}
 	if w == wrapperNone {
 		return c.resolveInner(lines, path)
 	}
@@ -99,10 +106,15 @@ func (c Config) Resolve(sample [][]byte, path string) (Config, string, error) {
 		if len(inner) == 0 {
 			continue
 		}
-		if found, why, err = c.resolveInner(inner, path); err == nil {
-			found.Wrapper = w
-			return found, why, nil
+		if found, why, err = c.resolveInner(inner, path); err != nil {
+			continue
 		}
+		if w == wrapperShipper && requests(found, inner) == 0 {
+			err = fmt.Errorf("%w: no message of the log is a request", ErrUnknownFormat)
+			continue
+		}
+		found.Wrapper = w
+		return found, why, nil
 	}
 	if c.wrapper() == wrapperAuto { // a log of its own that looks like a wrapper
 		if found, why, inner := c.resolveInner(lines, path); inner == nil {
@@ -147,8 +159,62 @@ func (c Config) resolveInner(lines [][]byte, path string) (Config, string, error
 		}
 		return c, "", err
 	}
-	found, why := settle(best, lines, path)
+	found, why := settle(best, bestScore, lines, path)
 	return found, fmt.Sprintf("%d of the first %d lines %s", bestScore, len(lines), why), nil
+}
+
+// requests counts the lines that are requests under c.
+func requests(c Config, lines [][]byte) int {
+	f, err := compile(c, false)
+	if err != nil {
+		return 0
+	}
+	p := f.New()
+	var e event.Event
+	n := 0
+	for _, l := range lines {
+		e.Reset()
+		if p.Parse(l, &e) == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// hostInFront is the sign of formats that start with a host and then the client:
+// a user of two words in a format without a host looks the same.
+func hostInFront(line []byte, e *event.Event, err error) vote {
+	if userInPlace(line, e, err) == voteYes && (bytes.IndexByte(e.Client, '.') > 0 || bytes.IndexByte(e.Client, ':') >= 0) {
+		return voteYes
+	}
+	return voteNo
+}
+
+// userInPlace is the sign of Apache's formats, whose user may hold spaces and so
+// takes in what more stands in front of the time in other formats.
+func userInPlace(_ []byte, e *event.Event, err error) vote {
+	switch u := e.User; {
+	case err != nil, e.Time == event.NoTime, bytes.HasSuffix(e.Client, comma),
+		bytes.HasPrefix(u, dashSpace), bytes.HasSuffix(u, spaceDash), bytes.Contains(u, spaceDashSpace):
+		return voteNo
+	}
+	return voteYes
+}
+
+var (
+	comma          = []byte{','}
+	dashSpace      = []byte("- ")
+	spaceDash      = []byte(" -")
+	spaceDashSpace = []byte(" - ")
+)
+
+// requestIDFound is the sign of formats that are told by an id where others have
+// something else.
+func requestIDFound(_ []byte, e *event.Event, err error) vote {
+	if err == nil && identifier(e.RequestID) {
+		return voteYes
+	}
+	return voteNo
 }
 
 // score counts the lines that f understands and that speak for it.
@@ -163,8 +229,11 @@ func score(f *Format, sign func([]byte, *event.Event, error) vote, lines [][]byt
 			continue
 		}
 		v := voteYes
-		if sign != nil {
+		switch {
+		case sign != nil:
 			v = sign(l, &e, err)
+		case f.program != nil && e.Time == event.NoTime: // a dash that stands elsewhere
+			v = voteNo
 		}
 		if v != voteNo {
 			n++
@@ -177,9 +246,12 @@ func score(f *Format, sign func([]byte, *event.Event, error) vote, lines [][]byt
 	return n
 }
 
-// settle decides between servers that write the same format.
-func settle(c candidate, lines [][]byte, path string) (Config, string) {
+// settle decides between servers that write the same format; n lines of it were
+// found.
+func settle(c candidate, n int, lines [][]byte, path string) (Config, string) {
 	server, hint := serverOf(lines, path)
+	twin := c
+	twin.config.Format = familyNginx
 	switch {
 	case c.config.Format == familyJSON:
 		if server == familyNginx || server == familyApache {
@@ -190,14 +262,27 @@ func settle(c candidate, lines [][]byte, path string) (Config, string) {
 		if server == familyNginx || server == familyApache {
 			c.config.Format, c.config.LogFormat = server, familyLogfmt
 		}
-	case c.config.Format == familyApache && c.config.LogFormat == "vhost_combined" && server == familyNginx,
-		c.config.Format == familyApache && c.config.LogFormat == "combined" && server != familyApache:
-		c.config.Format = familyNginx
+	case c.config.Format != familyApache:
+	case c.config.LogFormat == "combined" && server != familyApache,
+		(c.config.LogFormat == "vhost_combined" || c.config.LogFormat == "common") && server == familyNginx:
+		c = twin.ifAsGood(c, n, lines)
+	case c.config.LogFormat == apacheHostCombined && server == familyNginx:
+		twin.config.LogFormat = nginxHostCombined
+		c = twin.ifAsGood(c, n, lines)
 	}
 	if hint != "" && c.config.Format == server && c.config.LogFormat != nginxJSONFormat {
 		c.why += ", " + hint
 	}
 	return c.config, c.why
+}
+
+// ifAsGood is c if it understands at least n lines, else other: what nginx writes
+// between client and user is fixed, while Apache writes an identity there.
+func (c candidate) ifAsGood(other candidate, n int, lines [][]byte) candidate {
+	if f, err := compile(c.config, false); err == nil && score(f, c.sign, lines) >= n {
+		return c
+	}
+	return other
 }
 
 // serverOf guesses the server from the path and from what only one of them

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+
+	"github.com/denywatch/denywatch/internal/event"
 )
 
 func TestDetect(t *testing.T) {
@@ -49,6 +51,23 @@ func TestDetect(t *testing.T) {
 		{"Traefik", "a.log", repeat(3, combined+` 12 "app@docker" "http://10.4.0.7:80" 3ms`), "traefik/", "Traefik"},
 		{"Envoy", "a.log", repeat(3, `[2026-11-14T10:12:13.000Z] "GET /a HTTP/1.1" 403 - 0 19 0 - "203.0.113.5" "x" "id" "shop.example" "-"`), "envoy/", "Envoy"},
 		{"HAProxy", "a.log", repeat(3, `203.0.113.5:4 [14/Nov/2026:10:12:13.000] www app/s1 0/0/0/1/1 403 1 - - ---- 1/1/0/0/0 0/0 "GET /a HTTP/1.1"`), "haproxy/", "HAProxy"},
+		{"a host and combined", "a.log", repeat(3, "shop.example "+combined), "apache/" + apacheHostCombined, "start with a host"},
+		{"a host and combined of nginx", "/var/log/nginx/a.log", repeat(3, "shop.example "+combined), "nginx/" + nginxHostCombined, "start with a host"},
+		{"combined with a user of two words", "a.log", repeat(3, `203.0.113.5 - Ann Lee `+at+` "GET /a HTTP/1.1" 403 153 "-" "x"`), "nginx/combined", "combined format"},
+		{"combined with a user that ends in a dash", "a.log", repeat(3, `203.0.113.5 - ann - `+at+` "GET /a HTTP/1.1" 403 153 "-" "x"`), "nginx/combined", "combined format"},
+		{"combined with an identity is none of nginx", "a.log", repeat(3, `203.0.113.5 shop.example ann `+at+` "GET /a HTTP/1.1" 403 153 "-" "x"`), "apache/combined", "combined format"},
+		{"common of nginx", "/var/log/nginx/a.log", repeat(3, `203.0.113.5 - - `+at+` "GET /a HTTP/1.1" 403 153`), "nginx/common", "common format"},
+		{"a list of clients", "a.log", append(repeat(2, `10.1.2.3, 198.51.100.7, 192.0.2.8`+combined[len("203.0.113.5"):]), combined), "nginx/" + nginxClientsCombined, "list of clients"},
+		{"a host and a list of clients", "a.log", repeat(3, `shop.example 198.51.100.7, 192.0.2.8`+combined[len("203.0.113.5"):]), "nginx/" + nginxHostClients, "list of clients"},
+		{"BunkerWeb", "a.log", repeat(3, `shop.example 203.0.113.5 - 5f3a9c0e7b1d2486aa90c3e51f7b2d68 - `+at+` "GET /a HTTP/1.1" 403 153 "-" "x"`), "nginx/" + nginxBunkerWeb, "BunkerWeb"},
+		{"Nginx Proxy Manager", "a.log", repeat(3, at+` - 403 403 - GET https shop.example "/a" [Client 203.0.113.5] [Length 153] [Gzip -] [Sent-to 10.4.0.7] "x" "-"`), "nginx/" + nginxManagerProxy, "Nginx Proxy Manager"},
+		{"Nginx Proxy Manager without a proxy", "a.log", repeat(3, at+` 403 - GET https shop.example "/a" [Client 203.0.113.5] [Length 153] [Gzip 2.1] "x" "-"`), "nginx/" + nginxManagerStandard, "Nginx Proxy Manager"},
+		{"S3", "a.log", repeat(3, `c0ffee shop-assets `+at+` 203.0.113.5 - 5D3A0F REST.GET.OBJECT logo.png "GET /logo.png HTTP/1.1" 403 AccessDenied 243 - 7 - "-" "x" - b2== - TLS - shop-assets.s3.example TLSv1.3`), "s3/", "Amazon S3"},
+		{"IIS without a header", "a.log", repeat(3, `2026-11-14 10:12:13 10.0.0.4 GET /a - 443 - 203.0.113.5 x 403 14 0 5`), "iis/", "IIS"},
+		{"what only looks like columns", "a.log", repeat(3, `2026-11-14 10:12:13 [NOTICE] [12] [198.51.100.2:400] [web] [login] failed for - name:ann ip:198.51.100.2 url: /a b`), "", ""},
+		{"old Traefik", "a.log", repeat(3, `203.0.113.5 - - `+at+` "GET /a HTTP/1.1" 403 153 - "x" 12 "app" "http://10.4.0.7:80" 3ms`), "traefik/", "Traefik"},
+		{"Ambassador", "a.log", repeat(3, `ACCESS [2026-11-14T10:12:13.000Z] "GET /a HTTP/1.1" 403 - 0 19 0 - "203.0.113.5" "x" "id" "shop.example" "-"`), "envoy/", "Envoy"},
+		{"Envoy Gateway", "a.log", repeat(3, `{"start_time":"2026-11-14T10:12:13.000Z","method":"GET","x-envoy-origin-path":"/a","response_code":403,":authority":"shop.example"}`), "envoy/", "Envoy"},
 		{"mostly", "a.log", append(repeat(7, combined), "starting", "", "\r", "stopping"), "nginx/combined", "7 of the first 9 lines"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -57,6 +76,12 @@ func TestDetect(t *testing.T) {
 				sample = append(sample, []byte(l))
 			}
 			got, why, err := Detect(sample, c.path)
+			if c.want == "" {
+				if !errors.Is(err, ErrUnknownFormat) {
+					t.Errorf("%+v (%s) %v, want ErrUnknownFormat", got, why, err)
+				}
+				return
+			}
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -83,6 +108,42 @@ func TestDetectNothing(t *testing.T) {
 		if c, _, err := Detect(sample, "x.log"); !errors.Is(err, ErrUnknownFormat) {
 			t.Errorf("%q: %+v %v", lines, c, err)
 		}
+	}
+}
+
+// A shipper's message is taken for the line only where it is one, and the object
+// around it no request of its own.
+func TestDetectShipper(t *testing.T) {
+	line := `203.0.113.5 - - [14/Nov/2026:10:12:13 +0000] "GET /a HTTP/1.1" 403 153 "-" "x"`
+	for _, c := range []struct{ name, line, want, wrapper string }{
+		{"Filebeat", `{"@timestamp":"2026-11-14T10:12:14Z","agent":{"type":"filebeat"},"message":` + quoteJSON(line) + `}`, "nginx", "shipper"},
+		{"Fluent Bit", `{"date":1794651134.5,"log":` + quoteJSON(line+"\n") + `,"kubernetes":{"pod_name":"web"}}`, "nginx", "shipper"},
+		{"Docker", `{"log":` + quoteJSON(line+"\n") + `,"stream":"stdout","time":"2026-11-14T10:12:14Z"}`, "nginx", "docker"},
+		{"Cloud Logging", `{"insertId":"a","textPayload":` + quoteJSON(line) + `,"timestamp":"2026-11-14T10:12:14Z"}`, "nginx", "shipper"},
+		{"JSON in JSON", `{"message":"{\"status\":403,\"path\":\"/a\"}","timestamp":"2026-11-14T10:12:14Z"}`, "json", "shipper"},
+		{"syslog in JSON", `{"message":"Nov 14 10:12:13 lb haproxy[7]: 203.0.113.5:4 [14/Nov/2026:10:12:13.000] www app/s1 0/0/0/1/1 403 1 - - ---- 1/1/0/0/0 0/0 \"GET /a HTTP/1.1\""}`, "haproxy", "shipper"},
+		{"an application's requests have messages", `{"status":403,"path":"/a","message":` + quoteJSON(line) + `}`, "json", "none"},
+		{"an application's messages have pairs", `{"level":"info","message":"cache size=3 hits=9"}`, "json", "none"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			lines := [][]byte{[]byte(c.line), []byte(c.line)}
+			got, why, err := Detect(lines, "a.log")
+			if err != nil || got.Format != c.want || got.wrapper() != c.wrapper {
+				t.Fatalf("%+v (%s) %v", got, why, err)
+			}
+			if c.wrapper == "none" {
+				return
+			}
+			p, err := New(got)
+			if err != nil {
+				t.Fatal(err)
+			}
+			var e event.Event
+			e.Reset()
+			if err := p.Parse(lines[0], &e); err != nil || e.Status != 403 || string(e.Path) != "/a" || e.Time == event.NoTime {
+				t.Errorf("%s %v", show(&e), err)
+			}
+		})
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 // The tests of this file are of load balancers, CloudFront, AWS WAF and IIS; what
 // they make of whole lines is in testdata.
 
-var edgeFormats = []string{familyALB, familyAWSWAF, familyCloudFront, familyGCP, familyIIS}
+var edgeFormats = []string{familyALB, familyAWSWAF, familyCloudFront, familyGCP, familyIIS, familyS3}
 
 func goldenLines(t testing.TB, format string) [][]byte {
 	t.Helper()
@@ -331,4 +331,5 @@ func FuzzALB(f *testing.F)        { fuzzFormat(f, familyALB) }
 func FuzzAWSWAF(f *testing.F)     { fuzzFormat(f, familyAWSWAF) }
 func FuzzCloudFront(f *testing.F) { fuzzFormat(f, familyCloudFront) }
 func FuzzGCP(f *testing.F)        { fuzzFormat(f, familyGCP) }
+func FuzzS3(f *testing.F)         { fuzzFormat(f, familyS3) }
 func FuzzIIS(f *testing.F)        { fuzzFormat(f, familyIIS) }

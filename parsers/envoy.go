@@ -33,8 +33,8 @@ func envoyFamily(text string) fixedFamily {
 			prog := compileDialect(c.Mapping, loc, dialect{
 				names: map[field][]string{
 					fieldTime:    before(fieldTime, "starttime"),
-					fieldHost:    before(fieldHost, "authority"),
-					fieldPath:    before(fieldPath, "xenvoyoriginalpath originalpath"),
+					fieldHost:    before(fieldHost, "authority :authority"),
+					fieldPath:    before(fieldPath, "xenvoyoriginalpath xenvoyoriginpath originalpath", ":path"),
 					fieldClient:  before(fieldClient, "downstreamremoteaddress", "downstreamdirectremoteaddress"),
 					envoyFlags:   {"responseflags"},
 					envoyDetails: {"responsecodedetails"},
@@ -62,7 +62,7 @@ func envoyCandidates() []candidate {
 			switch {
 			case err != nil:
 				return voteMaybe
-			case line[0] == '[':
+			case line[0] == '[', bytes.HasPrefix(line, ambassador):
 				return voteYes
 			}
 			for _, k := range envoyKeys {
@@ -75,7 +75,12 @@ func envoyCandidates() []candidate {
 	}}
 }
 
-var envoyKeys = [][]byte{[]byte(`"response_flags"`), []byte(`"response_code_details"`), []byte(`"responseFlags"`), []byte(`"responseCodeDetails"`)}
+var envoyKeys = [][]byte{[]byte(`"response_flags"`), []byte(`"response_code_details"`), []byte(`"responseFlags"`), []byte(`"responseCodeDetails"`),
+	[]byte(`"x-envoy-origin-path"`), []byte(`"downstream_remote_address"`), // of Envoy Gateway
+}
+
+// ambassador stands in front of the lines of Envoys that Ambassador configured.
+var ambassador = []byte("ACCESS ")
 
 type envoyParser struct {
 	json  *jsonParser
@@ -89,6 +94,7 @@ func (p *envoyParser) Parse(line []byte, e *event.Event) error {
 	if i < len(line) && line[i] == '{' {
 		return p.json.Parse(line, e)
 	}
+	line = bytes.TrimPrefix(line, ambassador)
 	// [START] "REQUEST" CODE FLAGS ...
 	end := bytes.IndexByte(line, ']')
 	if end < 1 || line[0] != '[' {

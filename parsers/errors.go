@@ -49,6 +49,10 @@ var (
 	ErrSubrequest = &Skip{Reason: "subrequest", text: "a worker's own request, not a visitor's"}
 	// ErrSetup: what a log shipper sends to check its configuration.
 	ErrSetup = &Skip{Reason: "setup", text: "a log shipper's test of its configuration"}
+	// ErrConnection: a connection of a balancer that does not look into what passes.
+	ErrConnection = &Skip{Reason: "connection", text: "a connection, not a request"}
+	// ErrHousekeeping: what a storage does by itself.
+	ErrHousekeeping = &Skip{Reason: "housekeeping", text: "what the storage does by itself, not a request"}
 	// ErrHeader: a line that describes the lines after it.
 	ErrHeader = &Skip{Reason: "header", text: "a header of the log, not a request"}
 )

@@ -23,7 +23,22 @@ var nginxFormats = map[string]string{
 // fields are found by their names, as in the json format.
 const nginxJSONFormat = "json"
 
-const nginxCombined = `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"`
+// Formats without a name of their own that are recognised: a host or the clients
+// in front of combined, and those that Nginx Proxy Manager
+// (https://github.com/NginxProxyManager/nginx-proxy-manager, log-proxy.conf) and
+// BunkerWeb (https://docs.bunkerweb.io, LOG_FORMAT) bring along.
+const (
+	nginxHostCombined    = `$host ` + nginxCombined
+	nginxClientsCombined = `$http_x_forwarded_for` + nginxTail
+	nginxHostClients     = `$host ` + nginxClientsCombined
+	nginxBunkerWeb       = `$host $remote_addr - $request_id $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"`
+	nginxManagerProxy    = `[$time_local] $upstream_cache_status $upstream_status $status - $request_method $scheme $host "$request_uri" [Client $remote_addr] [Length $body_bytes_sent] [Gzip $gzip_ratio] [Sent-to $server] "$http_user_agent" "$http_referer"`
+	nginxManagerStandard = `[$time_local] $status - $request_method $scheme $host "$request_uri" [Client $remote_addr] [Length $body_bytes_sent] [Gzip $gzip_ratio] "$http_user_agent" "$http_referer"`
+)
+
+const nginxCombined = `$remote_addr` + nginxTail
+
+const nginxTail = ` - $remote_user [$time_local] "$request" $status $body_bytes_sent "$http_referer" "$http_user_agent"`
 
 // nginxVariable is what is known of a variable. Those not listed are text.
 type nginxVariable struct {
@@ -289,5 +304,10 @@ func nginxCandidates() []candidate {
 		{config: Config{Format: familyNginx, LogFormat: "upstreaminfo"}, why: "have the fields of ingress-nginx"},
 		{config: Config{Format: familyNginx, LogFormat: "main"}, why: "have the fields of nginx's packaged main format"},
 		{config: Config{Format: familyNginx, LogFormat: "combined"}, why: "have the fields of the combined format"},
+		{config: Config{Format: familyNginx, LogFormat: nginxClientsCombined}, why: "start with a list of clients and have the fields of the combined format"},
+		{config: Config{Format: familyNginx, LogFormat: nginxBunkerWeb}, why: "have the fields of BunkerWeb's format", sign: requestIDFound},
+		{config: Config{Format: familyNginx, LogFormat: nginxHostClients}, why: "start with a host and a list of clients and have the fields of the combined format", sign: hostInFront},
+		{config: Config{Format: familyNginx, LogFormat: nginxManagerProxy}, why: "have the fields of Nginx Proxy Manager's format for proxies"},
+		{config: Config{Format: familyNginx, LogFormat: nginxManagerStandard}, why: "have the fields of Nginx Proxy Manager's format"},
 	}
 }

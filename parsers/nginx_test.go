@@ -22,6 +22,22 @@ func TestNginxLines(t *testing.T) {
 			line: `203.0.113.5 - - ` + at + ` "GET /a/b?c=d HTTP/1.1" 403 153 "-" "curl/8"`,
 			want: when + "method=GET path=/a/b?c=d status=403 client=203.0.113.5 agent=curl/8",
 		}, {
+			name: "the client in front is a list", format: `$http_x_forwarded_for - $remote_user [$time_local] "$request" $status`,
+			line: `10.1.2.3, 198.51.100.7, 192.0.2.8 - ann ` + at + ` "GET / HTTP/1.1" 403`,
+			want: when + "method=GET path=/ status=403 client=198.51.100.7 user?=ann",
+		}, {
+			name: "the client in front is one", format: `$http_x_forwarded_for - $remote_user [$time_local] "$request" $status`,
+			line: `10.1.2.3 - - ` + at + ` "GET / HTTP/1.1" 403`,
+			want: when + "method=GET path=/ status=403 client=10.1.2.3",
+		}, {
+			name: "the client is only in a header", format: `[$time_local] "$request" $status "$http_x_forwarded_for"`,
+			line: at + ` "GET / HTTP/1.1" 403 "unknown, 198.51.100.7"`,
+			want: when + "method=GET path=/ status=403 client=198.51.100.7",
+		}, {
+			name: "a client beside the header", format: "main",
+			line: `10.1.2.3 - - ` + at + ` "GET / HTTP/1.1" 403 1 "-" "-" "198.51.100.7"`,
+			want: when + "method=GET path=/ status=403 client=10.1.2.3",
+		}, {
 			name: "carriage return", format: "combined",
 			line: `203.0.113.5 - - ` + at + ` "GET / HTTP/1.1" 200 1 "-" "x"` + "\r",
 			want: when + "method=GET path=/ status=200 client=203.0.113.5 agent=x",

@@ -581,11 +581,11 @@ func (o *op) follows(b []byte) bool {
 	var n int
 	switch o.look {
 	case shapeCLF:
-		return len(b) >= clfLen && b[2] == '/' && b[11] == ':' || dash(b) > 0
+		return len(b) >= clfLen && b[2] == '/' && b[11] == ':' || o.dashFollows(b)
 	case shapeBracketed:
-		return len(b) >= clfLen+2 && b[0] == '[' && b[3] == '/' && b[clfLen+1] == ']' || dash(b) > 0
+		return len(b) >= clfLen+2 && b[0] == '[' && b[3] == '/' && b[clfLen+1] == ']' || o.dashFollows(b)
 	case shapeISO:
-		return len(b) >= isoLen && b[4] == '-' && b[10] == 'T' || dash(b) > 0
+		return len(b) >= isoLen && b[4] == '-' && b[10] == 'T' || o.dashFollows(b)
 	case shapeStatus:
 		if n = 3; len(b) < 3 || b[0]-'0' > 9 || b[1]-'0' > 9 || b[2]-'0' > 9 {
 			n = dash(b)
@@ -596,6 +596,11 @@ func (o *op) follows(b []byte) bool {
 		return true
 	}
 	return n >= 0 && (o.lookLit == "" || n >= len(b) || b[n] == o.lookLit[0])
+}
+
+// dashFollows tells whether b can start with a next value that is absent.
+func (o *op) dashFollows(b []byte) bool {
+	return dash(b) > 0 && hasPrefix(b[1:], o.lookLit)
 }
 
 // numberLen is the length of the number, or of the "-", at the start of b.

@@ -44,24 +44,28 @@ func traefikFamily() fixedFamily {
 					return nil
 				},
 			})
-			base, err := combinedProgram(loc)
-			if err != nil {
-				panic("the combined format: " + err.Error()) // it is a constant
-			}
+			base, bare := mustAssemble(nginxCombined, loc), mustAssemble(traefikBare, loc)
 			return func() Parser {
-				return &traefikParser{json: newJSONParser(prog), clf: newTemplateParser(base)}
+				return &traefikParser{json: newJSONParser(prog), clf: newTemplateParser(base), bare: newTemplateParser(bare)}
 			}
 		},
 	}
 }
 
-// combinedProgram is the combined format of nginx, compiled.
-func combinedProgram(loc *time.Location) (*program, error) {
-	elems, err := nginxElements(nginxSpec{format: nginxCombined})
-	if err != nil {
-		return nil, err
+// traefikBare is the combined format without the referer, which old versions
+// write as a dash without quotes.
+const traefikBare = `$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent - "$http_user_agent"`
+
+// mustAssemble compiles a log_format of nginx that is a constant.
+func mustAssemble(format string, loc *time.Location) *program {
+	elems, err := nginxElements(nginxSpec{format: format})
+	if err == nil {
+		var p *program
+		if p, err = assemble(elems, escapeBackslash, loc, true); err == nil {
+			return p
+		}
 	}
-	return assemble(elems, escapeBackslash, loc, true)
+	panic(format + ": " + err.Error())
 }
 
 func traefikCandidates() []candidate {
@@ -82,8 +86,8 @@ func traefikCandidates() []candidate {
 var traefikKey = []byte(`"DownstreamStatus"`)
 
 type traefikParser struct {
-	json *jsonParser
-	clf  *templateParser
+	json      *jsonParser
+	clf, bare *templateParser
 }
 
 // Parse implements Parser.
@@ -115,7 +119,10 @@ func (p *traefikParser) Parse(line []byte, e *event.Event) error {
 		return ErrMismatch
 	}
 	if err := p.clf.Parse(rest[:sp], e); err != nil {
-		return err
+		e.Reset()
+		if p.bare.Parse(rest[:sp], e) != nil {
+			return err
+		}
 	}
 	switch {
 	case hasPrefix(router, "Auth for "), string(server) == "-", len(server) == 0: // the first is of Traefik 1

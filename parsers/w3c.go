@@ -40,8 +40,10 @@ const (
 // w3cDialect is what differs between the families.
 type w3cDialect struct {
 	separator byte
-	// columns are the default ones.
+	// columns are the default ones, layouts others that are common: what a line
+	// means that has as many columns and does not fit its header, or has none.
 	columns string
+	layouts []string
 	// telling is in the name of a column that the family always has, foreign in
 	// one that it never has.
 	telling, foreign string
@@ -72,8 +74,15 @@ var cloudFrontDialect = &w3cDialect{
 
 var iisDialect = &w3cDialect{
 	separator: ' ', columns: iisColumns, telling: "", foreign: "x-edge-",
+	layouts: []string{
+		iisColumns,
+		"date time s-ip cs-method cs-uri-stem cs-uri-query s-port cs-username c-ip cs(User-Agent) sc-status sc-substatus sc-win32-status time-taken",                                                                                       // of IIS 7
+		"date time s-ip cs-method cs-uri-stem cs-uri-query s-port cs-username c-ip cs(User-Agent) cs(Referer) sc-status sc-substatus sc-win32-status sc-bytes cs-bytes time-taken",                                                         // of Azure
+		"date time s-sitename s-computername s-ip cs-method cs-uri-stem cs-uri-query s-port cs-username c-ip cs-version cs(User-Agent) cs(Cookie) cs(Referer) cs-host sc-status sc-substatus sc-win32-status sc-bytes cs-bytes time-taken", // all of them
+	},
 	names: map[string]field{
 		"date": w3cDate, "time": w3cTimeOfDay, "c-ip": fieldClient, "cs-method": fieldMethod,
+		"date-local": w3cDate, "time-local": w3cTimeOfDay, "cs-uri": fieldPath, // of others who write W3C logs
 		"cs-host": fieldHost, "cs(host)": fieldHost, "cs-uri-stem": w3cStem, "cs-uri-query": w3cQuery,
 		"sc-status": fieldStatus, "sc-substatus": w3cSubstatus, "cs(user-agent)": fieldUserAgent,
 		"cs-username": fieldUser,
@@ -107,7 +116,10 @@ func w3cFamily(text string, v event.Vantage, d *w3cDialect) fixedFamily {
 			}
 			return func() Parser {
 				p := &w3cParser{d: d, mapping: mapping, clock: clock{loc: loc}}
-				p.header([]byte(columns))
+				p.columns = p.header(p.columns, []byte(columns))
+				for _, layout := range d.layouts {
+					p.layouts = append(p.layouts, p.header(nil, []byte(layout)))
+				}
 				return p
 			}
 		},
@@ -115,9 +127,12 @@ func w3cFamily(text string, v event.Vantage, d *w3cDialect) fixedFamily {
 }
 
 func w3cCandidates() []candidate {
-	sign := func(_ []byte, _ *event.Event, err error) vote {
-		if err != nil {
+	sign := func(_ []byte, e *event.Event, err error) vote {
+		switch {
+		case err != nil, e.Status == 0: // a header; a client that left
 			return voteMaybe
+		case len(e.Client) == 0:
+			return voteNo
 		}
 		return voteYes
 	}
@@ -133,6 +148,8 @@ type w3cParser struct {
 	d       *w3cDialect
 	mapping map[string]field
 	columns []field
+	layouts [][]field
+	words   [][]byte // of the last line that was read loosely
 	clock   clock
 	day     [10]byte // of the last #Date, for logs without a date column
 	hasDay  bool
@@ -171,13 +188,97 @@ func (p *w3cParser) Parse(line []byte, e *event.Event) error {
 		}
 		rest = rest[i+1:]
 	}
+	var err error
 	switch {
 	case n < len(p.columns):
-		return ErrShort
+		err = ErrShort
 	case len(rest) > 0:
-		return ErrMismatch
+		err = ErrMismatch
+	default:
+		if err = p.fill(e); err == nil {
+			return nil
+		}
 	}
-	return p.fill(e)
+	if p.loose(line, e) {
+		return nil
+	}
+	e.Reset()
+	return err
+}
+
+// loose reads a line as those write it who stray from IIS and CloudFront: values
+// with spaces in quotes, several blanks between values; and lines whose columns
+// are not those of the header, as after a change of the configuration or in a log
+// that is read from its middle.
+func (p *w3cParser) loose(line []byte, e *event.Event) bool {
+	if p.words = splitQuoted(p.words[:0], line); len(p.words) == 0 {
+		return false
+	}
+	if len(p.words) == len(p.columns) && p.accept(p.columns, e) {
+		return true
+	}
+	for _, columns := range p.layouts {
+		if len(p.words) == len(columns) && p.accept(columns, e) && len(e.Method) > 0 && (bytes.IndexByte(e.Client, '.') > 0 || bytes.IndexByte(e.Client, ':') >= 0) {
+			return true
+		}
+	}
+	return false
+}
+
+// accept tells whether p.words make a request under these columns.
+func (p *w3cParser) accept(columns []field, e *event.Event) bool {
+	p.scratch = p.scratch[:0]
+	p.vals = [w3cFields][]byte{}
+	for i, f := range columns {
+		if v := given(p.words[i]); f != fieldNone && len(v) > 0 {
+			p.vals[f] = v
+		}
+	}
+	e.Reset()
+	return p.fill(e) == nil
+}
+
+// splitQuoted appends the words of b, which blanks separate, without the quotes
+// that may be around them. It gives up, with none, at more than maxColumns.
+func splitQuoted(words [][]byte, b []byte) [][]byte {
+	for {
+		for len(b) > 0 && blank(b[0]) {
+			b = b[1:]
+		}
+		if len(b) == 0 {
+			return words
+		}
+		if len(words) == maxColumns {
+			return words[:0]
+		}
+		if b[0] == '"' {
+			if end := quotedEnd(b); end > 0 {
+				words, b = append(words, b[1:end]), b[end+1:]
+				continue
+			}
+		}
+		end := 0
+		for end < len(b) && !blank(b[end]) {
+			end++
+		}
+		words, b = append(words, b[:end]), b[end:]
+	}
+}
+
+// quotedEnd is the index of the quote that ends the value at the start of b, 0 if
+// there is none: what follows is a blank or nothing. Quotes in the value are
+// doubled, or not escaped at all.
+func quotedEnd(b []byte) int {
+	for i := 1; i < len(b); i++ {
+		switch {
+		case b[i] != '"':
+		case i+1 == len(b) || blank(b[i+1]):
+			return i
+		case b[i+1] == '"':
+			i++
+		}
+	}
+	return 0
 }
 
 // directive reads a header.
@@ -188,7 +289,7 @@ func (p *w3cParser) directive(line []byte) error {
 		if bytes.Contains(names, []byte(p.d.foreign)) || !bytes.Contains(names, []byte(p.d.telling)) {
 			return ErrMismatch
 		}
-		p.header(names)
+		p.columns = p.header(p.columns[:0], names)
 	case hasPrefix(line, "#Date: ") && len(line) >= len("#Date: 2006-01-02"):
 		copy(p.day[:], line[len("#Date: "):])
 		p.hasDay = true
@@ -199,12 +300,11 @@ func (p *w3cParser) directive(line []byte) error {
 // maxColumns bounds a header.
 const maxColumns = 256
 
-// header takes the columns of a #Fields line.
-func (p *w3cParser) header(names []byte) {
-	p.columns = p.columns[:0]
+// header appends the columns of a #Fields line.
+func (p *w3cParser) header(columns []field, names []byte) []field {
 	for name := range bytes.FieldsSeq(names) {
-		if len(p.columns) == maxColumns {
-			return
+		if len(columns) == maxColumns {
+			break
 		}
 		column := strings.ToLower(string(name))
 		f, ok := p.mapping[column]
@@ -218,8 +318,9 @@ func (p *w3cParser) header(names []byte) {
 				}
 			}
 		}
-		p.columns = append(p.columns, f)
+		columns = append(columns, f)
 	}
+	return columns
 }
 
 // w3cIdentity finds what is meant by a column of the user's own, which IIS names
@@ -277,7 +378,13 @@ func (p *w3cParser) fill(e *event.Event) error {
 	default:
 		return ErrTime
 	}
-	if e.Path = v[fieldPath]; e.Path == nil {
+	if e.Path = v[fieldPath]; e.Path != nil {
+		if e.Path[0] != '/' { // "shop.example/a?b", without a scheme
+			if i := bytes.IndexByte(e.Path, '/'); i > 0 && e.Path[i-1] != ':' {
+				e.Host, e.Path = e.Path[:i], e.Path[i:]
+			}
+		}
+	} else {
 		e.Path = v[w3cStem]
 		if p.d.encoded == '%' {
 			e.Path = p.text(e.Path)

@@ -32,9 +32,13 @@ const (
 	wrapperSyslog = "syslog"
 	// wrapperJournald is what journalctl -o json writes.
 	wrapperJournald = "journald"
+	// wrapperShipper is what log shippers (Filebeat, Logstash, Fluentd, Fluent Bit,
+	// Vector, CloudWatch, Cloud Logging) write to Kafka and files: an object with
+	// the line as "message", "log" or "textPayload".
+	wrapperShipper = "shipper"
 )
 
-var wrappers = []string{wrapperAuto, wrapperNone, wrapperCRI, wrapperDocker, wrapperSyslog, wrapperJournald}
+var wrappers = []string{wrapperAuto, wrapperNone, wrapperCRI, wrapperDocker, wrapperSyslog, wrapperJournald, wrapperShipper}
 
 // wrapperTexts are the wrappers that carry something, for people, in the order
 // in which they are tried.
@@ -43,6 +47,7 @@ var wrapperTexts = []struct{ wrapper, text string }{
 	{wrapperDocker, "Docker's json-file"},
 	{wrapperJournald, "journald's JSON"},
 	{wrapperSyslog, "syslog"},
+	{wrapperShipper, "a log shipper's JSON"},
 }
 
 func wrapperText(wrapper string) string {
@@ -143,6 +148,8 @@ func (w *wrapped) unwrap(line []byte) error {
 		return w.docker(line)
 	case wrapperJournald:
 		return w.journald(line)
+	case wrapperShipper:
+		return w.shipper(line)
 	}
 	return w.syslog(line)
 }
@@ -209,6 +216,55 @@ func (w *wrapped) docker(line []byte) error {
 		return w.piece(bytes.TrimSuffix(text[:n-1], []byte{'\r'}), true)
 	}
 	return w.piece(text, false)
+}
+
+// shipper takes the line out of the object that a log shipper made of it.
+func (w *wrapped) shipper(line []byte) error {
+	if len(line) == 0 || line[0] != '{' {
+		return ErrWrapper
+	}
+	m := members{b: line}
+	var text []byte
+	found := false
+	for m.next() {
+		if m.kind != kindString && m.kind != kindNumber {
+			continue
+		}
+		switch string(m.key) {
+		case "message", "log", "textPayload":
+			if m.kind == kindString && (!found || len(m.raw) > len(text)) { // Fluent Bit may keep both
+				text, found = m.raw, true
+			}
+		case "@timestamp", "timestamp", "time":
+			w.stamp = m.raw
+		case "stream":
+			switch string(m.raw) {
+			case "stdout":
+				w.stream = streamOut
+			case "stderr":
+				w.stream = streamErr
+			}
+		}
+	}
+	if !m.done() {
+		return ErrSyntax
+	}
+	if !found {
+		return ErrWrapper
+	}
+	if bytes.IndexByte(text, '\\') >= 0 {
+		w.scratch = unescape(w.scratch, text)
+		text = w.scratch
+	}
+	text = bytes.TrimRight(text, "\r\n")
+	if bsdStamp(text) > 0 || hasPrefix(text, "<") { // it may have been shipped from syslog
+		if stamp := w.stamp; w.syslog(text) == nil {
+			w.stamp = stamp
+			return nil
+		}
+	}
+	w.message = text
+	return nil
 }
 
 // piece adds a piece to the line of the stream and makes it the message if it is

@@ -56,6 +56,23 @@ func TestWrapped(t *testing.T) {
 			"2026-03-03T07:15:02Z stdout F " + innerLine[half:],
 			"2026-03-03T07:15:02Z stdout F " + innerLine,
 		}, []string{ErrPiece.Error(), ErrPiece.Error(), ErrPiece.Error(), innerEvent, innerEvent, innerEvent}},
+		{"a shipper", "shipper", "combined", []string{
+			`{"@timestamp":"2026-03-03T07:15:02Z","message":` + quoteJSON(innerLine) + `,"stream":"stdout"}`,
+			`{"log":` + quoteJSON(innerLine+"\n") + `,"kubernetes":{"message":"no"}}`,
+			`{"textPayload":` + quoteJSON(innerLine) + `}`,
+			`{"message":"short","log":` + quoteJSON(innerLine) + `}`,
+			`{"message":` + quoteJSON("<30>Mar  3 07:15:02 web nginx: "+innerLine) + `}`,
+			`{"message":"hello","stream":"stdout"}`,
+			`{"message":` + quoteJSON(innerLine) + `,"stream":"stdout"}`,
+			`{"message":"hello","stream":"stderr"}`,
+			`{"msg":"hello"}`, `{"message":7}`, `{"message":"a"`, innerLine, "",
+		}, []string{
+			innerEvent, innerEvent, innerEvent, innerEvent, innerEvent, ErrMismatch.Error(), innerEvent, ErrOtherStream.Error(),
+			ErrWrapper.Error(), ErrWrapper.Error(), ErrSyntax.Error(), ErrWrapper.Error(), ErrWrapper.Error(),
+		}},
+		{"a shipper's time", "shipper", "json", []string{
+			`{"@timestamp":"2026-03-03T07:15:02Z","message":"{\"status\":403}"}`,
+		}, []string{"time=2026-03-03T07:15:02Z status=403"}},
 		{"CRI before any event: an error is an error", "cri", "combined", []string{
 			"2026-03-03T07:15:02Z stderr F hello", "2026-03-03T07:15:02Z stdout F hello",
 		}, []string{ErrMismatch.Error(), ErrMismatch.Error()}},
@@ -287,6 +304,12 @@ func wrapLine(wrapper, message string, cut int) []string {
 			text = strings.ReplaceAll(fmt.Sprintf("%d", []byte(message)), " ", ",")
 		}
 		return []string{`{"__REALTIME_TIMESTAMP":"1772522102500000","MESSAGE":` + text + `}`}
+	case wrapperShipper:
+		key := "message"
+		if cut > 0 {
+			key = "log"
+		}
+		return []string{`{"@timestamp":"2026-03-03T07:15:02Z","host":{"name":"web-1"},"` + key + `":` + quoteJSON(message) + `}`}
 	}
 	if cut > 0 {
 		return []string{`<190>1 2026-03-03T07:15:02Z web-1 app 17 - [a b="c\]"] ` + message}
@@ -294,7 +317,7 @@ func wrapLine(wrapper, message string, cut int) []string {
 	return []string{"<190>Mar  3 07:15:02 web-1 app[17]: " + message}
 }
 
-var innerWrappers = []string{wrapperCRI, wrapperDocker, wrapperJournald, wrapperSyslog}
+var innerWrappers = []string{wrapperCRI, wrapperDocker, wrapperJournald, wrapperSyslog, wrapperShipper}
 
 // FuzzWrapRoundTrip: what a wrapper was put around comes out of it again.
 func FuzzWrapRoundTrip(f *testing.F) {
@@ -317,6 +340,9 @@ func FuzzWrapRoundTrip(f *testing.F) {
 		}
 		if message == "" || !utf8.ValidString(message) {
 			return
+		}
+		if wrapper == wrapperShipper && (message[0] == '<' || bsdStamp([]byte(message)) > 0) {
+			return // it may have come from syslog
 		}
 		at := int(cut) % len(message)
 		for at > 0 && !utf8.RuneStart(message[at]) {
