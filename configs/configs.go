@@ -100,6 +100,12 @@ type Source struct {
 	Lateness time.Duration `yaml:"lateness" effect:"live"`
 	// TrustUser makes a user that the client merely claims count as one.
 	TrustUser bool `yaml:"trust_user"`
+	// SampleRate is n where the log holds only one of n requests and its lines do
+	// not say so themselves: each counts as n.
+	SampleRate int `yaml:"sample_rate"`
+	// MaxUnparsed is the share of recent lines that are not understood above which
+	// the source is not judged.
+	MaxUnparsed float64 `yaml:"max_unparsed" effect:"live"`
 	// MaxLine is the longest line that is read; longer ones are counted and
 	// skipped.
 	MaxLine Size `yaml:"max_line" effect:"live"`
@@ -111,9 +117,13 @@ type Source struct {
 	Poll    bool          `yaml:"poll" effect:"live"`
 }
 
+// DefaultMaxUnparsed is Source.MaxUnparsed if the file does not say: when most of
+// a log is not understood, the rest of it is no picture of the traffic.
+const DefaultMaxUnparsed = 0.5
+
 func (s *Source) setDefaults() {
 	*s = Source{
-		Parse: parsers.Config{Format: "auto"}, Lateness: time.Minute,
+		Parse: parsers.Config{Format: "auto"}, Lateness: time.Minute, SampleRate: 1, MaxUnparsed: DefaultMaxUnparsed,
 		MaxLine: file.DefaultMaxLine, Check: file.DefaultCheck, Grace: file.DefaultGrace,
 	}
 }

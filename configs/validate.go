@@ -163,6 +163,7 @@ func (k *checker) slot() {
 const (
 	maxSources  = 1000
 	maxLateness = 30 * time.Minute
+	maxSample   = 1_000_000
 	minLine     = 1 << 10
 	maxLine     = 64 << 20
 )
@@ -208,6 +209,12 @@ func (k *checker) source(p string, i int, s *Source, names map[string]int, globs
 	}
 	if s.Lateness < 0 || s.Lateness > maxLateness {
 		k.bad(p+".lateness", "must be between 0s and 30m (1m is usual)")
+	}
+	if s.SampleRate < 1 || s.SampleRate > maxSample {
+		k.bad(p+".sample_rate", "must be n, from 1 to %d, where one of n requests is logged (1 logs all)", maxSample)
+	}
+	if s.MaxUnparsed <= 0 || s.MaxUnparsed > 1 {
+		k.bad(p+".max_unparsed", "must be a share above 0 and at most 1, such as 0.5 (1 never suspends)")
 	}
 }
 

@@ -137,7 +137,13 @@ func (d *Detector) Close(c *slots.Closed) []incident.Transition {
 			j.h = float32(baseline.Threshold(d.series(), d.cfg.AlertsPerWeek, c.Step))
 		}
 		room := d.cfg.MaxCells - d.cells[j.class]
-		j.close(c, j.leaves, &room)
+		seen := c
+		if !c.Partial && slices.Contains(c.Blind, j.service) {
+			part := *c
+			part.Partial = true
+			seen = &part
+		}
+		j.close(seen, j.leaves, &room)
 		d.cells[j.class] += len(j.cells) - had
 		if len(j.series) != before || j.turned {
 			j.h = float32(baseline.Threshold(d.series(), d.cfg.AlertsPerWeek, c.Step))

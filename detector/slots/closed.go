@@ -66,6 +66,13 @@ type Closed struct {
 	// Partial tells that a source was given up waiting for: neither "down" nor
 	// recovery may be judged on this slot.
 	Partial bool
+	// Blind are the services, sorted, of sources of which too few lines were
+	// understood. What those sources said in this slot is not in Leaves, so the
+	// slot is partial for these services.
+	Blind []string
+	// Turned are the sources, in order of name, whose judging is suspended from
+	// this slot on, or no longer. They are the ledger's: to be read only.
+	Turned []*Source
 	// Sampled is n when hits were kept for one identity in 2^n.
 	Sampled uint8
 	// Leaves holds what was seen, in order of Key (service, route, role, geo,

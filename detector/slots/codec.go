@@ -12,7 +12,7 @@ import (
 )
 
 // version is the version of the blocks below; it is the first byte of each.
-const version = 1
+const version = 2
 
 // totalsBlock is how many totals one durable block holds.
 const totalsBlock = 256
@@ -86,6 +86,17 @@ func (l *Ledger) Save(w Writer) error {
 		for _, n := range s.counts() {
 			buf.Uint(*n)
 		}
+		buf.Int(s.Suspended)
+		buf.Uint(uint64(s.vantage))
+		buf.Uint(uint64(len(s.Reasons)))
+		for word, n := range s.Reasons {
+			buf.String(word)
+			buf.Uint(n)
+		}
+		buf.Uint(uint64(len(s.services)))
+		for service := range s.services {
+			buf.String(service)
+		}
 	}
 	return w.Put("sources", buf.B)
 }
@@ -107,21 +118,24 @@ func (l *Ledger) Saved() {
 }
 
 func (s *Source) counts() []*uint64 {
-	return []*uint64{&s.Lines, &s.Bytes, &s.Unparsed, &s.Skipped, &s.Oversize, &s.Ignored, &s.Untimed, &s.Future, &s.Folded, &s.Late}
+	return []*uint64{&s.Lines, &s.Bytes, &s.Unparsed, &s.Skipped, &s.Oversize, &s.Ignored, &s.Untimed, &s.Future, &s.Folded, &s.Late,
+		&s.Recent, &s.Blind, &s.Unjudged, &s.window.Lines, &s.window.Blind, &s.early.Lines, &s.early.Blind}
 }
 
 func slotKey(v int, start int64) string {
 	return "slot/" + event.Vantage(v).String() + "/" + strconv.FormatInt(start, 10)
 }
 
-func putKey(w *wire.Writer, k *tally.Key) {
+func putKey(w *wire.Writer, k *leafKey) {
+	w.String(k.source.Name)
 	for _, f := range []string{k.Service, k.Route, k.Role, k.Geo, k.Plan, k.Host} {
 		w.String(f)
 	}
 }
 
-func getKey(r *wire.Reader) tally.Key {
-	return tally.Key{Service: r.String(), Route: r.String(), Role: r.String(), Geo: r.String(), Plan: r.String(), Host: r.String()}
+func (l *Ledger) getKey(v event.Vantage, r *wire.Reader) *leafKey {
+	src := r.String()
+	return l.key(v, l.source(src), tally.Key{Service: r.String(), Route: r.String(), Role: r.String(), Geo: r.String(), Plan: r.String(), Host: r.String()})
 }
 
 func (rs reasons) encode(w *wire.Writer) {
@@ -148,11 +162,17 @@ func decodeReasons(r *wire.Reader) reasons {
 func (s *openSlot) encode(w *wire.Writer) {
 	w.Uint(version)
 	w.Uint(uint64(s.sampled))
+	w.Uint(uint64(len(s.health)))
+	for name, h := range s.health {
+		w.String(name)
+		w.Uint(h.Lines)
+		w.Uint(h.Blind)
+	}
 	s.reasons.encode(w)
 	w.Uint(uint64(len(s.open)))
 	for i := range s.open {
 		u := &s.open[i]
-		putKey(w, &u.key.Key)
+		putKey(w, u.key)
 		w.Uint(uint64(u.Class))
 		w.Uint(uint64(u.Layer))
 		w.String(u.Cause)
@@ -168,7 +188,7 @@ func (s *openSlot) encode(w *wire.Writer) {
 	}
 	w.Uint(uint64(len(byLeaf)))
 	for k, ids := range byLeaf {
-		putKey(w, &k.Key)
+		putKey(w, k)
 		slices.Sort(ids)
 		ids = slices.Compact(ids)
 		w.Uint(uint64(len(ids)))
@@ -177,12 +197,12 @@ func (s *openSlot) encode(w *wire.Writer) {
 		}
 	}
 	w.Uint(uint64(len(s.leaves)))
-	for _, a := range s.leaves {
+	for k, a := range s.leaves {
 		n := len(a.Hits)
 		a.mergeHits()
 		a.hits = len(a.Hits)
 		s.hits -= n - a.hits
-		putKey(w, &a.Key)
+		putKey(w, k)
 		for _, n := range a.Status {
 			w.Uint(uint64(n))
 		}
@@ -221,11 +241,17 @@ func (l *Ledger) decodeSlot(v event.Vantage, b []byte) (*openSlot, error) {
 		return nil, wire.ErrCorrupt
 	}
 	s := &openSlot{sampled: uint8(r.Uint()), leaves: map[*leafKey]*leafAcc{}}
+	for range r.Len(3) {
+		if s.health == nil {
+			s.health = map[string]tally.Health{}
+		}
+		s.health[r.String()] = tally.Health{Lines: r.Uint(), Blind: r.Uint()}
+	}
 	if rs := decodeReasons(r); len(rs) > 0 {
 		s.reasons = rs
 	}
 	for range r.Len(10 + 8*tally.Keys) {
-		u := unexplained{key: l.key(v, getKey(r))}
+		u := unexplained{key: l.getKey(v, r)}
 		u.Class, u.Layer, u.Cause = event.Denial(r.Uint()), event.Layer(r.Uint()), r.String()
 		for i := range u.Keys {
 			u.Keys[i] = r.Word()
@@ -238,7 +264,7 @@ func (l *Ledger) decodeSlot(v event.Vantage, b []byte) (*openSlot, error) {
 	}
 	s.enteredAt = uint8(r.Uint())
 	for range r.Len(7) {
-		k := l.key(v, getKey(r))
+		k := l.getKey(v, r)
 		for range r.Len(8) {
 			s.entered = append(s.entered, entered{k, r.Word()})
 		}
@@ -247,8 +273,8 @@ func (l *Ledger) decodeSlot(v event.Vantage, b []byte) (*openSlot, error) {
 		}
 	}
 	for range r.Len(6) {
-		k := getKey(r)
-		a := &leafAcc{Leaf: Leaf{Key: k}}
+		k := l.getKey(v, r)
+		a := &leafAcc{Leaf: Leaf{Key: k.Key}}
 		for i := range a.Status {
 			a.Status[i] = uint32(r.Uint())
 		}
@@ -272,7 +298,7 @@ func (l *Ledger) decodeSlot(v event.Vantage, b []byte) (*openSlot, error) {
 		}
 		a.hits = len(a.Hits)
 		s.hits += a.hits
-		s.leaves[l.key(v, k)] = a
+		s.leaves[k] = a
 	}
 	return s, r.Done()
 }
@@ -359,10 +385,20 @@ func (l *Ledger) load(key string, value []byte) error {
 		if r.Uint() != version {
 			return wire.ErrCorrupt
 		}
-		for range r.Len(11) {
+		for range r.Len(21) {
 			s := l.source(r.String())
 			for _, n := range s.counts() {
 				*n = r.Uint()
+			}
+			s.Suspended, s.vantage = r.Int(), event.Vantage(r.Uint())
+			for range r.Len(2) {
+				s.Reasons[r.String()] = r.Uint()
+			}
+			for range r.Len(1) {
+				s.services[r.String()] = true
+			}
+			if r.Err != nil {
+				return r.Err
 			}
 		}
 		return r.Done()

@@ -2,6 +2,7 @@ package slots
 
 import (
 	"cmp"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -52,6 +53,10 @@ type Config struct {
 	Lateness [event.Vantages]time.Duration
 	// Routes are the configured patterns, which learning leaves alone.
 	Routes []string
+	// MaxBlind is per source the share of its recent lines of which no request can
+	// be judged above which judging of the source is suspended. Sources that are
+	// not in it are never suspended.
+	MaxBlind map[string]float64
 }
 
 // Source is the running count of one configured source.
@@ -61,7 +66,31 @@ type Source struct {
 	// Late counts events whose slot was closed already: counted in Totals,
 	// neither judged nor learned.
 	Late uint64
+	// Reasons counts lines that were skipped or not understood, by a short word
+	// each.
+	Reasons map[string]uint64
+	// Suspended is the start (seconds) of the slot since which the source is not
+	// judged, 0 while it is. Recent are the lines on which that was decided last,
+	// Blind those of them of which no request can be judged.
+	Suspended     int64
+	Recent, Blind uint64
+	// Unjudged counts the slots in which judging was suspended.
+	Unjudged uint64
+
+	vantage  event.Vantage
+	services map[string]bool // those it brought events of
+	window   tally.Health    // lines since Recent
+	early    tally.Health    // lines that belong to the next slot that closes
 }
+
+const (
+	// minRecent is how many lines it takes at least to suspend a source, or to
+	// judge it again.
+	minRecent = 50
+	// maxWords bounds the reasons that are told apart of a source, maxServices its
+	// services.
+	maxWords, maxServices = 64, 1024
+)
 
 // Total counts one route's events by status column since the state began, late
 // ones included. Route is as the collector names it, before anything is learned.
@@ -78,13 +107,17 @@ type totalKey struct {
 
 type vantageKey struct {
 	vantage event.Vantage
+	source  *Source
 	tally.Key
 }
 
-// leafKey is a leaf's key, shared by the streams that see the leaf.
+// leafKey is a leaf's key in a source, shared by the streams that see the leaf.
+// Sources are kept apart until their slot closes, because one of them may not be
+// judged.
 type leafKey struct {
 	tally.Key
-	total *total
+	source *Source
+	total  *total
 	// in and acc are the slot whose counts were asked for last, and the counts.
 	in  *openSlot
 	acc *leafAcc
@@ -154,12 +187,14 @@ type openSlot struct {
 	reasons   reasons
 	hits      int
 	sampled   uint8
+	health    map[string]tally.Health // by source
 }
 
 // Ledger keeps open slots. It has one writer: all methods are for one goroutine.
 type Ledger struct {
 	step     int64 // seconds
 	lateness [event.Vantages]int64
+	maxBlind map[string]float64
 	streams  map[string]*stream
 	keys     map[vantageKey]*leafKey
 	open     [event.Vantages]map[int64]*openSlot
@@ -206,10 +241,17 @@ func New(c Config) *Ledger {
 	return l
 }
 
-// Configure changes the lateness and the patterns; the step of a ledger never
-// changes.
+// Configure changes everything but the step, which of a ledger never changes. A
+// source that is not in c.MaxBlind any more is not suspended any more.
 func (l *Ledger) Configure(c Config) {
 	l.slugs.Keep(c.Routes)
+	l.maxBlind = c.MaxBlind
+	for name, s := range l.sources {
+		if _, has := c.MaxBlind[name]; !has && s.Suspended != 0 {
+			s.Suspended = 0
+			l.dirtySources = true
+		}
+	}
 	for v := range l.lateness {
 		l.lateness[v] = int64(c.Lateness[v])
 	}
@@ -227,7 +269,7 @@ func (l *Ledger) Open(name string, v event.Vantage) {
 func (l *Ledger) source(name string) *Source {
 	s := l.sources[name]
 	if s == nil {
-		s = &Source{Name: name}
+		s = &Source{Name: name, Reasons: map[string]uint64{}, services: map[string]bool{}}
 		l.sources[name] = s
 	}
 	return s
@@ -252,16 +294,19 @@ func (l *Ledger) newTotal(k totalKey) *total {
 	return t
 }
 
-func (l *Ledger) key(v event.Vantage, k tally.Key) *leafKey {
-	lk := l.keys[vantageKey{v, k}]
+func (l *Ledger) key(v event.Vantage, src *Source, k tally.Key) *leafKey {
+	lk := l.keys[vantageKey{v, src, k}]
 	if lk == nil {
 		if len(l.keys) >= maxKeys {
 			// Streams hold pointers; forgetting the index only means that a leaf
 			// may be there twice, and equal leaves are merged when a slot closes.
 			clear(l.keys)
 		}
-		lk = &leafKey{Key: k, total: l.total(v, k.Service, k.Route)}
-		l.keys[vantageKey{v, k}] = lk
+		lk = &leafKey{Key: k, source: src, total: l.total(v, k.Service, k.Route)}
+		l.keys[vantageKey{v, src, k}] = lk
+		if len(src.services) < maxServices {
+			src.services[k.Service] = true
+		}
 	}
 	return lk
 }
@@ -278,11 +323,30 @@ func (l *Ledger) Apply(b *tally.Block, now int64) {
 	if b.Reset {
 		st.leaves = st.leaves[:0]
 	}
-	for _, k := range b.Keys {
-		st.leaves = append(st.leaves, l.key(st.vantage, k))
-	}
 	src := l.source(b.Source)
+	src.vantage = st.vantage
+	for _, k := range b.Keys {
+		st.leaves = append(st.leaves, l.key(st.vantage, src, k))
+	}
 	src.Add(&b.Stats)
+	for _, u := range b.Uncounted {
+		if _, known := src.Reasons[u.Reason]; known || len(src.Reasons) < maxWords {
+			src.Reasons[u.Reason] += u.N
+		}
+	}
+	for _, h := range b.Health {
+		if h.Slot == event.NoTime || h.Slot <= l.closed[st.vantage] {
+			src.early.Add(h)
+			continue
+		}
+		slot := l.slot(st.vantage, h.Slot)
+		if slot.health == nil {
+			slot.health = map[string]tally.Health{}
+		}
+		sum := slot.health[src.Name]
+		sum.Add(h)
+		slot.health[src.Name] = sum
+	}
 	l.dirtySources = l.dirtySources || b.Stats != tally.Stats{} || len(b.Slots) > 0
 	for i := range b.Slots {
 		l.applySlot(st, src, &b.Slots[i])
@@ -299,18 +363,24 @@ func (l *Ledger) Apply(b *tally.Block, now int64) {
 	}
 }
 
+// slot returns the open slot that starts at start, to be changed.
+func (l *Ledger) slot(v event.Vantage, start int64) *openSlot {
+	slot := l.open[v][start]
+	if slot == nil {
+		slot = &openSlot{leaves: map[*leafKey]*leafAcc{}, open: l.spareOpen[:0], entered: l.spareEntered[:0]}
+		l.spareOpen, l.spareEntered = nil, nil
+		l.open[v][start] = slot
+	}
+	l.dirtySlots[v][start] = true
+	return slot
+}
+
 func (l *Ledger) applySlot(st *stream, src *Source, d *tally.SlotDelta) {
 	late := d.Slot <= l.closed[st.vantage]
 	var slot *openSlot
 	if !late {
-		slot = l.open[st.vantage][d.Slot]
-		if slot == nil {
-			slot = &openSlot{leaves: map[*leafKey]*leafAcc{}, open: l.spareOpen[:0], entered: l.spareEntered[:0]}
-			l.spareOpen, l.spareEntered = nil, nil
-			l.open[st.vantage][d.Slot] = slot
-		}
+		slot = l.slot(st.vantage, d.Slot)
 		slot.sampled = max(slot.sampled, d.Sampled)
-		l.dirtySlots[st.vantage][d.Slot] = true
 	}
 	for i := range d.Leaves {
 		c := &d.Leaves[i]
@@ -613,6 +683,7 @@ func (l *Ledger) close(v int, start int64, partial bool) *Closed {
 	l.closed[v] = start
 	l.out.Leaves = l.out.Leaves[:0]
 	l.out = Closed{Vantage: event.Vantage(v), Start: start, Step: l.step, Partial: partial, Leaves: l.out.Leaves}
+	l.suspend(slot)
 	if slot == nil {
 		l.before[v] = nil
 		return &l.out
@@ -622,10 +693,13 @@ func (l *Ledger) close(v int, start int64, partial bool) *Closed {
 	l.enter(slot, start)
 	clear(slot.entered)
 	l.spareEntered, slot.entered = slot.entered, nil
-	for _, a := range slot.leaves {
+	for k, a := range slot.leaves {
+		l.handed = append(l.handed, a)
+		if k.source.Suspended != 0 {
+			continue
+		}
 		a.Hits = slices.DeleteFunc(a.Hits, func(h Hit) bool { return !kept(h.Identity, slot.sampled) })
 		l.out.Leaves = append(l.out.Leaves, a.Leaf)
-		l.handed = append(l.handed, a)
 	}
 	l.learn()
 	slices.SortFunc(l.out.Leaves, func(x, y Leaf) int { return CompareKeys(&x.Key, &y.Key) })
@@ -653,6 +727,50 @@ func (l *Ledger) close(v int, start int64, partial bool) *Closed {
 		l.out.Leaves[i] = a.Leaf
 	}
 	return &l.out
+}
+
+// suspend decides for every source of the vantage whether the slot that closes,
+// l.out, may be judged by what the source says. It depends on the source's own
+// lines alone. A source that brings too few lines stays as it is.
+func (l *Ledger) suspend(slot *openSlot) {
+	for name, src := range l.sources {
+		limit, has := l.maxBlind[name]
+		if !has || src.vantage != l.out.Vantage {
+			continue
+		}
+		h := src.early
+		if slot != nil {
+			h.Add(slot.health[name])
+		}
+		if h.Lines > 0 {
+			src.early = tally.Health{}
+			src.window.Add(h)
+			l.dirtySources = true
+		}
+		if w := src.window; w.Lines >= minRecent {
+			src.Recent, src.Blind, src.window = w.Lines, w.Blind, tally.Health{}
+			switch bad := float64(w.Blind) > limit*float64(w.Lines); {
+			case bad && src.Suspended == 0:
+				src.Suspended = l.out.Start
+				l.out.Turned = append(l.out.Turned, src)
+			case !bad && src.Suspended != 0:
+				src.Suspended = 0
+				l.out.Turned = append(l.out.Turned, src)
+			}
+		}
+		if src.Suspended == 0 {
+			continue
+		}
+		src.Unjudged++
+		l.dirtySources = true
+		for service := range src.services {
+			if !slices.Contains(l.out.Blind, service) {
+				l.out.Blind = append(l.out.Blind, service)
+			}
+		}
+	}
+	slices.Sort(l.out.Blind)
+	slices.SortFunc(l.out.Turned, func(x, y *Source) int { return strings.Compare(x.Name, y.Name) })
 }
 
 // enter hands the slot's leaves the identities that were let in, all in one piece
@@ -786,7 +904,9 @@ func (l *Ledger) Watermark(v event.Vantage) int64 { return l.mark[v] }
 func (l *Ledger) Sources() []Source {
 	out := make([]Source, 0, len(l.sources))
 	for _, s := range l.sources {
-		out = append(out, *s)
+		x := *s
+		x.Reasons = maps.Clone(s.Reasons)
+		out = append(out, x)
 	}
 	slices.SortFunc(out, func(x, y Source) int { return strings.Compare(x.Name, y.Name) })
 	return out

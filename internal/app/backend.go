@@ -192,7 +192,10 @@ func (b backend) Status(context.Context) (web.Status, error) {
 		src := counts[name]
 		x := web.SourceStatus{
 			Name: name, Vantage: d.shown.vantages[name].String(), Format: d.shown.formats[name], Streams: len(s.streams[name]),
-			Lines: src.Lines, Unparsed: src.Unparsed, Late: src.Late, LagSeconds: s.lag(name).Seconds(), Trouble: s.trouble(name),
+			Lines: src.Lines, Unparsed: src.Unparsed, Skipped: src.Skipped, Reasons: src.Reasons, Late: src.Late, LagSeconds: s.lag(name).Seconds(), Trouble: s.trouble(name),
+		}
+		if src.Suspended != 0 {
+			x.SuspendedSince = time.Unix(src.Suspended, 0).UTC()
 		}
 		st.Sources = append(st.Sources, x)
 		switch {
@@ -200,6 +203,8 @@ func (b backend) Status(context.Context) (web.Status, error) {
 			bad(false, "source %s: %s", name, x.Trouble)
 		case x.Streams == 0:
 			bad(true, "source %s: no file matches yet", name)
+		case src.Suspended != 0:
+			bad(true, "source %s: judging is suspended since %s: %s", name, x.SuspendedSince.Format(time.RFC3339), blindness(&src))
 		case src.Lines >= 100 && src.Unparsed*2 > src.Lines:
 			bad(true, "source %s: %d of %d lines are not understood; denywatch check says what their format looks like", name, src.Unparsed, src.Lines)
 		}

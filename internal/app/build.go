@@ -137,7 +137,8 @@ func collectors(c *configs.Config, key collect.IdentityKey, step int64, log *slo
 			cc.Service = s.Service
 		}
 		cc.Log = log.With("component", "collect")
-		cc.NewParser = newParser(s, u, readsUserAgent(c), cc.Log)
+		cc.SampleRate = uint32(s.SampleRate)
+		cc.NewParser, cc.Recognise = newParser(s, u, readsUserAgent(c), cc.Log)
 		out[i] = cc
 		if u.format != nil {
 			log.Info("source", "name", s.Name, "vantage", u.vantage, "format", u.format, "recognised", u.why)
@@ -188,35 +189,54 @@ func readsUserAgent(c *configs.Config) bool {
 	return slices.ContainsFunc(c.Ignore, func(r configs.Ignore) bool { return r.UserAgent != "" })
 }
 
-// newParser returns the factory of a source's parsers. With format auto each
-// file is recognised by itself, so files of one glob may differ in format, but
-// not in vantage.
-func newParser(s *configs.Source, u understood, userAgent bool, log *slog.Logger) func(string, [][]byte) (parsers.Parser, error) {
-	auto := s.Parse.Auto()
-	return func(stream string, lines [][]byte) (parsers.Parser, error) {
+// newParser returns the factory of a source's parsers, and what recognises the
+// format of a stream anew; nil where the format is configured. With format auto
+// each file is recognised by itself, so files of one glob may differ in format,
+// but not in vantage.
+func newParser(s *configs.Source, u understood, userAgent bool, log *slog.Logger) (first func(string, [][]byte) (parsers.Parser, error), again func(string, [][]byte) (parsers.Parser, string, error)) {
+	if s.Parse.Auto() {
+		again = func(stream string, lines [][]byte) (parsers.Parser, string, error) {
+			f, format, err := recogniseLines(s.Parse, lines, stream, userAgent)
+			if err != nil {
+				return nil, "", err
+			}
+			if f.Vantage() != u.vantage && s.Vantage == "" {
+				log.Warn("this file looks like another vantage than its source; give it a source of its own, or set vantage",
+					"source", s.Name, "stream", stream, "vantage", u.vantage, "looks", f.Vantage(), "format", f)
+			}
+			return f.New(), format, nil
+		}
+	}
+	first = func(stream string, lines [][]byte) (parsers.Parser, error) {
 		if server, p := errorLog(lines, s.Parse, func() *time.Location { return siblingZone(s) }); p != nil {
 			log.Info("an error log: its lines explain denials and are not counted", "source", s.Name, "stream", stream, "server", server)
 			return p(), nil
 		}
-		if !auto {
+		if again == nil {
 			return u.format.New(), nil
 		}
-		c, why, err := s.Parse.Resolve(lines, stream)
-		if err != nil {
-			return nil, err
+		p, format, err := again(stream, lines)
+		if err == nil {
+			log.Debug("format recognised", "source", s.Name, "stream", stream, "format", format)
 		}
-		c.SkipUserAgent = !userAgent
-		f, err := parsers.Compile(c)
-		if err != nil {
-			return nil, err
-		}
-		if f.Vantage() != u.vantage && s.Vantage == "" {
-			log.Warn("this file looks like another vantage than its source; give it a source of its own, or set vantage",
-				"source", s.Name, "stream", stream, "vantage", u.vantage, "looks", f.Vantage(), "format", f)
-		}
-		log.Debug("format recognised", "source", s.Name, "stream", stream, "format", f, "why", why)
-		return f.New(), nil
+		return p, err
 	}
+	return first, again
+}
+
+// recogniseLines compiles the format that lines of a stream are written in, and
+// says for people what it is and why.
+func recogniseLines(c parsers.Config, lines [][]byte, stream string, userAgent bool) (*parsers.Format, string, error) {
+	c, why, err := c.Resolve(lines, stream)
+	if err != nil {
+		return nil, "", err
+	}
+	c.SkipUserAgent = !userAgent
+	f, err := parsers.Compile(c)
+	if err != nil {
+		return nil, "", err
+	}
+	return f, f.String() + ": " + why, nil
 }
 
 // lateness is per vantage the largest of its sources'.
@@ -260,6 +280,7 @@ func countingHash(c *configs.Config) string {
 		Name, Vantage, Service, Format, LogFormat, Timezone string
 		Mapping                                             map[string]string
 		TrustUser                                           bool
+		SampleRate                                          int
 	}
 	v := struct {
 		Service    string
@@ -274,7 +295,7 @@ func countingHash(c *configs.Config) string {
 	}{c.Service, c.Routes, c.Roles.Priority, slices.Sorted(slices.Values(c.Denials.Statuses)), slices.Sorted(slices.Values(c.Detection.Dimensions)), c.Denials.Concealed404, c.Ignore, c.Geo.Database != "", nil}
 	for i := range c.Sources {
 		s := &c.Sources[i]
-		v.Sources = append(v.Sources, source{s.Name, s.Vantage, s.Service, s.Parse.Format, s.Parse.LogFormat, s.Parse.Timezone, s.Parse.Mapping, s.TrustUser})
+		v.Sources = append(v.Sources, source{s.Name, s.Vantage, s.Service, s.Parse.Format, s.Parse.LogFormat, s.Parse.Timezone, s.Parse.Mapping, s.TrustUser, s.SampleRate})
 	}
 	b, err := json.Marshal(v)
 	if err != nil {
@@ -286,5 +307,9 @@ func countingHash(c *configs.Config) string {
 
 // slotsConfig is the ledger's part of the configuration.
 func slotsConfig(c *configs.Config, cs []*collect.Config) slots.Config {
-	return slots.Config{Step: c.Slot, Lateness: lateness(c, cs), Routes: c.Routes}
+	sc := slots.Config{Step: c.Slot, Lateness: lateness(c, cs), Routes: c.Routes, MaxBlind: map[string]float64{}}
+	for i := range c.Sources {
+		sc.MaxBlind[c.Sources[i].Name] = c.Sources[i].MaxUnparsed
+	}
+	return sc
 }

@@ -22,6 +22,7 @@ import (
 	"github.com/denywatch/denywatch/internal/marker"
 	"github.com/denywatch/denywatch/internal/state"
 	"github.com/denywatch/denywatch/internal/tally"
+	"github.com/denywatch/denywatch/parsers"
 )
 
 // The buckets of the durable state that the core owns.
@@ -61,6 +62,9 @@ type streamStatus struct {
 	Trouble string
 }
 
+// span is a time that may not have ended yet.
+type span struct{ from, to time.Time }
+
 // core is the single writer: it applies the blocks of all streams, closes slots,
 // judges them and makes everything durable in one cut. All its methods but post
 // are called from the goroutine of run (or of the replay).
@@ -94,6 +98,8 @@ type core struct {
 	order     []string        // incidents in order of their first transition
 	untold    map[string]bool // incidents of the past that nobody was told of
 	told      func(incident.Transition)
+	// unjudged is when judging of which source was suspended; kept in replay only.
+	unjudged map[string][]span
 
 	dirty     bool
 	urgent    bool      // a stream is new: cut at once
@@ -113,6 +119,7 @@ func newCore(sc slots.Config, dc detector.Config, clock *collect.Clock, log *slo
 		waiting: map[string]bool{}, waitingSince: time.Now(), positions: map[string]position{}, dirtyPos: map[string]bool{},
 		streams: map[string]*streamStatus{}, meta: map[string]string{},
 		timelines: map[string][]incident.Transition{}, untold: map[string]bool{},
+		unjudged: map[string][]span{},
 	}
 }
 
@@ -172,6 +179,9 @@ func (c *core) advance() {
 	now := c.now()
 	for s := c.ledger.Next(now); s != nil; s = c.ledger.Next(now) {
 		c.dirty = true
+		for _, src := range s.Turned {
+			c.turned(src, s.Start)
+		}
 		for _, t := range c.det.Close(s) {
 			c.transition(t)
 		}
@@ -181,6 +191,34 @@ func (c *core) advance() {
 	}
 	c.clock.Move(c.ledger.Horizon(now))
 	c.tellHistory(now)
+}
+
+// turned tells that judging of a source is suspended from the slot at start on,
+// or no longer.
+func (c *core) turned(src *slots.Source, start int64) {
+	at := time.Unix(start, 0).UTC()
+	if src.Suspended == 0 {
+		c.log.Info("the source is judged again", "source", src.Name, "from", at, "slots_not_judged", src.Unjudged)
+	} else {
+		c.log.Error("judging of the source is suspended until its lines are understood again", "source", src.Name, "from", at, "reason", blindness(src))
+	}
+	if spans := c.unjudged[src.Name]; src.Suspended == 0 && len(spans) > 0 {
+		spans[len(spans)-1].to = at
+	} else if src.Suspended != 0 && c.store == nil {
+		c.unjudged[src.Name] = append(spans, span{from: at})
+	}
+}
+
+// blindness says how many of a source's recent lines are of no use, and why.
+func blindness(src *slots.Source) string {
+	s := fmt.Sprintf("%s of %s recent lines cannot be judged", group3(src.Blind), group3(src.Recent))
+	if src.Reasons[parsers.ErrUTF16.Reason]*2 > src.Unparsed {
+		return s + ": " + parsers.ErrUTF16.Error()
+	}
+	if src.Reasons[parsers.ErrBinary.Reason]*2 > src.Unparsed {
+		return s + ": " + parsers.ErrBinary.Error()
+	}
+	return s + "; denywatch parse shows how they are understood"
 }
 
 // transition notes what happened to an incident.

@@ -2,6 +2,8 @@ package app
 
 import (
 	"io"
+	"maps"
+	"slices"
 	"strings"
 	"time"
 
@@ -90,6 +92,15 @@ func (m *meters) write(w io.Writer, s *snapshot, sources []string, health []aler
 			} {
 				m.count(x.n, "lines_uncounted_total", "source", src.Name, "reason", x.why)
 			}
+			for _, word := range slices.Sorted(maps.Keys(src.Reasons)) {
+				m.count(src.Reasons[word], "lines_skipped_or_unparsed_total", "source", src.Name, "reason", word)
+			}
+			suspended := 0.0
+			if src.Suspended != 0 {
+				suspended = 1
+			}
+			m.gauge(suspended, "source_suspended", "source", src.Name)
+			m.count(src.Unjudged, "slots_unjudged_total", "source", src.Name)
 			m.count(src.Late, "events_late_total", "source", src.Name)
 			m.count(src.Folded, "keys_folded_total", "source", src.Name)
 		}

@@ -56,15 +56,20 @@ func Parse(ctx context.Context, opt ParseOptions) (unparsed int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	for _, in := range inputs {
+		if in.unknown != nil {
+			return 0, in.unknown
+		}
+	}
 	join, err := explanations(ctx, inputs, &base)
 	if err != nil {
 		return 0, err
 	}
 	// Error logs explain the others' denials; alone they are shown themselves.
-	alone := !slices.ContainsFunc(inputs, func(in *input) bool { return in.format != nil })
+	alone := !slices.ContainsFunc(inputs, func(in *input) bool { return in.errors == nil })
 	w := bufio.NewWriter(opt.Stdout)
 	for _, in := range inputs {
-		if in.format == nil && !alone {
+		if in.errors != nil && !alone {
 			continue
 		}
 		one := base
@@ -142,7 +147,7 @@ type shower struct {
 func explanations(ctx context.Context, inputs []*input, c *collect.Config) (*collect.Reasons, error) {
 	rs := collect.NewReasons(c)
 	for _, in := range inputs {
-		if in.format != nil {
+		if in.errors == nil {
 			continue
 		}
 		if err := in.read(ctx, &reasoner{parser: in.parser(), to: rs}, func(int64, int64) {}); err != nil {
@@ -191,18 +196,18 @@ func (p *shower) Batch(ctx context.Context, b *ingest.Batch) error {
 		switch {
 		case errors.Is(err, parsers.ErrSkip):
 			p.skipped++
+			p.because(err.Error())
 			continue
 		case err == nil && p.e.CauseOnly && !p.alone:
 			p.skipped++
+			p.because("it explains a request that another line counts")
 			continue
 		case err != nil:
 			p.unparsed++
-			if p.first == nil {
-				p.first = map[string]int{}
+			if odd := parsers.Encoding(line); odd != nil {
+				err = odd
 			}
-			if p.reasons[err.Error()]++; p.reasons[err.Error()] == 1 {
-				p.first[err.Error()] = p.lines
-			}
+			p.because(err.Error())
 			continue
 		}
 		p.shown++
@@ -228,6 +233,16 @@ func (p *shower) Batch(ctx context.Context, b *ingest.Batch) error {
 		}
 	}
 	return nil
+}
+
+// because counts why a line is no event.
+func (p *shower) because(reason string) {
+	if p.first == nil {
+		p.first = map[string]int{}
+	}
+	if p.reasons[reason]++; p.reasons[reason] == 1 {
+		p.first[reason] = p.lines
+	}
 }
 
 // CaughtUp implements ingest.Handler.

@@ -63,11 +63,15 @@ type input struct {
 	vantage string
 	service string
 	late    time.Duration
-	format  *parsers.Format // nil for error logs
-	errors  func() parsers.Parser
-	text    string // the format for people
-	why     string
-	sample  [][]byte // the first lines
+	// sampled and maxBlind are as in collect.Config and slots.Config.
+	sampled  uint32
+	maxBlind float64
+	format   *parsers.Format       // nil for error logs and if unknown is set
+	errors   func() parsers.Parser // for error logs
+	unknown  error                 // why the format was not recognised
+	text     string                // the format for people
+	why      string
+	sample   [][]byte // the first lines
 	// userAgent tells that Event.UserAgent is asked for.
 	userAgent bool
 }
@@ -88,10 +92,10 @@ func Replay(ctx context.Context, opt ReplayOptions) (int, error) {
 		return 0, err
 	}
 	clock := collect.NewClock(nil)
-	sc := slots.Config{Step: cfg.Slot, Routes: cfg.Routes}
+	sc := slots.Config{Step: cfg.Slot, Routes: cfg.Routes, MaxBlind: map[string]float64{}}
 	var shares []*collect.Config
 	// Nothing waits for an explanation where no log gives any.
-	explained := slices.ContainsFunc(inputs, func(in *input) bool { return in.format == nil || in.format.Explains() })
+	explained := slices.ContainsFunc(inputs, func(in *input) bool { return in.errors != nil || in.format != nil && in.format.Explains() })
 	for _, in := range inputs {
 		one := base
 		cc := &one
@@ -103,8 +107,18 @@ func Replay(ctx context.Context, opt ReplayOptions) (int, error) {
 			return 0, err
 		}
 		cc.Explained = explained && cc.Vantage != event.App
-		cc.NewParser = func(string, [][]byte) (parsers.Parser, error) { return in.parser(), nil }
+		cc.SampleRate = in.sampled
+		cc.NewParser = func(string, [][]byte) (parsers.Parser, error) {
+			if in.unknown != nil {
+				return nil, in.unknown
+			}
+			return in.parser(), nil
+		}
+		if in.errors == nil && in.parse.Auto() {
+			cc.Recognise = in.again
+		}
 		sc.Lateness[cc.Vantage] = max(sc.Lateness[cc.Vantage], in.late)
+		sc.MaxBlind[in.name] = in.maxBlind
 		shares = append(shares, cc)
 	}
 	c := newCore(sc, cfg.Detection.Judge, clock, opt.Log)
@@ -212,10 +226,19 @@ func (in *input) sees() (event.Vantage, error) {
 }
 
 func (in *input) parser() parsers.Parser {
-	if in.format == nil {
+	if in.errors != nil {
 		return in.errors()
 	}
 	return in.format.New()
+}
+
+// again recognises the format of the newest lines.
+func (in *input) again(stream string, lines [][]byte) (parsers.Parser, string, error) {
+	f, text, err := recogniseLines(in.parse, lines, stream, in.userAgent)
+	if err != nil {
+		return nil, "", err
+	}
+	return f.New(), text, nil
 }
 
 // bar shows how far all streams together are.
@@ -342,7 +365,7 @@ func (opt *ReplayOptions) inputs(ctx context.Context, cfg *configs.Config) ([]*i
 		paths := by[k]
 		slices.Sort(paths)
 		for _, set := range file.GroupRotated(slices.Compact(paths)) {
-			in := &input{name: set[len(set)-1], paths: set, vantage: k.vantage, late: defaultLateness, userAgent: readsUserAgent(cfg)}
+			in := &input{name: set[len(set)-1], paths: set, vantage: k.vantage, late: defaultLateness, maxBlind: configs.DefaultMaxUnparsed, userAgent: readsUserAgent(cfg)}
 			in.parse.Format = k.format
 			in.configured(cfg)
 			if err := in.recognise(ctx); err != nil {
@@ -352,7 +375,7 @@ func (opt *ReplayOptions) inputs(ctx context.Context, cfg *configs.Config) ([]*i
 		}
 	}
 	if stdin {
-		in := &input{name: "-", stdin: opt.Stdin, vantage: stdinKind.vantage, late: defaultLateness, userAgent: readsUserAgent(cfg)}
+		in := &input{name: "-", stdin: opt.Stdin, vantage: stdinKind.vantage, late: defaultLateness, maxBlind: configs.DefaultMaxUnparsed, userAgent: readsUserAgent(cfg)}
 		in.parse.Format = stdinKind.format
 		if err := in.recognise(ctx); err != nil {
 			return nil, err
@@ -362,13 +385,17 @@ func (opt *ReplayOptions) inputs(ctx context.Context, cfg *configs.Config) ([]*i
 	if len(out) == 0 {
 		return nil, errors.New("no file to replay")
 	}
+	// One log that is none does not keep the others from being read.
+	if !slices.ContainsFunc(out, func(in *input) bool { return in.unknown == nil }) {
+		return nil, out[0].unknown
+	}
 	// Error logs have no zone of their own: they are written in their server's.
 	for _, in := range out {
-		if in.format != nil {
+		if in.errors == nil {
 			continue
 		}
 		for _, other := range out {
-			if other.format == nil {
+			if other.errors != nil {
 				continue
 			}
 			if loc := offsetOf(other.sample); loc != nil {
@@ -448,6 +475,7 @@ func (in *input) configured(cfg *configs.Config) {
 					in.vantage = s.Vantage
 				}
 				in.service, in.late = s.Service, s.Lateness
+				in.sampled, in.maxBlind = uint32(s.SampleRate), s.MaxUnparsed
 				return
 			}
 		}
@@ -495,7 +523,12 @@ func (in *input) recognise(ctx context.Context) error {
 	case err != nil && len(lines) == 0:
 		c = parsers.Config{Format: "combined"} // nothing to read is nothing to refuse
 	case err != nil:
-		return fmt.Errorf("%s: %w", in.name, err)
+		if odd := parsers.Encoding(lines[0]); odd != nil {
+			err = odd
+		}
+		in.unknown = fmt.Errorf("%s: %w", in.name, err)
+		in.text = "not recognised"
+		return nil
 	}
 	c.SkipUserAgent = !in.userAgent
 	if in.format, err = parsers.Compile(c); err != nil {

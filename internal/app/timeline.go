@@ -2,15 +2,19 @@ package app
 
 import (
 	"bufio"
+	"cmp"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/denywatch/denywatch/alerts"
 	"github.com/denywatch/denywatch/alerts/console"
+	"github.com/denywatch/denywatch/detector/slots"
 	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/parsers"
 )
 
 // timeline writes what a replay found for people.
@@ -50,6 +54,11 @@ func timeline(out io.Writer, colour bool, inputs []*input, c *core, incidents []
 	ds := c.det.Stats()
 	head += fmt.Sprintf("; %s, %s watched", count(len(routes), "route", "routes"), count(ds.Series, "series", "series"))
 	fmt.Fprintln(w, dim(head))
+	for _, src := range c.ledger.Sources() {
+		for _, l := range health(&src, c.unjudged[src.Name]) {
+			fmt.Fprintln(w, " "+src.Name+": "+l)
+		}
+	}
 	fmt.Fprintln(w)
 
 	var delays []time.Duration
@@ -62,7 +71,7 @@ func timeline(out io.Writer, colour bool, inputs []*input, c *core, incidents []
 			sign, code = "○", "32"
 		}
 		tags := append([]string{text.Badge}, text.Where...)
-		fmt.Fprintf(w, " %s %s  %s  %s\n", paint(code, sign), span(in), paint("1", text.Headline), dim(strings.Join(tags, " · ")))
+		fmt.Fprintf(w, " %s %s  %s  %s\n", paint(code, sign), when(in), paint("1", text.Headline), dim(strings.Join(tags, " · ")))
 		for _, l := range []string{
 			sentences(text.Reason, text.People),
 			sentences(text.Contrast, text.Since, text.Layer),
@@ -82,14 +91,57 @@ func timeline(out io.Writer, colour bool, inputs []*input, c *core, incidents []
 	return w.Flush()
 }
 
-// span is when an incident was, in UTC.
-func span(in *incident.Incident) string {
-	from := in.StartedAt.UTC()
-	s := from.Format("Mon 2 Jan 15:04")
-	if in.ResolvedAt == nil {
-		return s + " – now  "
+// health tells what of a source was skipped or not understood, and when it was not
+// judged; nothing of a source that is in order.
+func health(src *slots.Source, unjudged []span) (lines []string) {
+	if n := src.Skipped + src.Unparsed + src.Oversize + src.Untimed; n > 0 {
+		words := slices.SortedFunc(maps.Keys(src.Reasons), func(a, b string) int {
+			return cmp.Or(cmp.Compare(src.Reasons[b], src.Reasons[a]), strings.Compare(a, b))
+		})
+		parts := []string{}
+		for _, x := range []struct {
+			n    uint64
+			what string
+		}{{src.Skipped, "no requests"}, {src.Unparsed, "not understood"}, {src.Oversize, "too long"}, {src.Untimed, "without a time"}} {
+			if x.n > 0 {
+				parts = append(parts, group3(x.n)+" "+x.what)
+			}
+		}
+		s := strings.Join(parts, ", ")
+		for i, w := range words {
+			words[i] = w + " " + group3(src.Reasons[w])
+		}
+		if len(words) > 0 {
+			s += " (" + strings.Join(words, ", ") + ")"
+		}
+		lines = append(lines, s)
 	}
-	to := in.ResolvedAt.UTC()
+	switch {
+	case src.Reasons[parsers.ErrUTF16.Reason] > 0:
+		lines = append(lines, parsers.ErrUTF16.Error())
+	case src.Reasons[parsers.ErrBinary.Reason]*2 > src.Lines:
+		lines = append(lines, parsers.ErrBinary.Error())
+	}
+	for _, x := range unjudged {
+		to := "the end"
+		if !x.to.IsZero() {
+			to = x.to.Format("Mon 2 Jan 15:04")
+		}
+		lines = append(lines, "not judged from "+x.from.Format("Mon 2 Jan 15:04")+" to "+to+": too few of its lines were understood")
+	}
+	return lines
+}
+
+// when is when an incident was, in UTC.
+func when(in *incident.Incident) string {
+	if in.ResolvedAt == nil {
+		return in.StartedAt.UTC().Format("Mon 2 Jan 15:04") + " – now  "
+	}
+	return fromTo(in.StartedAt.UTC(), in.ResolvedAt.UTC())
+}
+
+func fromTo(from, to time.Time) string {
+	s := from.Format("Mon 2 Jan 15:04")
 	if to.YearDay() == from.YearDay() && to.Year() == from.Year() {
 		return s + " – " + to.Format("15:04")
 	}

@@ -60,6 +60,9 @@ type rig struct {
 	lines map[string]uint32 // by "slot route status"
 	keys  []tally.Key
 	stats tally.Stats
+
+	reasons map[string]uint64
+	health  map[int64][2]uint64 // lines and blind ones by slot
 }
 
 func newRig(t *testing.T, now func() int64, change func(*Config)) *rig {
@@ -74,7 +77,7 @@ func newRig(t *testing.T, now func() int64, change func(*Config)) *rig {
 	if change != nil {
 		change(c)
 	}
-	g := &rig{clock: NewClock(now), out: make(chan *tally.Block), lines: map[string]uint32{}}
+	g := &rig{clock: NewClock(now), out: make(chan *tally.Block), lines: map[string]uint32{}, reasons: map[string]uint64{}, health: map[int64][2]uint64{}}
 	g.seen, g.acks = make(chan int64, 1000), make(chan tally.Block)
 	go g.pump()
 	t.Cleanup(func() { close(g.out) })
@@ -124,6 +127,13 @@ func (g *rig) take(b *tally.Block) {
 	}
 	g.keys = append(g.keys, b.Keys...)
 	g.stats.Add(&b.Stats)
+	for _, u := range b.Uncounted {
+		g.reasons[u.Reason] += u.N
+	}
+	for _, h := range b.Health {
+		x := g.health[h.Slot]
+		g.health[h.Slot] = [2]uint64{x[0] + h.Lines, x[1] + h.Blind}
+	}
 	for _, d := range b.Slots {
 		for _, l := range d.Leaves {
 			for st, n := range l.Status {

@@ -61,6 +61,9 @@ type Config struct {
 	TrustUser bool
 	// RolePriority decides which of several roles counts.
 	RolePriority []string
+	// SampleRate is how many requests a line stands for that does not say so
+	// itself; 0 is 1.
+	SampleRate uint32
 	// Role, Geo, Plan and Host say which dimensions are part of the leaf.
 	Role, Geo, Plan, Host bool
 	Routes                *route.Router
@@ -81,6 +84,10 @@ type Config struct {
 	// were delivered, for formats that are recognised by their looks; it dies
 	// when the call returns.
 	NewParser func(stream string, sample [][]byte) (parsers.Parser, error)
+	// Recognise makes another parser of a stream whose lines are not understood
+	// any more, by their newest, and says for people what their format is and why;
+	// nil where the format is configured. sample dies when the call returns.
+	Recognise func(stream string, sample [][]byte) (p parsers.Parser, format string, err error)
 	Log       *slog.Logger
 }
 
@@ -111,6 +118,14 @@ type Stream struct {
 	fullAt   int64 // event time at which the routes became full; 0
 
 	stats    tally.Stats
+	before   uint64 // lines before those in stats
+	reasons  []reason
+	health   []tally.Health
+	slot     int64  // start of the slot of newest; NoTime
+	slotEnd  int64  // end of it in nanoseconds
+	rolled   uint64 // lines of stats that are in health
+	blind    uint64 // lines since then of which no request can be judged
+	tooLong  uint64 // lines since then that were too long to be delivered
 	pos      ingest.Position
 	newest   int64
 	leap     int64 // a leap ahead that waits to be believed; NoTime
@@ -128,8 +143,19 @@ type Stream struct {
 	refusal  tally.Refusal
 	warned   bool
 	forget   bool
-	unchosen bool // no parser fits yet
+	unchosen bool // no format was recognised yet
+	astray   astray
 }
+
+// reason counts lines that were skipped or not understood.
+type reason struct {
+	err  error // one of those that parsers return
+	word string
+	n    uint64
+}
+
+// maxWords bounds the reasons that are told apart between two hand-overs.
+const maxWords = 32
 
 type cached struct {
 	key   uint64
@@ -145,7 +171,7 @@ const (
 func newStream(c *Config, name string, pos ingest.Position, clock *Clock, out chan<- *tally.Block) *Stream {
 	s := &Stream{
 		c: c, name: name, clock: clock, out: out, free: make(chan *tally.Block, 2),
-		counter: tally.NewCounter(), pos: pos, newest: event.NoTime, leap: event.NoTime,
+		counter: tally.NewCounter(), pos: pos, newest: event.NoTime, leap: event.NoTime, slot: event.NoTime, slotEnd: event.NoTime,
 		handed: time.Now(),
 		// The stream may have been open before under another numbering.
 		reset: true,
@@ -155,37 +181,6 @@ func newStream(c *Config, name string, pos ingest.Position, clock *Clock, out ch
 	s.dictionaries()
 	return s
 }
-
-// sampleLines is how many lines at most a parser is chosen by.
-const sampleLines = 200
-
-// choose makes the parser from the first lines of b. While no format fits, lines
-// are counted as unparsed and the next batch is tried.
-func (s *Stream) choose(b *ingest.Batch) {
-	var sample [][]byte
-	for line := range bytes.Lines(b.Data) {
-		if len(sample) == sampleLines {
-			break
-		}
-		sample = append(sample, bytes.TrimRight(line, "\r\n"))
-	}
-	p, err := s.c.NewParser(s.name, sample)
-	if err != nil {
-		s.parser = unknownFormat{}
-		s.unchosen = true
-		if !s.warned {
-			s.warned = true
-			s.c.Log.Error("no line of the stream is understood", "source", s.c.Source, "stream", s.name, "error", err)
-		}
-		return
-	}
-	s.parser, s.unchosen = p, false
-}
-
-// unknownFormat parses nothing.
-type unknownFormat struct{}
-
-func (unknownFormat) Parse([]byte, *event.Event) error { return parsers.ErrUnknownFormat }
 
 // dictionaries starts the numbering of names and leaves.
 func (s *Stream) dictionaries() {
@@ -205,13 +200,14 @@ func (s *Stream) dictionaries() {
 // Batch implements ingest.Handler.
 func (s *Stream) Batch(ctx context.Context, b *ingest.Batch) error {
 	// A batch without lines says only that the position moved.
-	if (s.parser == nil || s.unchosen) && len(b.Data) > 0 {
+	if s.parser == nil && len(b.Data) > 0 {
 		s.choose(b)
 	}
 	s.setState(tally.Reading, "")
 	s.pos = b.Start
 	s.changed = true
 	s.stats.Oversize += uint64(b.Skipped)
+	s.tooLong += uint64(b.Skipped)
 	for off := 0; off < len(b.Data); {
 		n := bytes.IndexByte(b.Data[off:], '\n')
 		if n < 0 {
@@ -235,7 +231,7 @@ func (s *Stream) Batch(ctx context.Context, b *ingest.Batch) error {
 		if err == nil {
 			s.count()
 		} else {
-			s.bad(err, b.Start.Offset+int64(off))
+			s.bad(err, b.Data[off:off+n], b.Start.Offset+int64(off))
 		}
 		off += n + 1
 		if s.lines >= handLines {
@@ -258,20 +254,80 @@ func (s *Stream) Batch(ctx context.Context, b *ingest.Batch) error {
 var errFuture = errors.New("the line's time lies in the future")
 
 // bad counts a line that is no event.
-func (s *Stream) bad(err error, offset int64) {
-	switch {
-	case errors.Is(err, parsers.ErrSkip):
+func (s *Stream) bad(err error, line []byte, offset int64) {
+	if errors.Is(err, parsers.ErrSkip) {
 		s.stats.Skipped++
+		s.because(err)
 		return
-	case errors.Is(err, errFuture):
+	}
+	s.blind++
+	if errors.Is(err, errFuture) {
 		s.stats.Future++
-	default:
+	} else {
 		s.stats.Unparsed++
+		if odd := parsers.Encoding(line); odd != nil {
+			err = odd
+		}
+		s.because(err)
 	}
 	if !s.warned {
 		s.warned = true
 		s.c.Log.Warn("a line cannot be counted; more of this stream are counted in the metrics, not logged",
 			"source", s.c.Source, "stream", s.name, "offset", offset, "reason", err)
+	}
+	if !errors.Is(err, errFuture) {
+		s.misread(line, offset)
+	}
+}
+
+// Words for reasons that have none of their own.
+const (
+	noRequest = "no_request" // well-formed, but no request
+	explains  = "explains"   // explains a request that another line counts
+	other     = "other"
+)
+
+// errExplains is the reason of lines that only explain others.
+var errExplains = &parsers.Skip{Reason: explains}
+
+// because counts why a line was skipped or not understood.
+func (s *Stream) because(err error) {
+	for i := range s.reasons {
+		if s.reasons[i].err == err {
+			s.reasons[i].n++
+			return
+		}
+	}
+	word := other
+	var skip *parsers.Skip
+	var bad *parsers.LineError
+	switch {
+	case errors.As(err, &skip):
+		word = skip.Reason
+	case errors.As(err, &bad):
+		word = bad.Reason
+	case errors.Is(err, parsers.ErrSkip):
+		word = noRequest
+	}
+	for i := range s.reasons {
+		if s.reasons[i].word == word || i == maxWords-1 {
+			s.reasons[i].n++
+			return
+		}
+	}
+	s.reasons = append(s.reasons, reason{err, word, 1})
+}
+
+// roll accounts the lines since the last call to the slot of newest.
+func (s *Stream) roll() {
+	h := tally.Health{Slot: s.slot, Lines: s.stats.Lines - s.rolled + s.tooLong, Blind: s.blind + s.tooLong}
+	s.rolled, s.blind, s.tooLong = s.stats.Lines, 0, 0
+	switch n := len(s.health); {
+	case h.Lines == 0:
+	case n > 0 && s.health[n-1].Slot == h.Slot:
+		s.health[n-1].Add(h)
+	default:
+		s.health = append(s.health, h)
 	}
 }
 
@@ -291,6 +347,11 @@ func (s *Stream) advance(ctx context.Context, t int64) (bool, error) {
 	}
 	s.leap = event.NoTime
 	s.newest = max(s.newest, t)
+	if s.newest >= s.slotEnd {
+		s.roll()
+		s.slot = s.slotOf(s.newest)
+		s.slotEnd = (s.slot + s.c.Step) * int64(time.Second)
+	}
 	if s.newest <= s.clock.Horizon() {
 		return true, nil
 	}
@@ -321,6 +382,7 @@ func (s *Stream) count() {
 	e, c := &s.ev, s.c
 	if e.Time == event.NoTime {
 		s.stats.Untimed++
+		s.blind++
 		return
 	}
 	if e.Time <= s.newest {
@@ -335,6 +397,7 @@ func (s *Stream) count() {
 	class, layer := c.classify(e)
 	if e.CauseOnly {
 		s.stats.Skipped++
+		s.because(errExplains)
 		if class != event.NotDenied {
 			s.counter.Slot(s.slotOf(e.Time))
 			s.counter.Explain(tally.Reason{Keys: c.joinKeys(e, &s.scratch), Layer: layer, Cause: s.cause(e.Cause)})
@@ -387,7 +450,13 @@ func (s *Stream) count() {
 			r.Keys = c.joinKeys(e, &s.scratch)
 		}
 	}
-	weight := max(e.Weight, 1)
+	if e.Status == 0 && r == nil {
+		s.blind++
+	}
+	weight := e.Weight
+	if weight == 0 {
+		weight = max(c.SampleRate, 1)
+	}
 	s.counter.Add(leaf, tally.StatusOf(e.Status), weight, id, r)
 	for _, f := range e.Flags {
 		s.counter.Flag(leaf, s.flags.list[s.number(s.flags, f)], weight, r != nil)
@@ -599,6 +668,14 @@ func (s *Stream) hand(ctx context.Context) error {
 	b.Keys = append(b.Keys[:0], s.keys...)
 	b.Reset = s.reset
 	b.Stats = s.stats
+	s.roll()
+	b.Health, s.health = append(b.Health[:0], s.health...), s.health[:0]
+	b.Uncounted = b.Uncounted[:0]
+	for i := range s.reasons {
+		b.Uncounted = append(b.Uncounted, tally.Uncounted{Reason: s.reasons[i].word, N: s.reasons[i].n})
+	}
+	s.reasons = s.reasons[:0]
+	s.before, s.rolled = s.before+s.stats.Lines, 0
 	b.Newest = s.newest
 	b.State, b.Clock, b.Trouble = s.state, s.clock.now(), s.trouble
 	b.Position, b.Forget = s.pos, s.forget

@@ -205,6 +205,31 @@ func (s *Stats) Add(o *Stats) {
 	s.Folded += o.Folded
 }
 
+// Health counts the lines of a stream by whether they could be judged. A line
+// that is not understood has no time of its own: it belongs to the slot in which
+// the stream's event time stood when it was read.
+type Health struct {
+	// Slot is the start of that slot in seconds since the Unix epoch, event.NoTime
+	// while the stream has had no time yet.
+	Slot int64
+	// Lines are all lines, Blind those of them of which no request can be judged:
+	// not understood, too long, without a usable time or without a status.
+	Lines, Blind uint64
+}
+
+// Add adds o's counts to h.
+func (h *Health) Add(o Health) {
+	h.Lines += o.Lines
+	h.Blind += o.Blind
+}
+
+// Uncounted is how many lines were skipped or not understood for one reason.
+type Uncounted struct {
+	// Reason is one short word, as parsers.Skip and parsers.LineError have it.
+	Reason string
+	N      uint64
+}
+
 // StreamState is what a stream knows of its own completeness.
 type StreamState uint8
 
@@ -235,6 +260,9 @@ type Block struct {
 	Reset bool
 	Slots []SlotDelta
 	Stats Stats
+	// Health and Uncounted are about the lines in Stats.
+	Health    []Health
+	Uncounted []Uncounted
 	// Newest is the latest event time seen so far, nanoseconds since the epoch,
 	// event.NoTime if none.
 	Newest int64

@@ -91,6 +91,13 @@ type SourceStatus struct {
 	// closed and are counted, but neither judged nor learned.
 	Unparsed uint64 `json:"unparsed"`
 	Late     uint64 `json:"late"`
+	// Skipped lines are well-formed but no requests. Reasons counts them and the
+	// unparsed ones by a short word each.
+	Skipped uint64            `json:"skipped"`
+	Reasons map[string]uint64 `json:"reasons,omitempty"`
+	// SuspendedSince is the event time since which the source is not judged because
+	// too few of its lines are understood; missing while it is judged.
+	SuspendedSince time.Time `json:"suspended_since,omitzero"`
 	// LagSeconds is how far the newest line that was read lies behind now.
 	LagSeconds float64 `json:"lag_seconds"`
 	// Trouble says why the source cannot be read, and how to mend it.

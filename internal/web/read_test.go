@@ -136,7 +136,7 @@ func TestRoutesAndStatus(t *testing.T) {
 	})
 	for target, want := range map[string]string{
 		"/v1/routes": `{"routes":[{"vantage":"web","service":"shop","route":"/billing/upgrade","status":"403","count":38}]}`,
-		"/v1/status": `{"ready":true,"problems":[],"sources":[{"name":"web","vantage":"web","format":"nginx","streams":1,"lines":10,"unparsed":1,"late":2,"lag_seconds":0.5}],` +
+		"/v1/status": `{"ready":true,"problems":[],"sources":[{"name":"web","vantage":"web","format":"nginx","streams":1,"lines":10,"unparsed":1,"late":2,"skipped":0,"lag_seconds":0.5}],` +
 			`"sinks":[{"name":"slack","state":"retrying","waiting":3,"dead":0,"trouble":"429"}],"since":"2026-11-18T01:00:00Z","version":"v0.1.0","last_cut":"2026-11-18T02:00:00Z"}`,
 	} {
 		if w := get(t, s, target); strings.TrimSpace(w.Body.String()) != want || w.Header().Get("Content-Type") != "application/json" {
