@@ -206,7 +206,7 @@ func (b backend) Status(context.Context) (web.Status, error) {
 		case src.Suspended != 0:
 			bad(true, "source %s: judging is suspended since %s: %s", name, x.SuspendedSince.Format(time.RFC3339), blindness(&src))
 		case src.Lines >= 100 && src.Unparsed*2 > src.Lines:
-			bad(true, "source %s: %d of %d lines are not understood; denywatch check says what their format looks like", name, src.Unparsed, src.Lines)
+			bad(true, "source %s: %d of %d lines are not understood; %s", name, src.Unparsed, src.Lines, remedy(&src))
 		}
 	}
 	for _, h := range d.shown.outbox.Health() {

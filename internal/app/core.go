@@ -211,14 +211,17 @@ func (c *core) turned(src *slots.Source, start int64) {
 
 // blindness says how many of a source's recent lines are of no use, and why.
 func blindness(src *slots.Source) string {
-	s := fmt.Sprintf("%s of %s recent lines cannot be judged", group3(src.Blind), group3(src.Recent))
-	if src.Reasons[parsers.ErrUTF16.Reason]*2 > src.Unparsed {
-		return s + ": " + parsers.ErrUTF16.Error()
+	return fmt.Sprintf("%s of %s recent lines cannot be judged; %s", group3(src.Blind), group3(src.Recent), remedy(src))
+}
+
+// remedy says what to do about a source's lines that are not understood.
+func remedy(src *slots.Source) string {
+	for _, e := range []*parsers.LineError{parsers.ErrUTF16, parsers.ErrBinary} {
+		if src.Reasons[e.Reason]*2 > src.Unparsed {
+			return e.Error()
+		}
 	}
-	if src.Reasons[parsers.ErrBinary.Reason]*2 > src.Unparsed {
-		return s + ": " + parsers.ErrBinary.Error()
-	}
-	return s + "; denywatch parse shows how they are understood"
+	return "denywatch parse shows how they are understood"
 }
 
 // transition notes what happened to an incident.

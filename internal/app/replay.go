@@ -83,13 +83,34 @@ func Replay(ctx context.Context, opt ReplayOptions) (int, error) {
 	if cfg == nil {
 		cfg = configs.Default()
 	}
+	c, inputs, incidents, err := opt.run(ctx, cfg)
+	if c == nil {
+		return 0, err
+	}
+	if opt.JSON {
+		w := bufio.NewWriter(opt.Stdout)
+		e := json.NewEncoder(w)
+		e.SetEscapeHTML(false)
+		for i := range incidents {
+			if err := e.Encode(&incidents[i]); err != nil {
+				return 0, err
+			}
+		}
+		return len(incidents), errors.Join(w.Flush(), err)
+	}
+	return len(incidents), errors.Join(timeline(opt.Stdout, opt.Colour, inputs, c, incidents), err)
+}
+
+// run reads the logs and returns the incidents in order of opening. An error with
+// a core tells that not all could be read.
+func (opt *ReplayOptions) run(ctx context.Context, cfg *configs.Config) (*core, []*input, []incident.Incident, error) {
 	inputs, err := opt.inputs(ctx, cfg)
 	if err != nil {
-		return 0, err
+		return nil, nil, nil, err
 	}
 	base, _, err := shared(cfg, collect.FixedIdentityKey(), int64(cfg.Slot/time.Second), opt.Log)
 	if err != nil {
-		return 0, err
+		return nil, nil, nil, err
 	}
 	clock := collect.NewClock(nil)
 	sc := slots.Config{Step: cfg.Slot, Routes: cfg.Routes, MaxBlind: map[string]float64{}}
@@ -104,7 +125,7 @@ func Replay(ctx context.Context, opt ReplayOptions) (int, error) {
 			cc.Service = in.service
 		}
 		if cc.Vantage, err = in.sees(); err != nil {
-			return 0, err
+			return nil, nil, nil, err
 		}
 		cc.Explained = explained && cc.Vantage != event.App
 		cc.SampleRate = in.sampled
@@ -125,11 +146,11 @@ func Replay(ctx context.Context, opt ReplayOptions) (int, error) {
 	last := map[string]incident.Incident{}
 	c.told = func(t incident.Transition) { last[t.Incident.ID] = t.Incident }
 	if err := opt.mark(c); err != nil {
-		return 0, err
+		return nil, nil, nil, err
 	}
 	readErr := opt.read(ctx, c, inputs, shares)
 	if ctx.Err() != nil {
-		return 0, ctx.Err()
+		return nil, nil, nil, ctx.Err()
 	}
 	// What is still open has gone on counting since its last transition.
 	for _, in := range c.det.Incidents() {
@@ -143,18 +164,7 @@ func Replay(ctx context.Context, opt ReplayOptions) (int, error) {
 		}
 		return strings.Compare(a.ID, b.ID)
 	})
-	if opt.JSON {
-		w := bufio.NewWriter(opt.Stdout)
-		e := json.NewEncoder(w)
-		e.SetEscapeHTML(false)
-		for i := range incidents {
-			if err := e.Encode(&incidents[i]); err != nil {
-				return 0, err
-			}
-		}
-		return len(incidents), errors.Join(w.Flush(), readErr)
-	}
-	return len(incidents), errors.Join(timeline(opt.Stdout, opt.Colour, inputs, c, incidents), readErr)
+	return c, inputs, incidents, readErr
 }
 
 // read runs all streams through the core. A file that cannot be read to its end

@@ -225,3 +225,21 @@ func write(t *testing.T, path, text string) string {
 	}
 	return path
 }
+
+// rss is the process's memory in KB.
+func (d *daemon) rss(t *testing.T) (kb int) {
+	t.Helper()
+	proc, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", d.Cmd.Process.Pid))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(proc)) {
+		if v, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+			_, _ = fmt.Sscan(v, &kb)
+		}
+	}
+	if kb == 0 {
+		t.Fatal("the system does not say how much memory the process has")
+	}
+	return kb
+}
