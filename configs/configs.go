@@ -31,6 +31,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"time"
 
@@ -38,6 +39,7 @@ import (
 	"github.com/denywatch/denywatch/alerts/webhook"
 	"github.com/denywatch/denywatch/detector"
 	"github.com/denywatch/denywatch/ingest/file"
+	"github.com/denywatch/denywatch/internal/access"
 	"github.com/denywatch/denywatch/internal/web"
 	"github.com/denywatch/denywatch/parsers"
 )
@@ -70,6 +72,8 @@ type Config struct {
 	Denials Denials `yaml:"denials" effect:"recount"`
 	// Ignore are the team's own doings: counted, and nothing else.
 	Ignore []Ignore `yaml:"ignore" effect:"recount"`
+	// Access are the declared rules of who gets in; the last that matches decides.
+	Access []access.Rule `yaml:"access" effect:"recount"`
 	// Geo says where countries come from.
 	Geo Geo `yaml:"geo" effect:"recount"`
 	// Detection holds the knobs of the judge.
@@ -79,7 +83,8 @@ type Config struct {
 	// Sinks are the places that incidents are told to; never empty.
 	Sinks Sinks `yaml:"sinks"`
 
-	warnings []Warning
+	warnings, notes []Warning
+	accessLines     []int // of the rules in the file, 0 if it has none
 }
 
 // Source is one log, or a group of logs of one server.
@@ -187,7 +192,8 @@ type Geo struct {
 
 // Detection holds the knobs of the judge.
 type Detection struct {
-	// Judge is the detector's own part: alerts_per_week, learn and max_cells.
+	// Judge is the detector's own part: alerts_per_week, learn and so on. It holds
+	// the rules of Config.Access made ready.
 	Judge detector.Config `yaml:",inline"`
 	// Dimensions are what requests are told apart by, besides vantage, service
 	// and route: role, geo, plan, host.
@@ -238,6 +244,20 @@ func Default() *Config {
 
 // Warnings lists what works but should be mended, in the order of the file.
 func (c *Config) Warnings() []Warning { return c.warnings }
+
+// Notes lists what is worth a look and may well be meant, in the order of the file:
+// access rules whose order decides. `denywatch check` shows them.
+func (c *Config) Notes() []Warning { return c.notes }
+
+// AccessPlace names rule number i of Access, with its line if it came from a file:
+// "access[1] (line 63)".
+func (c *Config) AccessPlace(i int) string {
+	p := at("access", i)
+	if i < len(c.accessLines) && c.accessLines[i] > 0 {
+		p += " (line " + strconv.Itoa(c.accessLines[i]) + ")"
+	}
+	return p
+}
 
 // searchPath is where Find looks, the first file wins.
 var searchPath = [...]string{"denywatch.yaml", "/etc/denywatch/denywatch.yaml"}
@@ -290,7 +310,7 @@ func Load(path string, env func(string) (string, bool)) (*Config, error) {
 		for _, p := range d.plainSecrets {
 			d.warn(p, "everyone on this host can read this secret; chmod 640 the file, or write ${NAME} or ${file:/path} instead")
 		}
-		c.warnings = d.sortedWarnings()
+		c.warnings = d.sorted(d.warnings)
 	}
 	return c, nil
 }
@@ -318,7 +338,7 @@ func parse(data []byte, filename string, env func(string) (string, bool)) (*Conf
 	if p := d.result(); p != nil {
 		return nil, nil, p
 	}
-	c.warnings = d.sortedWarnings()
+	c.warnings, c.notes = d.sorted(d.warnings), d.sorted(d.notes)
 	return c, d, nil
 }
 
@@ -336,6 +356,10 @@ func (d *decoder) settle(c *Config) {
 	}
 	if c.Geo.Database != "" && !strings.HasPrefix(c.Geo.Database, "~") {
 		c.Geo.Database = d.resolve(c.Geo.Database)
+	}
+	c.Detection.Judge.Access, _ = access.New(c.Access) // the checker tells what is wrong
+	for i := range c.Access {
+		c.accessLines = append(c.accessLines, d.find(at("access", i)).line)
 	}
 	taken := map[string]bool{}
 	for i := range c.Sources {

@@ -378,6 +378,46 @@ func TestSecretsStayHidden(t *testing.T) {
 	}
 }
 
+// TestAccessWarnings: rules that get in each other's way, or that match nothing, are
+// told with the places of both.
+func TestAccessWarnings(t *testing.T) {
+	text := `sources: [{files: /a.log}]
+routes: ["/~{user}/**"]
+access:
+  - { route: "/admin/**", role: [owner, admin], allow: true }
+  - { route: "/admin/**", allow: false }
+  - { route: "/users/8141/export", allow: true }
+  - { route: ["/a", "/~{user}/files"], allow: true }
+  - { route: "/a", allow: false, plan: free }
+  - { route: "/a", allow: true, role: owner }
+  - { route: "/b", allow: true }
+  - { route: "/b", allow: either }
+  - { route: "/b", allow: either, hint: "" }
+`
+	c, warnings, err := Parse([]byte(text), "denywatch.yaml", testEnv)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, w := range append(warnings, c.Notes()...) {
+		got = append(got, w.String())
+	}
+	want := []string{
+		`denywatch.yaml:4:5 access[0]: never decides: access[1] (line 5) comes later and matches all of it; the last match wins, so put exceptions after the rule they are of`,
+		`denywatch.yaml:6:14 access[2].route: matches no request: such paths are counted as "/users/{id}/export"; write that`,
+		`denywatch.yaml:7:21 access[3].route[1]: matches no request: such paths are counted as "/~{user}/**"; write that`,
+		`denywatch.yaml:10:5 access[6]: says something else than access[7] (line 11) of the same requests, and the later one wins; keep one`,
+		`denywatch.yaml:11:5 access[7]: says the same as access[8] (line 12); keep one`,
+		`denywatch.yaml:8:5 access[4]: and access[5] (line 9) say different things of some requests; the later one wins`,
+	}
+	if strings.Join(got, "\n") != strings.Join(want, "\n") {
+		t.Errorf("got\n%s\nwant\n%s", strings.Join(got, "\n"), strings.Join(want, "\n"))
+	}
+	if c.Detection.Judge.Access.Len() != len(c.Access) {
+		t.Error("the judge does not know the rules")
+	}
+}
+
 func TestWarnings(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "denywatch.yaml")
 	text := "listen: 0.0.0.0:8403\nsources: [{files: /a.log}]\nmarkers: {tokens: [{name: ci, token: plain-hush-plain-hush}, {name: b, token: ${SLACK_TOKEN}}]}\n"

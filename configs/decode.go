@@ -41,6 +41,7 @@ type decoder struct {
 	problems []Problem
 	dropped  int // problems beyond maxKept
 	warnings []Problem
+	notes    []Problem
 	// at holds where each path that occurs in the file has its value; single
 	// the lists that were written as one element, whose paths carry a "[0]" that
 	// the file does not show.
@@ -172,9 +173,16 @@ func (d *decoder) result() *Problems {
 	return &Problems{File: d.file, List: list, More: more + d.dropped}
 }
 
-// sortedWarnings returns the warnings in the order of the file.
-func (d *decoder) sortedWarnings() []Warning {
-	list, _ := sortByPlace(d.warnings)
+// note is a warning of what may well be meant.
+func (d *decoder) note(path, format string, args ...any) {
+	if len(d.notes) < maxKept {
+		d.notes = append(d.notes, d.said(d.find(path), path, format, args...))
+	}
+}
+
+// sorted returns warnings in the order of the file.
+func (d *decoder) sorted(list []Problem) []Warning {
+	list, _ = sortByPlace(list)
 	d.redact(list)
 	var out []Warning
 	for _, w := range list {
@@ -497,8 +505,10 @@ func (d *decoder) unknown(key *yaml.Node, path string, names []string) {
 	at := mark{key.Line, key.Column}
 	name := key.Value
 	near := suggest(name, names)
-	if s := strangers[strings.ToLower(name)]; near == "" && slices.Contains(names, s) {
-		near = s
+	for _, s := range strings.Fields(strangers[strings.ToLower(name)]) {
+		if near == "" && slices.Contains(names, s) {
+			near = s
+		}
 	}
 	p := join(path, word(name))
 	switch elsewhere := d.elsewhere(name); {

@@ -47,9 +47,10 @@ func distance(a, b string) int {
 }
 
 // strangers are words that other tools, or a slip of memory, use for a setting
-// of ours and that are too far from it for the distance to find.
+// of ours and that are too far from it for the distance to find. Where it may be one
+// of several, the one that the group has is meant.
 var strangers = map[string]string{
-	"path": "files", "paths": "files", "glob": "files", "globs": "files", "filename": "files",
+	"path": "files route", "paths": "files route", "glob": "files", "globs": "files", "filename": "files",
 	"parser": "format", "type": "format", "logformat": "log_format",
 	"tz": "timezone", "time_zone": "timezone",
 	"delay": "lateness", "interval": "slot", "step": "slot",
@@ -57,4 +58,6 @@ var strangers = map[string]string{
 	"inputs": "sources", "source": "sources", "outputs": "sinks", "notifiers": "sinks", "receivers": "sinks", "alerts": "sinks",
 	"codes": "statuses", "status_codes": "statuses", "bot_token": "token", "api_key": "token", "key": "secret",
 	"fields": "mapping", "layer": "vantage",
+	"region": "geo", "country": "geo", "countries": "geo", "routes": "route", "methods": "method", "expect": "allow", "verdict": "allow",
+	"next": "hint", "message": "hint", "rules": "access", "permissions": "access", "policy": "access",
 }

@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/denywatch/denywatch/internal/access"
 	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/route"
 )
@@ -72,6 +73,7 @@ func (k *checker) config() {
 	k.denials()
 	k.detection()
 	k.ignore()
+	k.access()
 	k.geo()
 	k.markers()
 	k.sinks()
@@ -375,6 +377,40 @@ func (k *checker) ignore() {
 			k.text(p+"."+f.name, f.v, false)
 			if f.v != "" && strings.Trim(f.v, "*") == "" {
 				k.bad(p+"."+f.name, "would ignore everything; leave it out")
+			}
+		}
+	}
+}
+
+func (k *checker) access() {
+	m, bad := access.New(k.c.Access)
+	for _, x := range bad {
+		k.foreign("access"+x.Path, x.Msg)
+	}
+	if len(bad) > 0 || k.broken("access") {
+		return
+	}
+	for _, c := range m.Conflicts() {
+		p, later := at("access", c.Earlier), k.c.AccessPlace(c.Later)
+		switch c.Kind {
+		case access.Duplicate:
+			k.d.warn(p, "says the same as %s; keep one", later)
+		case access.Contradiction:
+			k.d.warn(p, "says something else than %s of the same requests, and the later one wins; keep one", later)
+		case access.Shadowed:
+			k.d.warn(p, "never decides: %s comes later and matches all of it; the last match wins, so put exceptions after the rule they are of", later)
+		case access.Crossing:
+			k.d.note(p, "and %s say different things of some requests; the later one wins", later)
+		}
+	}
+	router, unusable := route.New(k.c.Routes)
+	if len(unusable) > 0 {
+		return
+	}
+	for i := range k.c.Access {
+		for j, r := range k.c.Access[i].Route {
+			if t := string(router.Template(nil, []byte(access.Example(r)), nil)); !access.Matches(r, t) {
+				k.d.warn(at(at("access", i)+".route", j), "matches no request: such paths are counted as %s; write that", clip(t))
 			}
 		}
 	}

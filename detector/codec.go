@@ -453,7 +453,7 @@ func (d *Detector) getHead(r *wire.Reader) {
 	for range r.Len(3) {
 		v := event.Vantage(bounded(r, r.Uint(), 0, uint64(event.Vantages)-1))
 		service := r.String()
-		class := event.Denial(bounded(r, r.Uint(), uint64(event.Refused), uint64(event.Denials)-1))
+		class := event.Denial(bounded(r, r.Uint(), uint64(event.Refused), uint64(event.Valid)-1))
 		first := d.judgeID[judgeKey{v, service, event.Refused}]
 		if d.judgeID[judgeKey{v, service, class}] != nil || (first == nil) != (class == event.Refused) || r.Err != nil || len(*d.visits) > maxJudges {
 			corrupt(r)

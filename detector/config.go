@@ -5,6 +5,8 @@ import (
 	"math"
 	"strings"
 	"time"
+
+	"github.com/denywatch/denywatch/internal/access"
 )
 
 // Config is the judge's part of the configuration.
@@ -24,17 +26,25 @@ type Config struct {
 	// taken as seriously as those of known people, and not for a scan. Routes where
 	// most visitors are strangers are found out without it.
 	FirstVisit []string `yaml:"first_visit"`
+	// MinIdentities is how many distinct people must be refused against a declared
+	// access rule, or let in against one, to make an incident of it.
+	MinIdentities int `yaml:"min_identities"`
+	// Access are the declared access rules; nil if there are none.
+	Access *access.Model `yaml:"-"`
 }
 
 // maxCells is the largest MaxCells: names are numbered in 20 bits.
 const maxCells = 1<<20 - 2
+
+// maxIdentities bounds MinIdentities.
+const maxIdentities = 1000
 
 // maxFirstVisit bounds FirstVisit.
 const maxFirstVisit = 1000
 
 // Defaults is the configuration of a team that configured nothing.
 func Defaults() Config {
-	return Config{AlertsPerWeek: 1, Learn: 2 * time.Hour, MaxCells: 50_000}
+	return Config{AlertsPerWeek: 1, Learn: 2 * time.Hour, MaxCells: 50_000, MinIdentities: minPeople}
 }
 
 // Problem is a value that cannot be used.
@@ -69,6 +79,9 @@ func (c *Config) Validate() []Problem {
 		bad("max_cells", "%d is too few to tell routes apart; give at least 100 (50000 is usual, each takes about 200 bytes)", c.MaxCells)
 	case c.MaxCells > maxCells:
 		bad("max_cells", "%d is more than can be numbered; give at most %d", c.MaxCells, maxCells)
+	}
+	if c.MinIdentities < 1 || c.MinIdentities > maxIdentities {
+		bad("min_identities", "%d is no number of people from 1 to %d (%d is usual)", c.MinIdentities, maxIdentities, minPeople)
 	}
 	if n := len(c.FirstVisit); n > maxFirstVisit {
 		bad("first_visit", "%d are too many; give at most %d routes, or a template that stands for several", n, maxFirstVisit)

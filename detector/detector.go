@@ -205,7 +205,7 @@ func (d *Detector) judgesOf(c *slots.Closed) {
 		if key.service != service {
 			first.folded += uint64(k - i)
 		}
-		for class := event.Refused; class < event.Denials; class++ {
+		for class := event.Refused; class < event.Valid; class++ {
 			key.class = class
 			j := d.judgeID[key]
 			if j == nil {

@@ -418,7 +418,7 @@ func (j *judge) count(c *slots.Closed, leaves []slots.Leaf, room *int) {
 		t := &j.slot[ce.touch-1]
 		t.n += n
 		t.x += x
-		for class := event.Refused; class < event.Denials; class++ {
+		for class := event.Refused; class < event.Valid; class++ {
 			t.denied += l.Denied[class]
 		}
 		nc, xc, yc := j.cap(l, id, float32(n), float32(x), c.Sampled, p)

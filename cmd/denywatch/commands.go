@@ -97,7 +97,14 @@ func (c parseCmd) Run(e *env) error {
 }
 
 type checkCmd struct {
-	Example bool `help:"Print a fully commented configuration and stop."`
+	Example bool     `help:"Print a fully commented configuration and stop."`
+	Route   string   `placeholder:"PATH" help:"Tell what the access rules expect of requests for this path or route, and which rule says so."`
+	Method  string   `help:"With --route: the request's method."`
+	Service string   `help:"With --route: the service. Default: the configured one."`
+	Role    []string `help:"With --route: the roles; _none for nobody in particular."`
+	Plan    string   `help:"With --route: the price plan."`
+	Geo     string   `help:"With --route: the country."`
+	Flag    []string `help:"With --route: the feature flags that are on."`
 }
 
 // Run implements the command.
@@ -109,6 +116,11 @@ func (c checkCmd) Run(e *env) error {
 	cfg, err := e.config()
 	if err != nil {
 		return err
+	}
+	if c.Route != "" {
+		return app.CheckAccess(cfg, app.AccessQuestion{
+			Path: c.Route, Method: c.Method, Service: c.Service, Plan: c.Plan, Geo: c.Geo, Roles: c.Role, Flags: c.Flag,
+		}, e.stdout)
 	}
 	return app.Check(cfg, e.stdout)
 }

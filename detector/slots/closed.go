@@ -16,11 +16,12 @@ type Split struct {
 	N     uint32
 }
 
-// Hit is what one refused identity did on one leaf in one slot, over all
-// streams of the vantage.
+// Hit is what one refused identity, or one that leaked, did on one leaf in one slot,
+// over all streams of the vantage; tally.Hit says what each field means.
 type Hit struct {
 	Class             event.Denial
-	Named             bool
+	Named, Presumed   bool
+	Rule              uint64
 	Identity, Account uint64
 	Requests, Denials uint32
 }
@@ -36,6 +37,9 @@ type Leaf struct {
 	Key    tally.Key
 	Status [tally.Statuses]uint32
 	Denied [event.Denials]uint32
+	// Leaked counts requests that were let in though the declared access model keeps
+	// them out.
+	Leaked uint32
 	Splits []Split // in order of class, layer, cause
 	Hits   []Hit   // in order of identity, class
 	Flags  []Flag  // in order of name

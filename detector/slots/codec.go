@@ -65,6 +65,7 @@ func (l *Ledger) Save(w Writer) error {
 			for _, n := range t.Status {
 				buf.Uint(n)
 			}
+			buf.Uint(t.Valid)
 		}
 		if err := w.Put(fmt.Sprintf("totals/%06d", i), buf.B); err != nil {
 			return err
@@ -209,6 +210,7 @@ func (s *openSlot) encode(w *wire.Writer) {
 		for _, n := range a.Denied {
 			w.Uint(uint64(n))
 		}
+		w.Uint(uint64(a.Leaked))
 		w.Uint(uint64(len(a.Splits)))
 		for _, x := range a.Splits {
 			w.Uint(uint64(x.Class))
@@ -221,6 +223,11 @@ func (s *openSlot) encode(w *wire.Writer) {
 			x := &a.Hits[i]
 			w.Uint(uint64(x.Class))
 			w.Bool(x.Named)
+			w.Bool(x.Rule != 0)
+			if x.Rule != 0 {
+				w.Word(x.Rule)
+				w.Bool(x.Presumed)
+			}
 			w.Word(x.Identity)
 			w.Word(x.Account)
 			w.Uint(uint64(x.Requests))
@@ -281,14 +288,18 @@ func (l *Ledger) decodeSlot(v event.Vantage, b []byte) (*openSlot, error) {
 		for i := range a.Denied {
 			a.Denied[i] = uint32(r.Uint())
 		}
+		a.Leaked = uint32(r.Uint())
 		for range r.Len(4) {
 			a.Splits = append(a.Splits, Split{Class: event.Denial(r.Uint()), Layer: event.Layer(r.Uint()), Cause: r.String(), N: uint32(r.Uint())})
 		}
 		for range r.Len(20) {
-			a.Hits = append(a.Hits, Hit{
-				Class: event.Denial(r.Uint()), Named: r.Bool(), Identity: r.Word(), Account: r.Word(),
-				Requests: uint32(r.Uint()), Denials: uint32(r.Uint()),
-			})
+			h := Hit{Class: event.Denial(r.Uint()), Named: r.Bool()}
+			if r.Bool() {
+				h.Rule, h.Presumed = r.Word(), r.Bool()
+			}
+			h.Identity, h.Account = r.Word(), r.Word()
+			h.Requests, h.Denials = uint32(r.Uint()), uint32(r.Uint())
+			a.Hits = append(a.Hits, h)
 		}
 		for range r.Len(3) {
 			a.Flags = append(a.Flags, Flag{Name: r.String(), Requests: uint32(r.Uint()), Denied: uint32(r.Uint())})
@@ -363,7 +374,7 @@ func (l *Ledger) load(key string, value []byte) error {
 		if r.Uint() != version {
 			return wire.ErrCorrupt
 		}
-		for range r.Len(3 + int(tally.Statuses)) {
+		for range r.Len(4 + int(tally.Statuses)) {
 			v := event.Vantage(r.Uint())
 			service, route := r.String(), r.String()
 			if r.Err != nil || v >= event.Vantages {
@@ -379,6 +390,7 @@ func (l *Ledger) load(key string, value []byte) error {
 			for i := range t.Status {
 				t.Status[i] += r.Uint()
 			}
+			t.Valid += r.Uint()
 		}
 		return r.Done()
 	case "sources":

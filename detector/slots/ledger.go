@@ -98,6 +98,8 @@ type Total struct {
 	Vantage        event.Vantage
 	Service, Route string
 	Status         [tally.Statuses]uint64
+	// Valid counts the refusals that the declared access model asks for.
+	Valid uint64
 }
 
 type totalKey struct {
@@ -388,6 +390,7 @@ func (l *Ledger) applySlot(st *stream, src *Source, d *tally.SlotDelta) {
 		for s, n := range c.Status {
 			lk.total.Status[s] += uint64(n)
 		}
+		lk.total.Valid += uint64(c.Denied[event.Valid])
 		l.dirtyTotals[lk.total.n/totalsBlock] = true
 		if late {
 			src.Late += uint64(c.Requests())
@@ -400,6 +403,7 @@ func (l *Ledger) applySlot(st *stream, src *Source, d *tally.SlotDelta) {
 		for s, n := range c.Denied {
 			a.Denied[s] += n
 		}
+		a.Leaked += c.Leaked
 	}
 	if late {
 		return
@@ -450,7 +454,7 @@ func (l *Ledger) applySlot(st *stream, src *Source, d *tally.SlotDelta) {
 			continue
 		}
 		a := l.acc(slot, st.leaves[h.Leaf])
-		a.Hits = append(a.Hits, Hit{Class: h.Class, Named: h.Named, Identity: h.Identity, Account: h.Account, Requests: h.Requests, Denials: h.Denials})
+		a.Hits = append(a.Hits, Hit{Class: h.Class, Named: h.Named, Presumed: h.Presumed, Rule: h.Rule, Identity: h.Identity, Account: h.Account, Requests: h.Requests, Denials: h.Denials})
 		slot.hits++
 		if n := len(a.Hits); n >= 64 && n >= 2*a.hits {
 			// Streams report an identity again and again as the slot fills.
@@ -539,6 +543,7 @@ func (a *leafAcc) mergeHits() {
 			p.Requests += h.Requests
 			p.Denials += h.Denials
 			p.Named = p.Named || h.Named
+			p.Rule, p.Presumed = tally.Breaks(p.Rule, p.Presumed, h.Rule, h.Presumed)
 			p.Account = max(p.Account, h.Account)
 			continue
 		}
@@ -844,6 +849,7 @@ func merge(x, y *Leaf) {
 	for i := range x.Denied {
 		x.Denied[i] += y.Denied[i]
 	}
+	x.Leaked += y.Leaked
 	x.Hits = append(x.Hits, y.Hits...)
 	x.Entered = append(x.Entered, y.Entered...)
 	a := leafAcc{Leaf: *x}

@@ -27,7 +27,7 @@ func newLedger() *slots.Ledger {
 type line struct {
 	t    int64 // seconds
 	leaf int
-	who  uint64 // refused when odd
+	who  uint64 // refused when odd; 4 leaks, 5 is refused as it should be
 }
 
 // feeder turns the lines of one stream into blocks, as a collector does.
@@ -57,7 +57,14 @@ func (f *feeder) block(n int) *tally.Block {
 		st := tally.S2xx
 		if l.who%2 == 1 {
 			st = tally.S403
-			r = &tally.Refusal{Class: event.Refused, Layer: event.LayerWeb, Identity: l.who, Cause: fmt.Sprint("c", l.who%3)}
+			r = &tally.Refusal{Class: event.Refused, Layer: event.LayerWeb, Identity: l.who, Cause: fmt.Sprint("c", l.who%3),
+				Rule: uint64(l.t % 3), Presumed: l.t%3 != 0 && l.t%2 == 0}
+		}
+		switch l.who {
+		case 4:
+			r = &tally.Refusal{Class: event.NotDenied, Identity: l.who, Rule: 9}
+		case 5:
+			r.Class = event.Valid
 		}
 		f.counter.Add(id, st, 1, l.who, r)
 		b.Stats.Lines++

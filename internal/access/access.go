@@ -197,6 +197,28 @@ func (r *Rule) Text() string {
 	return s
 }
 
+// Matches reports whether a valid pattern of a rule stands for a route template.
+func Matches(pattern, template string) bool {
+	p, _ := compile(pattern)
+	return p.match(split(template))
+}
+
+// Example is a path that a valid pattern stands for.
+func Example(pattern string) string {
+	p, _ := compile(pattern)
+	path := ""
+	for _, s := range p.segs {
+		if head, tail, ok := wild(s); ok {
+			s = head + "x" + tail
+		}
+		path += "/" + s
+	}
+	if p.deep || path == "" {
+		path += "/"
+	}
+	return path
+}
+
 // Len is the number of rules.
 func (m *Model) Len() int {
 	if m == nil {
@@ -257,6 +279,11 @@ func (m *Model) On(template string) *Rules {
 
 // Needs is the set of dimensions that the verdict depends on.
 func (rs *Rules) Needs() Dims { return rs.needs }
+
+// Names reports whether some rule names values of a dimension.
+func (m *Model) Names(d Dims) bool {
+	return m != nil && slices.ContainsFunc(m.rules, func(r rule) bool { return r.needs&d != 0 })
+}
 
 // Preflight reports whether a method is that of requests which only ask what may be
 // asked: rules that name no method do not speak of them.

@@ -19,6 +19,7 @@ import (
 	"github.com/denywatch/denywatch/alerts/webhook"
 	"github.com/denywatch/denywatch/configs"
 	"github.com/denywatch/denywatch/detector/slots"
+	"github.com/denywatch/denywatch/internal/access"
 	"github.com/denywatch/denywatch/internal/collect"
 	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/geo"
@@ -163,6 +164,7 @@ func shared(c *configs.Config, key collect.IdentityKey, step int64, log *slog.Lo
 		cc.Denied[st] = true
 	}
 	cc.Concealed = c.Denials.Concealed404
+	cc.Access = c.Detection.Judge.Access
 	cc.Patterns = map[string]bool{}
 	for _, p := range c.Routes {
 		cc.Patterns[p] = true
@@ -292,7 +294,8 @@ func countingHash(c *configs.Config) string {
 		Ignore     []configs.Ignore
 		Geo        bool
 		Sources    []source
-	}{c.Service, c.Routes, c.Roles.Priority, slices.Sorted(slices.Values(c.Denials.Statuses)), slices.Sorted(slices.Values(c.Detection.Dimensions)), c.Denials.Concealed404, c.Ignore, c.Geo.Database != "", nil}
+		Access     []access.Rule `json:",omitempty"`
+	}{c.Service, c.Routes, c.Roles.Priority, slices.Sorted(slices.Values(c.Denials.Statuses)), slices.Sorted(slices.Values(c.Detection.Dimensions)), c.Denials.Concealed404, c.Ignore, c.Geo.Database != "", nil, c.Access}
 	for i := range c.Sources {
 		s := &c.Sources[i]
 		v.Sources = append(v.Sources, source{s.Name, s.Vantage, s.Service, s.Parse.Format, s.Parse.LogFormat, s.Parse.Timezone, s.Parse.Mapping, s.TrustUser, s.SampleRate})

@@ -11,19 +11,24 @@ import (
 	"github.com/bmatcuk/doublestar/v4"
 
 	"github.com/denywatch/denywatch/configs"
+	"github.com/denywatch/denywatch/internal/access"
 	"github.com/denywatch/denywatch/internal/collect"
+	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/route"
+	"github.com/denywatch/denywatch/parsers"
 )
 
 // Check tells what a valid configuration will do on this host: which files each
 // source has now and how they are understood. Problems that only this host has
 // are returned as an error.
 func Check(cfg *configs.Config, out io.Writer) error {
-	for _, w := range cfg.Warnings() {
+	for _, w := range append(cfg.Warnings(), cfg.Notes()...) {
 		fmt.Fprintln(out, w)
 	}
 	if _, _, err := shared(cfg, collect.FixedIdentityKey(), int64(cfg.Slot/time.Second), slog.New(slog.DiscardHandler)); err != nil {
 		return err
 	}
+	var roleless []string
 	t := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(t, "SOURCE\tVANTAGE\tFILES\tFORMAT")
 	problems := 0
@@ -48,10 +53,16 @@ func Check(cfg *configs.Config, out io.Writer) error {
 		case u.format != nil:
 			format = u.format.String()
 		}
+		if cfg.Detection.Judge.Access.Names(access.Role) && u.vantage == event.App && u.format != nil && !showsRoles(s, u.format) {
+			roleless = append(roleless, s.Name)
+		}
 		fmt.Fprintf(t, "%s\t%s\t%d\t%s\n", printable(s.Name), u.vantage, files, printable(format))
 	}
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	for _, name := range roleless {
+		fmt.Fprintf(out, "Source %s: access rules name roles, and its first lines show none: map the role (mapping: {role: ...}), or requests that name nobody are taken for anonymous\n", printable(name))
 	}
 	advise(out, cfg)
 	if problems > 0 {
@@ -59,6 +70,107 @@ func Check(cfg *configs.Config, out io.Writer) error {
 	}
 	fmt.Fprintln(out, "The configuration is valid.")
 	return nil
+}
+
+// showsRoles reports whether the first lines of a source name a role, or there are
+// none yet.
+func showsRoles(s *configs.Source, f *parsers.Format) bool {
+	p, events := f.New(), 0
+	var e event.Event
+	for lines := range samples(s.Files) {
+		for _, l := range lines {
+			e.Reset()
+			if p.Parse(l, &e) != nil {
+				continue
+			}
+			if events++; len(e.Roles) > 0 {
+				return true
+			}
+		}
+	}
+	return events == 0
+}
+
+// AccessQuestion is a request that CheckAccess is asked about. Path is a path or a
+// route template; what is empty is not known.
+type AccessQuestion struct {
+	Path, Method, Service, Plan, Geo string
+	Roles, Flags                     []string
+}
+
+// CheckAccess tells what the declared access rules of a valid configuration expect of
+// a request, and which of them says so.
+func CheckAccess(cfg *configs.Config, q AccessQuestion, out io.Writer) error {
+	router, bad := route.New(cfg.Routes)
+	if len(bad) > 0 {
+		return fmt.Errorf("routes[%d]: %w", bad[0].Index, bad[0])
+	}
+	template := q.Path
+	if !strings.ContainsAny(q.Path, "{}") {
+		template = string(router.Template(nil, route.Path([]byte(q.Path)), nil))
+	}
+	if template == "" {
+		return fmt.Errorf("%q is no path; write one such as /billing/upgrade", q.Path)
+	}
+	ask := access.Query{Service: q.Service, Method: []byte(strings.ToUpper(q.Method)), Plan: []byte(q.Plan), Geo: []byte(q.Geo)}
+	if ask.Service == "" {
+		ask.Service = cfg.Service
+	}
+	said := "route " + template
+	for _, d := range []struct {
+		name   string
+		values []string
+	}{{"service", []string{ask.Service}}, {"method", []string{q.Method}}, {"role", q.Roles}, {"plan", []string{q.Plan}}, {"geo", []string{q.Geo}}, {"flag", q.Flags}} {
+		if v := strings.Join(d.values, ", "); v != "" {
+			said += ", " + d.name + " " + v
+		}
+	}
+	for _, r := range q.Roles {
+		ask.Roles = append(ask.Roles, []byte(r))
+	}
+	for _, f := range q.Flags {
+		ask.Flags = append(ask.Flags, []byte(f))
+	}
+	fmt.Fprintln(out, printable(said))
+	m := cfg.Detection.Judge.Access
+	rules := m.On(template)
+	if rules == nil {
+		fmt.Fprintln(out, "  undeclared: no rule speaks of this route; what is usual decides")
+		return nil
+	}
+	d := rules.Decide(&ask)
+	rule := m.Describe(d.Rule)
+	if rule == nil {
+		fmt.Fprintln(out, "  undeclared: no rule matches, or it hangs on what was not said; what is usual decides")
+		if missing := unsaid(rules.Needs(), &ask); missing != "" {
+			fmt.Fprintln(out, "  rules of this route ask for: "+missing)
+		}
+		return nil
+	}
+	i, _ := m.Find(d.Rule)
+	fmt.Fprintf(out, "  %s, by %s: %s\n", d.Verdict, cfg.AccessPlace(i), printable(rule.Text))
+	if rule.Hint != "" {
+		fmt.Fprintln(out, "  hint: "+printable(rule.Hint))
+	}
+	return nil
+}
+
+// unsaid lists the dimensions in needs that q says nothing of.
+func unsaid(needs access.Dims, q *access.Query) string {
+	var names []string
+	for _, d := range []struct {
+		dim  access.Dims
+		name string
+		said bool
+	}{
+		{access.Method, "method", len(q.Method) > 0}, {access.Role, "role", len(q.Roles) > 0}, {access.Plan, "plan", len(q.Plan) > 0},
+		{access.Geo, "geo", len(q.Geo) > 0}, {access.Flag, "flag", len(q.Flags) > 0},
+	} {
+		if needs&d.dim != 0 && !d.said {
+			names = append(names, d.name)
+		}
+	}
+	return strings.Join(names, ", ")
 }
 
 // advise shows, for each source whose server could log more, a format to paste.

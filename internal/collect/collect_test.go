@@ -63,6 +63,10 @@ type rig struct {
 
 	reasons map[string]uint64
 	health  map[int64][2]uint64 // lines and blind ones by slot
+	// what was counted, of all blocks
+	leaves []tally.LeafCount
+	splits []tally.Split
+	hits   []tally.Hit
 }
 
 func newRig(t *testing.T, now func() int64, change func(*Config)) *rig {
@@ -135,6 +139,9 @@ func (g *rig) take(b *tally.Block) {
 		g.health[h.Slot] = [2]uint64{x[0] + h.Lines, x[1] + h.Blind}
 	}
 	for _, d := range b.Slots {
+		g.leaves = append(g.leaves, d.Leaves...)
+		g.splits = append(g.splits, d.Splits...)
+		g.hits = append(g.hits, d.Hits...)
 		for _, l := range d.Leaves {
 			for st, n := range l.Status {
 				if n > 0 {

@@ -33,6 +33,9 @@ type Explained struct {
 	Layer          string   `json:"layer,omitempty"`
 	Cause          string   `json:"cause,omitempty"`
 	Denial         string   `json:"denial,omitempty"`
+	// Expected is what the access model says: allow, deny, either, or undeclared;
+	// empty if no rule speaks of the route.
+	Expected string `json:"expected,omitempty"`
 }
 
 // Explain tells how e is counted under c. Role, Plan and Geo are shown whether
@@ -59,7 +62,15 @@ func (c *Config) Explain(e *event.Event) Explained {
 	if x.Geo == "" && c.Country != nil {
 		x.Geo = c.Country(host(e.Client))
 	}
-	if class, by := c.classify(e); class != event.NotDenied {
+	class, by := c.classify(e)
+	if rules := c.Access.On(x.Route); rules != nil {
+		q := c.query(e, x.Service)
+		q.Geo = []byte(x.Geo)
+		d := rules.Decide(&q)
+		x.Expected = d.Verdict.String()
+		class, _ = broken(e, class, d)
+	}
+	if class != event.NotDenied {
 		x.Denial, x.Layer = class.String(), by.String()
 	}
 	return x

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/denywatch/denywatch/ingest"
+	"github.com/denywatch/denywatch/internal/access"
 	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/route"
 	"github.com/denywatch/denywatch/internal/tally"
@@ -78,6 +79,8 @@ type Config struct {
 	// Explained tells that another log of the same vantage may say why a request
 	// was refused.
 	Explained bool
+	// Access is what is declared of who gets in; nil if nothing is.
+	Access *access.Model
 	// Country looks a client's address up; nil if nobody can.
 	Country func(addr []byte) string
 	// NewParser makes the parser of a stream. sample holds the first lines that
@@ -114,6 +117,8 @@ type Stream struct {
 	cache    []cached // routes by key, direct mapped
 	hits     int      // cache entries replaced since it grew
 	keys     []tally.Key
+	expected []expected // by leaf
+	ruled    []ruled    // by route
 	reset    bool
 	fullAt   int64 // event time at which the routes became full; 0
 
@@ -194,6 +199,7 @@ func (s *Stream) dictionaries() {
 	s.causes = newNames(maxCauses)
 	s.cache = make([]cached, minCache)
 	s.leaves.reset()
+	s.expected, s.ruled = s.expected[:0], s.ruled[:0]
 	s.fullAt = 0
 }
 
@@ -431,22 +437,25 @@ func (s *Stream) count() {
 	serviceID := s.number(s.services, e.Service)
 	leaf, fresh := s.leaves.find(routeID, roleID, geoID, serviceID, planID, hostID)
 	if fresh {
-		service := s.services.list[serviceID]
-		if service == "" {
-			service = c.Service
-		}
 		s.keys = append(s.keys, tally.Key{
-			Service: service, Route: s.routes.list[routeID], Role: s.roles.list[roleID],
+			Service: s.service(serviceID), Route: s.routes.list[routeID], Role: s.roles.list[roleID],
 			Geo: s.geos.list[geoID], Plan: s.plans.list[planID], Host: s.hosts.list[hostID],
 		})
 	}
 	id, account, named := c.Identity.identity(e, c.TrustUser, &s.scratch)
 	s.counter.Slot(s.slotOf(e.Time))
+	var breach access.Decision
+	if c.Access != nil {
+		class, breach = s.declared(leafID{leaf, routeID, roleID, geoID, planID, serviceID}, class)
+	}
 	var r *tally.Refusal
-	if class != event.NotDenied {
+	if class != event.NotDenied || breach.Rule != 0 {
 		r = &s.refusal
-		*r = tally.Refusal{Class: class, Layer: layer, Cause: s.cause(e.Cause), Identity: id, Account: account, Named: named}
-		if c.Explained && r.Cause == "" {
+		*r = tally.Refusal{
+			Class: class, Layer: layer, Cause: s.cause(e.Cause), Identity: id, Account: account, Named: named,
+			Rule: breach.Rule, Presumed: breach.Presumed,
+		}
+		if c.Explained && r.Cause == "" && class != event.NotDenied {
 			r.Keys = c.joinKeys(e, &s.scratch)
 		}
 	}
@@ -459,8 +468,16 @@ func (s *Stream) count() {
 	}
 	s.counter.Add(leaf, tally.StatusOf(e.Status), weight, id, r)
 	for _, f := range e.Flags {
-		s.counter.Flag(leaf, s.flags.list[s.number(s.flags, f)], weight, r != nil)
+		s.counter.Flag(leaf, s.flags.list[s.number(s.flags, f)], weight, class != event.NotDenied && class != event.Valid)
 	}
+}
+
+// service is the name of a numbered service.
+func (s *Stream) service(id uint32) string {
+	if name := s.services.list[id]; name != "" {
+		return name
+	}
+	return s.c.Service
 }
 
 // joinKeys name the request that a denial, or a line that explains one, belongs

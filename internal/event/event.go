@@ -177,11 +177,14 @@ const (
 	Concealed
 	// Masked: an inner refusal under an outer status that is none.
 	Masked
+	// Valid: a refusal of any kind that the declared access model asks for. It is
+	// counted and shown, and not judged.
+	Valid
 	// Denials is how many values there are, NotDenied included.
 	Denials
 )
 
-var denialNames = [Denials]string{"none", "refused", "soft", "unauthorized", "payment", "concealed", "masked"}
+var denialNames = [Denials]string{"none", "refused", "soft", "unauthorized", "payment", "concealed", "masked", "valid"}
 
 // String returns the name used in configuration, state and output.
 func (d Denial) String() string {

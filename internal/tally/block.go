@@ -81,6 +81,9 @@ type LeafCount struct {
 	Status [Statuses]uint32
 	// Denied counts the refusals by class; index NotDenied is unused.
 	Denied [event.Denials]uint32
+	// Leaked counts the events that were let in though the declared access model
+	// keeps them out.
+	Leaked uint32
 }
 
 // Requests is the number of events.
@@ -102,13 +105,21 @@ type Split struct {
 }
 
 // Hit is what one refused identity did on one leaf in one slot: all its
-// requests that the stream saw there, and those refused.
+// requests that the stream saw there, and those refused. Identities whom the
+// declared access model keeps out and who got in have hits too, of class NotDenied.
 type Hit struct {
 	Leaf uint32
-	// Class is the class of the denials counted here.
+	// Class is the class of the denials counted here; of class NotDenied Denials
+	// counts the requests that leaked. Valid denials have no hits.
 	Class event.Denial
 	// Named is set when the identity is a user or an account, not a bare address.
 	Named bool
+	// Presumed tells that the rule speaks of the identity only if the log would name
+	// its role (access.Decision).
+	Presumed bool
+	// Rule is the id of the access rule that is broken by this: it lets the identity
+	// in, or, of class NotDenied, keeps it out. 0 if there is none.
+	Rule uint64
 	// Identity and Account are keyed hashes; Account is 0 when unknown.
 	Identity, Account uint64
 	Requests, Denials uint32

@@ -7,9 +7,13 @@ import (
 	"github.com/denywatch/denywatch/internal/event"
 )
 
-// Refusal says what was refused, by whom and why.
+// Refusal says what was refused, by whom and why. Of class NotDenied it is a leak: an
+// event that was let in though Rule keeps it out.
 type Refusal struct {
-	Class             event.Denial
+	Class event.Denial
+	// Rule is the access rule that is broken, 0 if none; Presumed as in Hit.
+	Rule              uint64
+	Presumed          bool
 	Layer             event.Layer
 	Cause             string // a bounded token that outlives the call
 	Identity, Account uint64
@@ -125,13 +129,18 @@ func (c *Counter) Slot(start int64) {
 }
 
 // Add counts an event of a leaf in the selected slot that stands for weight
-// requests. identity is a keyed hash; r is nil unless the event was refused.
+// requests. identity is a keyed hash; r is nil unless the event was refused or
+// leaked.
 func (c *Counter) Add(leaf uint32, st Status, weight uint32, identity uint64, r *Refusal) {
 	s := c.cur
 	s.dirty, c.dirty = true, true
 	lc := s.leaf(leaf)
 	lc.Status[st] += weight
-	if r != nil {
+	switch {
+	case r == nil:
+	case r.Class == event.NotDenied:
+		lc.Leaked += weight
+	default:
 		lc.Denied[r.Class] += weight
 		if r.Keys != [Keys]uint64{} && len(s.unexplained) < maxJoin {
 			s.unexplained = append(s.unexplained, Unexplained{leaf, r.Class, r.Layer, r.Cause, r.Keys, weight})
@@ -141,7 +150,10 @@ func (c *Counter) Add(leaf uint32, st Status, weight uint32, identity uint64, r 
 	}
 	key := mixKey(identity, leaf)
 	if r != nil {
-		s.person(key, leaf, weight, identity, false, r)
+		// Who is refused as he should be needs no remembering.
+		if r.Class != event.Valid {
+			s.person(key, leaf, weight, identity, r.Class == event.NotDenied, r)
+		}
 		return
 	}
 	c.queue[c.queueN] = queuedEvent{key, identity, leaf, weight, st <= S3xx}
@@ -357,6 +369,7 @@ func (s *slot) hit(w *who, leaf, weight uint32, identity uint64, r *Refusal) {
 			h.Denials += weight
 			h.Account = max(h.Account, r.Account)
 			h.Named = h.Named || r.Named
+			h.Rule, h.Presumed = Breaks(h.Rule, h.Presumed, r.Rule, r.Presumed)
 			found = true
 		}
 		h.Requests = w.n &^ wasIn
@@ -370,13 +383,26 @@ func (s *slot) hit(w *who, leaf, weight uint32, identity uint64, r *Refusal) {
 	}
 	s.refused = append(s.refused, refused{
 		Hit: Hit{
-			Leaf: leaf, Class: r.Class, Named: r.Named, Identity: identity, Account: r.Account,
+			Leaf: leaf, Class: r.Class, Named: r.Named, Presumed: r.Presumed, Rule: r.Rule, Identity: identity, Account: r.Account,
 			Requests: w.n &^ wasIn, Denials: weight,
 		},
 		told: true, next: w.hit,
 	})
 	w.hit = int32(len(s.refused))
 	s.changed = append(s.changed, w.hit-1)
+}
+
+// Breaks chooses one of two rules that an identity breaks on a leaf, with other
+// methods or flags, 0 for none: the same in any order, a sure one before a presumed
+// one.
+func Breaks(a uint64, aPresumed bool, b uint64, bPresumed bool) (rule uint64, presumed bool) {
+	switch {
+	case a == 0 || b != 0 && aPresumed && !bPresumed:
+		return b, b != 0 && bPresumed
+	case b == 0 || aPresumed != bPresumed:
+		return a, aPresumed
+	}
+	return max(a, b), aPresumed
 }
 
 // Dirty reports whether there is anything to take.

@@ -16,7 +16,8 @@ type who struct {
 }
 
 // TestTakeAnywhere: however often the counts are taken, they add up to the same,
-// and a refused identity is told with all its requests.
+// and a refused identity is told with all its requests. So is one that leaked; valid
+// refusals are counted and tell of nobody.
 func TestTakeAnywhere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := tally.NewCounter()
@@ -24,18 +25,30 @@ func TestTakeAnywhere(t *testing.T) {
 		gotReq, gotDen := map[who]uint32{}, map[who]uint32{}
 		leaves, wantLeaves := map[who]uint32{}, map[who]uint32{}
 		splits := uint32(0)
+		var leaked, valid, wantLeaked, wantValid uint32
+		type broken struct {
+			who
+			class event.Denial
+		}
+		rules, wantRules := map[broken]uint64{}, map[broken]uint64{}
 		var b tally.Block
 		take := func() {
 			c.Take(&b)
 			for _, d := range b.Slots {
 				for _, l := range d.Leaves {
 					leaves[who{d.Slot, l.Leaf, 0}] += l.Requests()
+					leaked += l.Leaked
+					valid += l.Denied[event.Valid]
 				}
 				for _, s := range d.Splits {
 					splits += s.N
 				}
 				for _, h := range d.Hits {
 					k := who{d.Slot, h.Leaf, h.Identity}
+					rules[broken{k, h.Class}] = h.Rule
+					if h.Class == event.NotDenied {
+						continue
+					}
 					gotReq[k] += h.Requests
 					gotDen[k] += h.Denials
 				}
@@ -50,13 +63,28 @@ func TestTakeAnywhere(t *testing.T) {
 			}
 			c.Slot(k.slot)
 			var r *tally.Refusal
-			if rapid.IntRange(0, 4).Draw(t, "denied") == 0 {
-				r = &tally.Refusal{Class: event.Refused, Layer: event.LayerApp, Identity: k.identity}
+			rule := rapid.Uint64Range(0, 3).Draw(t, "rule")
+			switch rapid.IntRange(0, 9).Draw(t, "denied") {
+			case 0, 1:
+				r = &tally.Refusal{Class: event.Refused, Layer: event.LayerApp, Identity: k.identity, Rule: rule}
 				refused[k] = true
 				denials[k]++
 				denied++
+				b := broken{k, event.Refused}
+				wantRules[b] = max(wantRules[b], rule)
+			case 2:
+				r = &tally.Refusal{Class: event.Valid, Layer: event.LayerApp, Identity: k.identity}
+				wantValid++
+				denied++
+			case 3:
+				r = &tally.Refusal{Class: event.NotDenied, Identity: k.identity, Rule: rule + 1}
+				wantLeaked++
+				b := broken{k, event.NotDenied}
+				wantRules[b] = max(wantRules[b], rule+1)
 			}
-			requests[k]++
+			if r == nil || r.Class != event.Valid {
+				requests[k]++
+			}
 			wantLeaves[who{k.slot, k.leaf, 0}]++
 			c.Add(k.leaf, tally.S2xx, 1, k.identity, r)
 			if rapid.IntRange(0, 9).Draw(t, "take") == 0 {
@@ -82,6 +110,14 @@ func TestTakeAnywhere(t *testing.T) {
 		}
 		if len(gotReq) != len(refused) {
 			t.Fatalf("%d identities told, %d refused", len(gotReq), len(refused))
+		}
+		if leaked != wantLeaked || valid != wantValid || len(rules) != len(wantRules) {
+			t.Fatalf("%d leaked of %d, %d valid of %d, %d breaches of %d", leaked, wantLeaked, valid, wantValid, len(rules), len(wantRules))
+		}
+		for b, rule := range wantRules {
+			if rules[b] != rule {
+				t.Fatalf("%v breaks %d, told %d", b, rule, rules[b])
+			}
 		}
 		c.Forget(1000)
 		if c.Slots() != 0 {
@@ -165,4 +201,25 @@ func BenchmarkAdd(b *testing.B) {
 		c.Add(uint32(x>>40)%700, tally.S2xx, 1, x%50_000, nil)
 		i++
 	}
+}
+
+// TestBreaks: which of several rules is kept depends on none's coming first.
+func TestBreaks(t *testing.T) {
+	type broken struct {
+		rule     uint64
+		presumed bool
+	}
+	one := rapid.Custom(func(t *rapid.T) broken {
+		return broken{rapid.Uint64Range(0, 3).Draw(t, "rule"), rapid.Bool().Draw(t, "presumed")}
+	})
+	join := func(a, b broken) (c broken) {
+		c.rule, c.presumed = tally.Breaks(a.rule, a.presumed, b.rule, b.presumed)
+		return c
+	}
+	rapid.Check(t, func(t *rapid.T) {
+		a, b, c := one.Draw(t, "a"), one.Draw(t, "b"), one.Draw(t, "c")
+		if join(a, b) != join(b, a) || join(a, join(b, c)) != join(join(a, b), c) {
+			t.Fatalf("the order of %v, %v, %v counts", a, b, c)
+		}
+	})
 }
