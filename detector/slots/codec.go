@@ -12,7 +12,7 @@ import (
 )
 
 // version is the version of the blocks below; it is the first byte of each.
-const version = 2
+const version = 3
 
 // totalsBlock is how many totals one durable block holds.
 const totalsBlock = 256

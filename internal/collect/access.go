@@ -48,14 +48,14 @@ func (s *Stream) decide(id leafID) access.Decision {
 		q.Geo = s.country(id.geo)
 	}
 	d := rules.Decide(&q)
-	if single && id.service != other && s.told(rules.Needs(), id) {
+	if single && id.service != restID && s.told(rules.Needs(), id) {
 		*x = expected{d, true}
 	}
 	return d
 }
 
-// other is the number of tally.Other among names.
-const other = 1
+// restID is the number of tally.Other among names.
+const restID = 1
 
 // told reports whether the leaf says all that a verdict needs to know.
 func (s *Stream) told(needs access.Dims, id leafID) bool {
@@ -63,7 +63,7 @@ func (s *Stream) told(needs access.Dims, id leafID) bool {
 		dim access.Dims
 		id  uint32
 	}{{access.Role, id.role}, {access.Geo, id.geo}, {access.Plan, id.plan}} {
-		if needs&d.dim != 0 && d.id <= other {
+		if needs&d.dim != 0 && d.id <= restID {
 			return false
 		}
 	}
@@ -85,7 +85,7 @@ func (s *Stream) rulesOn(route uint32) *access.Rules {
 // country is the event's country where the line does not say it.
 func (s *Stream) country(geo uint32) []byte {
 	switch {
-	case s.c.Geo && geo > other:
+	case s.c.Geo && geo > restID:
 		s.geo = append(s.geo[:0], s.geos.list[geo]...)
 	case !s.c.Geo && s.c.Country != nil:
 		s.geo = append(s.geo[:0], s.c.Country(host(s.ev.Client))...)
