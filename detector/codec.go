@@ -22,7 +22,7 @@ type Writer interface {
 }
 
 // stateVersion is the first byte of every block.
-const stateVersion = 2
+const stateVersion = 3
 
 // ErrState is wrapped by Load's errors: the blocks are not what Save wrote.
 var ErrState = errors.New("the detector's state cannot be read")
@@ -360,13 +360,13 @@ func (f *finding) put(w *wire.Writer) error {
 	w.Bool(f.fresh)
 	w.Bool(f.known)
 	w.Bool(f.accepted)
-	for _, x := range [...]int64{f.opened, f.started, f.resolved, f.awake, f.from, f.requests, f.denials, f.last, f.calmSince} {
+	for _, x := range [...]int64{f.opened, f.started, f.resolved, f.awake, f.from, f.requests, f.denials, f.calmSince} {
 		w.Int(x)
 	}
 	for _, x := range [...]float64{f.share, f.rate, f.base, f.expected, f.calm} {
 		w.Float(x)
 	}
-	for _, x := range [...]float32{f.x5, f.n5, f.m5} {
+	for _, x := range [...]float32{f.calmX, f.calmN, f.calmM} {
 		baseline.PutFloat(w, x)
 	}
 	for _, p := range [...]*people{&f.who, &f.named, &f.used, &f.accounts} {
@@ -790,11 +790,11 @@ func (f *finding) get(r *wire.Reader, j *judge) {
 	f.opened, f.started, f.resolved = getTime(r), getTime(r), getTime(r)
 	f.awake, f.from = getTime(r), getTime(r)
 	f.requests, f.denials = r.Int(), r.Int()
-	f.last, f.calmSince = getTime(r), getTime(r)
+	f.calmSince = getTime(r)
 	for _, x := range [...]*float64{&f.share, &f.rate, &f.base, &f.expected, &f.calm} {
 		*x = baseline.GetFloat64(r)
 	}
-	for _, x := range [...]*float32{&f.x5, &f.n5, &f.m5} {
+	for _, x := range [...]*float32{&f.calmX, &f.calmN, &f.calmM} {
 		*x = baseline.GetFloat(r)
 	}
 	for _, p := range [...]*people{&f.who, &f.named, &f.used, &f.accounts} {

@@ -28,7 +28,7 @@ const (
 
 // refineAt are the ages in slots at which a young finding's scope is looked for
 // again.
-var refineAt = [...]int64{1, 2, 3, 5, 8, 12, 16, 25}
+var refineAt = [...]int64{1, 2, 3, 5, 8, 12, 16, 25, 40, 60, 90, 120, 180}
 
 type causeCount struct {
 	cause string
@@ -69,10 +69,10 @@ type finding struct {
 	// kept is set while its incident is open, from whatever vantage.
 	kept bool
 
-	x5, n5, m5 float32 // decayed sums over the scope
-	last       int64
-	calm       float64 // evidence for recovery
-	calmSince  int64   // the slot in which it left zero
+	calm      float64 // evidence for recovery
+	calmSince int64   // the slot in which it left zero
+	// calmX denials of calmN requests were seen since then, calmM expected.
+	calmX, calmN, calmM float32
 	// The current slot's sums: denials, requests, expected denials, and the
 	// log-likelihood ratio of the wall.
 	sx, sn, sm float32
@@ -287,33 +287,10 @@ func (j *judge) onset(l *located, fired []int32) int64 {
 
 // hide masks the cells of a finding: they leave every series and teach nothing.
 func (j *judge) hide(f *finding) {
-	f.x5, f.n5, f.m5, f.last = 0, 0, 0, j.start
 	for i := range j.cells {
-		c := &j.cells[i]
-		if c.mask == 0 && f.scope.has(&j.book, c) {
+		if c := &j.cells[i]; c.mask == 0 && f.scope.has(&j.book, c) {
 			c.mask = f.mask
 			j.markCell(int32(i))
-		}
-		if c.mask == f.mask {
-			j.decay(c)
-			f.n5 += c.n5
-			if f.known {
-				f.m5 += c.n5 * j.usual(c).Share()
-			} else {
-				f.x5 += c.x5
-				f.m5 += c.m5
-			}
-		}
-	}
-	if !f.known {
-		return
-	}
-	for i := range j.past.slots {
-		p := &j.past.slots[i]
-		for k := range p.counts {
-			if t := &p.counts[k]; j.cells[t.cell].mask == f.mask {
-				f.x5 += t.yc * j.decay5[min((j.start-p.start)/j.step, 255)]
-			}
 		}
 	}
 }
@@ -506,29 +483,23 @@ func (j *judge) narrow(f *finding) bool {
 // explained them better than the incident's for some slots, with evidence, and
 // nothing of the excess may be left. Partial slots prove nothing.
 func (j *judge) recovered(f *finding, partial bool) bool {
-	dt := min((j.start-f.last)/j.step, 255)
-	a := j.decay5[dt]
-	f.x5 = f.x5*a + f.sx
-	f.n5 = f.n5*a + f.sn
-	f.m5 = f.m5*a + f.sm
-	f.last = j.start
 	if partial {
 		return false
 	}
 	if f.sn > 0 {
 		was := f.calm
 		f.calm = max(0, f.calm-f.llr)
-		if was == 0 && f.calm > 0 {
-			f.calmSince = j.start
+		if was == 0 {
+			f.calmSince, f.calmX, f.calmN, f.calmM = j.start, 0, 0, 0
 		}
+		f.calmX += f.sx
+		f.calmN += f.sn
+		f.calmM += f.sm
 	}
 	if f.calm < calmEvidence || j.end()-f.calmSince < calmSlots*j.step {
 		return false
 	}
-	x, n, m := float64(f.x5), float64(f.n5), float64(f.m5)
-	if n < 0.5 {
-		return true
-	}
+	x, n, m := float64(f.calmX), float64(f.calmN), float64(f.calmM)
 	left := (x-m)*float64(f.dir) > 0 && baseline.Divergence(x, n, m) > 2 && math.Abs(x-m) > 0.25*math.Abs(f.rate-f.base)*n
 	return !left
 }

@@ -252,8 +252,14 @@ func (d *Detector) refresh(g *group, now int64) (open bool) {
 	if len(live) == 0 {
 		return false
 	}
+	over := func(s seen) int {
+		if open && s.f.resolved != 0 {
+			return 1
+		}
+		return 0
+	}
 	slices.SortStableFunc(live, func(a, b seen) int {
-		return cmp.Or(-cmp.Compare(a.f.named.count(), b.f.named.count()), -cmp.Compare(a.f.who.count(), b.f.who.count()),
+		return cmp.Or(cmp.Compare(over(a), over(b)), -cmp.Compare(a.f.named.count(), b.f.named.count()), -cmp.Compare(a.f.who.count(), b.f.who.count()),
 			-cmp.Compare(a.j.vantage, b.j.vantage), cmp.Compare(a.f.uid, b.f.uid))
 	})
 	lead := live[0]
@@ -329,7 +335,8 @@ func layer(f *finding) event.Layer {
 func (d *Detector) attribute(g *group, step int64) {
 	inc := &g.inc
 	inc.Marker, inc.MarkerInfo = "", nil
-	from, to := inc.StartedAt.Add(-blameWithin), inc.StartedAt.Add(time.Duration(step)*time.Second)
+	// The onset may be estimated a slot early.
+	from, to := inc.StartedAt.Add(-blameWithin), inc.StartedAt.Add(time.Duration(2*step)*time.Second)
 	for i := len(d.marks) - 1; i >= 0 && !d.marks[i].Time.Before(from); i-- {
 		m := &d.marks[i].Marker
 		scope := m.Scope

@@ -154,15 +154,17 @@ func (v *visitors) enter(leaves []slots.Leaf, now int64) {
 		}
 		route := routeHash(leaves[i].Key.Route)
 		for _, id := range leaves[i].Entered {
+			// Not again while he is here, so that who never leaves counts every hour.
+			k := seen.Pair(id, route)
+			if v.here.Has(k) {
+				continue
+			}
+			v.here.Add(k, now)
 			if !v.filter.Has(seen.Pair(id, anywhere)) {
 				v.here.Add(seen.Pair(id, novice), now)
 			}
-			v.filter.Add(seen.Pair(id, route), now)
+			v.filter.Add(k, now)
 			v.filter.Add(seen.Pair(id, anywhere), now)
-			// Not again while he is here, so that who never leaves counts every hour.
-			if k := seen.Pair(id, route); !v.here.Has(k) {
-				v.here.Add(k, now)
-			}
 		}
 	}
 }

@@ -35,7 +35,7 @@ func TestScore(t *testing.T) {
 	}
 	s := newScore()
 	notes := map[string]int{}
-	s.judge(labels, told, func(what string, _ *sim.Label, _ *found) { notes[what]++ })
+	s.judge(labels, minute(0), told, func(what string, _ *sim.Label, _ *found) { notes[what]++ })
 	k := s.kinds[sim.RoleMismatch]
 	if k.hits != 1 || k.exact != 1 || k.exactFirst != 0 || k.blamed != 1 || k.delays[0] != 3 || k.ratios()[0] != 1.5 {
 		t.Errorf("the broken role: %+v", k)
@@ -46,7 +46,7 @@ func TestScore(t *testing.T) {
 	if s.wrong != 5 || s.again != 1 || s.echoes != 2 || s.during[sim.Surge] != 1 {
 		t.Errorf("%d false, %d echoes, %d again, during %v", s.wrong, s.echoes, s.again, s.during)
 	}
-	if want := map[string]int{"false": 5, "again": 1, "scope": 1, "slow": 1}; !reflect.DeepEqual(notes, want) {
+	if want := map[string]int{"false": 5, "again": 1, "scope": 1, "slow": 1, "stuck": 2}; !reflect.DeepEqual(notes, want) {
 		t.Errorf("notes %v, want %v", notes, want)
 	}
 }

@@ -131,6 +131,7 @@ func (o *options) run(w io.Writer) error {
 			if err != nil {
 				return err
 			}
+			test := t.Start.AddDate(0, 0, t.WarmUp)
 			one := newScore()
 			one.days = float64(set.Test)
 			note := func(what string, l *sim.Label, f *found) {
@@ -146,13 +147,13 @@ func (o *options) run(w io.Writer) error {
 				if err != nil {
 					return err
 				}
-				one.judge(t.Labels(), told, note)
+				one.judge(t.Labels(), test, told, note)
 			default:
 				var g *gang
 				if o.rivals {
 					g = newGang()
 				}
-				one.judge(t.Labels(), watch(t, o.perWeek, one, g), note)
+				one.judge(t.Labels(), test, watch(t, o.perWeek, one, g), note)
 				if g == nil {
 					break
 				}
@@ -169,8 +170,8 @@ func (o *options) run(w io.Writer) error {
 		}
 		if len(chosen) > 1 || o.setting == "all" {
 			k := part.total()
-			fmt.Fprintf(w, "%-9s recall %d/%d, exact %d, false %.2f a week, median %.0f min, ratio %.2f, CPU %.1f s a week\n", settings[i].name, k.hits, k.n, k.exact,
-				float64(part.wrong)*7/part.days, quantile(k.delays, 0.5), quantile(k.ratios(), 0.5), part.cpu*7/part.days)
+			fmt.Fprintf(w, "%-9s recall %d/%d, exact %d, false %.2f a week and %d before, median %.0f min, ratio %.2f, CPU %.1f s a week\n", settings[i].name, k.hits, k.n, k.exact,
+				float64(part.wrong)*7/part.days, part.early, quantile(k.delays, 0.5), quantile(k.ratios(), 0.5), part.cpu*7/part.days)
 		}
 		all.add(part)
 	}
@@ -181,12 +182,19 @@ func (o *options) run(w io.Writer) error {
 func describe(l *sim.Label, f *found) string {
 	var b strings.Builder
 	if l != nil {
-		fmt.Fprintf(&b, " %s %s %+v from %s to %s, bound %d;", l.Kind, l.Direction, l.Scope, l.From.Format("02 15:04"), l.To.Format("02 15:04"), l.Bound)
+		fmt.Fprintf(&b, " %s %s %s from %s to %s, bound %d;", l.Kind, l.Direction, short(&l.Scope), l.From.Format("02 15:04"), l.To.Format("02 15:04"), l.Bound)
 	}
 	if f != nil {
-		fmt.Fprintf(&b, " told %s rise %v %+v, at first %+v, marker %q", f.opened.Format("02 15:04"), f.rise, f.last, f.first, f.marker)
+		in := &f.numbers
+		fmt.Fprintf(&b, " told %s %s %s, at first %s, %.4f against %.4f, %d of %d, %d people, %d used to get in, over %s, marker %q", f.opened.Format("02 15:04"),
+			in.Direction, short(&f.last), short(&f.first), in.ObservedRate, in.ExpectedRate, in.Denials, in.Requests, in.Identities, in.UsedToGetIn, f.resolved.Format("02 15:04"), f.marker)
 	}
 	return b.String()
+}
+
+// short is a scope for notes.
+func short(s *incident.Scope) string {
+	return strings.Join(strings.Fields(s.Prefix+" "+s.Route+" "+s.Role+" "+s.Geo), " ") + "."
 }
 
 // watch lets the judge, and its rivals unless g is nil, see a trial.
@@ -231,7 +239,11 @@ func watch(t *sim.Trial, perWeek float64, s *score, g *gang) []found {
 				at[in.ID] = len(told)
 				told = append(told, found{opened: trs[i].At, rise: in.Direction != incident.Down, first: scope, marker: in.Marker})
 			}
-			told[at[in.ID]].last = scope
+			f := &told[at[in.ID]]
+			f.last, f.numbers = scope, *in
+			if in.ResolvedAt != nil {
+				f.resolved = *in.ResolvedAt
+			}
 		}
 		if g != nil {
 			g.see(c)
@@ -242,6 +254,7 @@ func watch(t *sim.Trial, perWeek float64, s *score, g *gang) []found {
 		if k, ok := at[in.ID]; ok {
 			told[k].last = in.Scope
 			told[k].last.Service = ""
+			told[k].numbers = in
 		}
 	}
 	s.series = d.Stats().Series
@@ -268,7 +281,11 @@ func readTold(path string, t *sim.Trial) ([]found, error) {
 			return nil, fmt.Errorf("%s: %w", path, err)
 		}
 		in.Scope.Service = ""
-		told = append(told, found{opened: in.OpenedAt, rise: in.Direction != incident.Down, first: in.Scope, last: in.Scope, marker: in.Marker})
+		f := found{opened: in.OpenedAt, rise: in.Direction != incident.Down, first: in.Scope, last: in.Scope, marker: in.Marker, numbers: in}
+		if in.ResolvedAt != nil {
+			f.resolved = *in.ResolvedAt
+		}
+		told = append(told, f)
 	}
 }
 

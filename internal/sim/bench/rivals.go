@@ -226,13 +226,11 @@ func (g *gang) scores(t *sim.Trial) (names []string, scores []*score) {
 			s.days = float64(t.Test)
 			s.series = len(g.slices)
 			var told []found
-			test := t.Start.AddDate(0, 0, t.WarmUp)
 			for _, a := range g.told[2*r+k] {
-				if a.opened.After(test) {
-					told = append(told, a.found)
-				}
+				a.resolved = a.fired.Add(quietAfter)
+				told = append(told, a.found)
 			}
-			s.judge(t.Labels(), told, func(string, *sim.Label, *found) {})
+			s.judge(t.Labels(), t.Start.AddDate(0, 0, t.WarmUp), told, func(string, *sim.Label, *found) {})
 			names = append(names, fmt.Sprintf(rules[r].name, limit))
 			scores = append(scores, s)
 		}

@@ -18,11 +18,15 @@ const (
 // found is an incident as a watcher told it.
 type found struct {
 	opened time.Time
-	rise   bool
+	// resolved is zero while it is open.
+	resolved time.Time
+	rise     bool
 	// first is its scope when it was told, last the final one; the service is not
 	// set. marker is the change it named at first.
 	first, last incident.Scope
 	marker      string
+	// numbers are what was told of it last.
+	numbers incident.Incident
 }
 
 // kindScore is what became of the incidents of one kind.
@@ -33,6 +37,10 @@ type kindScore struct {
 	marked, blamed int
 	// delays and bounds are minutes, the minute of the onset counted as 1, of hits.
 	delays, bounds []float64
+	// lasted is by how many minutes they were resolved after their ends. early is
+	// how many were resolved before, stuck how many were not for two hours.
+	lasted       []float64
+	early, stuck int
 }
 
 // score is how good a watcher was.
@@ -41,6 +49,8 @@ type score struct {
 	// wrong matched no label; of them echoes follow an incident. again is how often
 	// an incident was told twice.
 	wrong, echoes, again int
+	// early is how many were told during the warm-up, in which nothing happens.
+	early int
 	// during counts the false ones by what happened at the time.
 	during map[sim.Kind]int
 	// days is how long incidents could be told, watched with the warm-up.
@@ -73,12 +83,17 @@ func overlaps(a, b *incident.Scope) bool {
 	return !differ(a.Role, b.Role) && !differ(a.Geo, b.Geo) && !differ(a.Route, b.Route) && !differ(prefixOf(a), prefixOf(b))
 }
 
-// judge adds what a watcher told about a trial to the score. Each mismatch is
-// handed to note.
-func (s *score) judge(labels []sim.Label, told []found, note func(string, *sim.Label, *found)) {
+// judge adds what a watcher told about a trial, of which the test began at a time,
+// to the score. Each mismatch is handed to note.
+func (s *score) judge(labels []sim.Label, test time.Time, told []found, note func(string, *sim.Label, *found)) {
 	hit := make([]*found, len(labels))
 	for i := range told {
 		f := &told[i]
+		if !f.opened.After(test) {
+			s.early++
+			note("early", nil, f)
+			continue
+		}
 		matched := false
 		for k := range labels {
 			l := &labels[k]
@@ -138,6 +153,15 @@ func (s *score) judge(labels []sim.Label, told []found, note func(string, *sim.L
 		ks.hits++
 		ks.delays = append(ks.delays, f.opened.Sub(l.From).Minutes())
 		ks.bounds = append(ks.bounds, float64(l.Bound))
+		switch over := f.resolved.Sub(l.To); {
+		case f.resolved.IsZero() || over > echo:
+			ks.stuck++
+			note("stuck", l, f)
+		case over <= 0:
+			ks.early++
+		default:
+			ks.lasted = append(ks.lasted, over.Minutes())
+		}
 		if f.first == l.Scope {
 			ks.exactFirst++
 		}
@@ -176,6 +200,7 @@ func (s *score) add(o *score) {
 	s.wrong += o.wrong
 	s.echoes += o.echoes
 	s.again += o.again
+	s.early += o.early
 	s.days += o.days
 	s.watched += o.watched
 	s.series += o.series
@@ -192,6 +217,9 @@ func (k *kindScore) add(o *kindScore) {
 	k.exactFirst += o.exactFirst
 	k.marked += o.marked
 	k.blamed += o.blamed
+	k.early += o.early
+	k.stuck += o.stuck
+	k.lasted = append(k.lasted, o.lasted...)
 	k.delays = append(k.delays, o.delays...)
 	k.bounds = append(k.bounds, o.bounds...)
 }

@@ -70,10 +70,11 @@ func medianInterval(xs []float64) (lo, hi float64) {
 // report writes the judge's score and those of its rivals, if there are any.
 func report(w io.Writer, s *score, order []string, rivals map[string]*score) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
-	fmt.Fprintln(t, "kind\trecall\tmedian min\tp90\tbound\tratio\texact\tat opening\tmarker named")
+	fmt.Fprintln(t, "kind\trecall\tmedian min\tp90\tbound\tratio\texact\tat opening\tmarker named\tover after\tp90\tearly\tstuck")
 	row := func(name string, k *kindScore) {
-		fmt.Fprintf(t, "%s\t%d/%d\t%.0f\t%.0f\t%.0f\t%.2f\t%d\t%d\t%d/%d\n", name, k.hits, k.n, quantile(k.delays, 0.5), quantile(k.delays, 0.9),
-			quantile(k.bounds, 0.5), quantile(k.ratios(), 0.5), k.exact, k.exactFirst, k.blamed, k.marked)
+		fmt.Fprintf(t, "%s\t%d/%d\t%.0f\t%.0f\t%.0f\t%.2f\t%d\t%d\t%d/%d\t%.0f\t%.0f\t%d\t%d\n", name, k.hits, k.n, quantile(k.delays, 0.5), quantile(k.delays, 0.9),
+			quantile(k.bounds, 0.5), quantile(k.ratios(), 0.5), k.exact, k.exactFirst, k.blamed, k.marked,
+			quantile(k.lasted, 0.5), quantile(k.lasted, 0.9), k.early, k.stuck)
 	}
 	for _, kind := range sim.TrialKinds {
 		if k := s.kinds[kind]; k != nil {
@@ -89,7 +90,7 @@ func report(w io.Writer, s *score, order []string, rivals map[string]*score) err
 	for _, k := range slices.Sorted(maps.Keys(s.during)) {
 		fmt.Fprintf(w, " %d with %s,", s.during[k], k)
 	}
-	fmt.Fprintf(w, " %d in all, %d of them echoes; told again: %d\n", s.wrong, s.echoes, s.again)
+	fmt.Fprintf(w, " %d in all, %d of them echoes; told again: %d; %d more before the test\n", s.wrong, s.echoes, s.again, s.early)
 	lo, hi := medianInterval(all.delays)
 	rlo, rhi := medianInterval(all.ratios())
 	fmt.Fprintf(w, "median delay %.0f min [%.0f-%.0f], median ratio %.2f [%.2f-%.2f]\n\n", quantile(all.delays, 0.5), lo, hi, quantile(all.ratios(), 0.5), rlo, rhi)
