@@ -626,6 +626,11 @@ func (j *judge) getBook(r *wire.Reader) {
 		corrupt(r)
 		return
 	}
+	for i := range j.routes {
+		if h := j.routes[i].heir; h > 0 {
+			j.routes[h-1].inherits = true
+		}
+	}
 	for i := range prefixes {
 		j.prefixes[i].first = getTime(r)
 	}

@@ -204,6 +204,10 @@ func (d *Detector) judgesOf(c *slots.Closed) {
 		}
 		if key.service != service {
 			first.folded += uint64(k - i)
+			// Numbers are those of another service.
+			for n := i; n < k; n++ {
+				c.Leaves[n].Number = 0
+			}
 		}
 		for class := event.Refused; class < event.Valid; class++ {
 			key.class = class

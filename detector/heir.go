@@ -45,17 +45,21 @@ func (j *judge) inherit(route int32) {
 	if !strings.Contains(name, "{") {
 		return
 	}
-	alive := map[string]bool{}
-	for i := range j.leaves {
-		alive[j.leaves[i].Key.Route] = true
+	alive := func(route string) bool {
+		for i := range j.leaves {
+			if j.leaves[i].Key.Route == route {
+				return true
+			}
+		}
+		return false
 	}
 	r := &j.routes[route]
 	for i := range j.routes[:route] {
 		o := &j.routes[i]
-		if old := j.routeNames.list[i]; o.heir != 0 || alive[old] || !covers(name, old) {
+		if old := j.routeNames.list[i]; o.heir != 0 || !covers(name, old) || alive(old) {
 			continue
 		}
-		o.heir = route + 1
+		o.heir, r.inherits = route+1, true
 		r.first = min(r.first, o.first)
 		for _, f := range j.findings {
 			if f.scope.route == int32(i) {
@@ -69,6 +73,9 @@ func (j *judge) inherit(route int32) {
 // names. Those keep their counts, which fade: they may not be gone for good.
 func (j *judge) legacy(id int32) {
 	c := &j.cells[id]
+	if !j.routes[c.route].inherits {
+		return
+	}
 	for i := range j.routes[:c.route] {
 		if j.routes[i].heir != c.route+1 {
 			continue

@@ -75,17 +75,21 @@ type judge struct {
 	h       float32
 	learn   int64 // seconds of silence after born
 
-	cells    []cell
-	cellID   map[cellKey]int32
-	series   []series
-	seriesID map[uint64]int32
-	counts   [monitored]int32 // series of each level
-	seasons  []baseline.Season
-	seasonID map[[2]int32]uint16
-	levels   [monitored]baseline.Level
-	clump    baseline.Clumping
-	buckets  buckets
-	past     past
+	cells  []cell
+	cellID map[cellKey]int32
+	// byNumber are the cells of slots.Leaf.Number in numbering: 1 + the cell, 0 not
+	// known.
+	byNumber  []int32
+	numbering uint32
+	series    []series
+	seriesID  map[uint64]int32
+	counts    [monitored]int32 // series of each level
+	seasons   []baseline.Season
+	seasonID  map[[2]int32]uint16
+	levels    [monitored]baseline.Level
+	clump     baseline.Clumping
+	buckets   buckets
+	past      past
 
 	findings  []*finding
 	nextUID   uint64
@@ -219,6 +223,24 @@ func (j *judge) decay(c *cell) {
 
 // normal is the cell's expected rate at this hour.
 func (j *judge) normal(c *cell) baseline.Rate { return c.P.Shift(j.seasons[c.season].Steps) }
+
+// cellOf returns the cell of a leaf, as find does.
+func (j *judge) cellOf(l *slots.Leaf, room *int) int32 {
+	n := int(l.Number)
+	if n < len(j.byNumber) && j.byNumber[n] != 0 {
+		return j.byNumber[n] - 1
+	}
+	folded := j.folded
+	id := j.find(&l.Key, room)
+	if n == 0 || j.folded != folded {
+		return id // what was folded counts anew every time
+	}
+	if n >= len(j.byNumber) {
+		j.byNumber = append(j.byNumber, make([]int32, max(n+1, 2*len(j.byNumber))-len(j.byNumber))...)
+	}
+	j.byNumber[n] = id + 1
+	return id
+}
 
 // find returns the cell of a key. When it is new and there is no room, the key
 // folds to the one of everything else.
@@ -400,6 +422,10 @@ func (j *judge) close(c *slots.Closed, leaves []slots.Leaf, room *int) {
 // detailed past.
 func (j *judge) count(c *slots.Closed, leaves []slots.Leaf, room *int) {
 	j.slot = j.slot[:0]
+	if j.numbering != c.Numbering {
+		j.numbering = c.Numbering
+		clear(j.byNumber)
+	}
 	p := j.past.push(c.Start, pastSlots*j.step)
 	p.sampled, p.partial = c.Sampled, c.Partial
 	for i := range leaves {
@@ -409,7 +435,7 @@ func (j *judge) count(c *slots.Closed, leaves []slots.Leaf, room *int) {
 		if n == 0 {
 			continue
 		}
-		id := j.find(&l.Key, room)
+		id := j.cellOf(l, room)
 		ce := &j.cells[id]
 		if ce.touch == 0 {
 			j.slot = append(j.slot, touched{cell: id})

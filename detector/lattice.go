@@ -125,6 +125,8 @@ type routeInfo struct {
 	first  int64 // the slot it was first seen in
 	// heir is 1 + the route that took its place, 0 if none.
 	heir int32
+	// inherits tells that it took another one's place.
+	inherits bool
 	// welcome tells that people come here before they were let in anywhere.
 	welcome bool
 }

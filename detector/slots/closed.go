@@ -34,7 +34,11 @@ type Flag struct {
 
 // Leaf is one leaf's counts in a closed slot.
 type Leaf struct {
-	Key    tally.Key
+	Key tally.Key
+	// Number stands for Key: leaves of one service with one Number, in slots of one
+	// vantage and one Closed.Numbering, have equal keys. Numbers are small. 0 stands
+	// for nothing.
+	Number uint32
 	Status [tally.Statuses]uint32
 	Denied [event.Denials]uint32
 	// Leaked counts requests that were let in though the declared access model keeps
@@ -79,6 +83,9 @@ type Closed struct {
 	Turned []*Source
 	// Sampled is n when hits were kept for one identity in 2^n.
 	Sampled uint8
+	// Numbering says which numbering of keys holds; it changes when the ledger
+	// numbers them anew.
+	Numbering uint32
 	// Leaves holds what was seen, in order of Key (service, route, role, geo,
 	// plan, host). A slot without data is handed over too, with no leaves: no
 	// data is unknown, not zero.

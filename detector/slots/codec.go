@@ -198,12 +198,12 @@ func (s *openSlot) encode(w *wire.Writer) {
 		}
 	}
 	w.Uint(uint64(len(s.leaves)))
-	for k, a := range s.leaves {
+	for _, a := range s.leaves {
 		n := len(a.Hits)
 		a.mergeHits()
 		a.hits = len(a.Hits)
 		s.hits -= n - a.hits
-		putKey(w, k)
+		putKey(w, a.key)
 		for _, n := range a.Status {
 			w.Uint(uint64(n))
 		}
@@ -247,7 +247,7 @@ func (l *Ledger) decodeSlot(v event.Vantage, b []byte) (*openSlot, error) {
 	if r.Uint() != version {
 		return nil, wire.ErrCorrupt
 	}
-	s := &openSlot{sampled: uint8(r.Uint()), leaves: map[*leafKey]*leafAcc{}}
+	s := &openSlot{sampled: uint8(r.Uint())}
 	for range r.Len(3) {
 		if s.health == nil {
 			s.health = map[string]tally.Health{}
@@ -280,8 +280,7 @@ func (l *Ledger) decodeSlot(v event.Vantage, b []byte) (*openSlot, error) {
 		}
 	}
 	for range r.Len(6) {
-		k := l.getKey(v, r)
-		a := &leafAcc{Leaf: Leaf{Key: k.Key}}
+		a := l.acc(s, l.getKey(v, r))
 		for i := range a.Status {
 			a.Status[i] = uint32(r.Uint())
 		}
@@ -309,7 +308,6 @@ func (l *Ledger) decodeSlot(v event.Vantage, b []byte) (*openSlot, error) {
 		}
 		a.hits = len(a.Hits)
 		s.hits += a.hits
-		s.leaves[k] = a
 	}
 	return s, r.Done()
 }

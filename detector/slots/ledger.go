@@ -107,22 +107,26 @@ type totalKey struct {
 	service, route string
 }
 
-type vantageKey struct {
-	vantage event.Vantage
-	source  *Source
-	tally.Key
-}
-
 // leafKey is a leaf's key in a source, shared by the streams that see the leaf.
 // Sources are kept apart until their slot closes, because one of them may not be
 // judged.
 type leafKey struct {
 	tally.Key
-	source *Source
-	total  *total
-	// in and acc are the slot whose counts were asked for last, and the counts.
-	in  *openSlot
-	acc *leafAcc
+	dims
+	index *index // that it is in, or was in until there were too many keys
+	n     uint32 // among those of its service in the index, in order of creation, from 1
+	total *total
+	// learned is what is learned of its route, as the key with that route.
+	learned *routeKey
+	as      *leafKey
+	// counts are those of the open slots that have the leaf; rarely more than two.
+	counts []slotCounts
+}
+
+// slotCounts are a leaf's counts in an open slot.
+type slotCounts struct {
+	slot *openSlot
+	acc  *leafAcc
 }
 
 // total is a Total with its place in the durable state.
@@ -143,7 +147,8 @@ type stream struct {
 }
 
 type leafAcc struct {
-	Leaf
+	Leaf    // but for its key
+	key     *leafKey
 	hits    int // how many hits were added, merged or not
 	entered int // how many identities Entered will hold
 }
@@ -181,7 +186,7 @@ func (rs reasons) add(key uint64, r reason) {
 }
 
 type openSlot struct {
-	leaves  map[*leafKey]*leafAcc
+	leaves  []*leafAcc
 	entered []entered
 	// enteredAt is the sampling of entered.
 	enteredAt uint8
@@ -198,19 +203,24 @@ type Ledger struct {
 	lateness [event.Vantages]int64
 	maxBlind map[string]float64
 	streams  map[string]*stream
-	keys     map[vantageKey]*leafKey
-	open     [event.Vantages]map[int64]*openSlot
-	closed   [event.Vantages]int64 // start of the newest closed slot; never
-	behind   [event.Vantages]int64 // wall clock at which it fell behind the others; 0
-	mark     [event.Vantages]int64 // watermark (ns), only grows
-	totals   map[totalKey]*total
-	byNumber []*total
-	sources  map[string]*Source
-	out      Closed
+	index    [event.Vantages]*index
+	// numbering counts the indexes.
+	numbering [event.Vantages]uint32
+	open      [event.Vantages]map[int64]*openSlot
+	closed    [event.Vantages]int64 // start of the newest closed slot; never
+	behind    [event.Vantages]int64 // wall clock at which it fell behind the others; 0
+	mark      [event.Vantages]int64 // watermark (ns), only grows
+	totals    map[totalKey]*total
+	byNumber  []*total
+	sources   map[string]*Source
+	out       Closed
 	// slugs learns which parts of routes are names of things.
 	slugs *slug.Learner
+	seen  []*routeKey // of the slot being closed
+	found []found     // its leaves under their learned keys
 	// handed are the counts that out shares, spare those that may be used again.
 	handed, spare []*leafAcc
+	spareLeaves   []*leafAcc
 	spareOpen     []unexplained
 	spareEntered  []entered
 	entered       []uint64 // what Closed.Leaves[].Entered share
@@ -227,7 +237,6 @@ func New(c Config) *Ledger {
 	l := &Ledger{
 		step:    int64(c.Step / time.Second),
 		streams: map[string]*stream{},
-		keys:    map[vantageKey]*leafKey{},
 		totals:  map[totalKey]*total{},
 		sources: map[string]*Source{},
 
@@ -236,6 +245,7 @@ func New(c Config) *Ledger {
 	}
 	for v := range l.open {
 		l.open[v] = map[int64]*openSlot{}
+		l.index[v] = newIndex()
 		l.dirtySlots[v] = map[int64]bool{}
 		l.closed[v], l.mark[v] = never, never
 	}
@@ -297,15 +307,26 @@ func (l *Ledger) newTotal(k totalKey) *total {
 }
 
 func (l *Ledger) key(v event.Vantage, src *Source, k tally.Key) *leafKey {
-	lk := l.keys[vantageKey{v, src, k}]
+	x := l.index[v]
+	d := x.dims(src, &k)
+	lk := x.keys[d]
 	if lk == nil {
-		if len(l.keys) >= maxKeys {
+		if len(x.keys) >= maxKeys {
 			// Streams hold pointers; forgetting the index only means that a leaf
 			// may be there twice, and equal leaves are merged when a slot closes.
-			clear(l.keys)
+			x = newIndex()
+			l.index[v] = x
+			l.numbering[v]++
+			d = x.dims(src, &k)
 		}
-		lk = &leafKey{Key: k, source: src, total: l.total(v, k.Service, k.Route)}
-		l.keys[vantageKey{v, src, k}] = lk
+		rk := x.learned[d.route]
+		if rk == nil {
+			rk = &routeKey{ref: slug.Ref{Service: k.Service, Route: k.Route}}
+			x.learned[d.route] = rk
+		}
+		x.last[k.Service]++
+		lk = &leafKey{Key: k, dims: d, index: x, n: x.last[k.Service], total: l.total(v, k.Service, k.Route), learned: rk}
+		x.keys[d] = lk
 		if len(src.services) < maxServices {
 			src.services[k.Service] = true
 		}
@@ -369,8 +390,8 @@ func (l *Ledger) Apply(b *tally.Block, now int64) {
 func (l *Ledger) slot(v event.Vantage, start int64) *openSlot {
 	slot := l.open[v][start]
 	if slot == nil {
-		slot = &openSlot{leaves: map[*leafKey]*leafAcc{}, open: l.spareOpen[:0], entered: l.spareEntered[:0]}
-		l.spareOpen, l.spareEntered = nil, nil
+		slot = &openSlot{leaves: l.spareLeaves[:0], open: l.spareOpen[:0], entered: l.spareEntered[:0]}
+		l.spareLeaves, l.spareOpen, l.spareEntered = nil, nil, nil
 		l.open[v][start] = slot
 	}
 	l.dirtySlots[v][start] = true
@@ -481,22 +502,27 @@ func kept(identity uint64, n uint8) bool { return tally.Kept(identity, n) }
 const maxSpare = 1 << 16
 
 func (l *Ledger) acc(s *openSlot, k *leafKey) *leafAcc {
-	if k.in == s {
-		return k.acc
-	}
-	a := s.leaves[k]
-	if a == nil {
-		if n := len(l.spare); n > 0 {
-			a = l.spare[n-1]
-			l.spare = l.spare[:n-1]
-		} else {
-			a = &leafAcc{}
+	for i := range k.counts {
+		if k.counts[i].slot == s {
+			return k.counts[i].acc
 		}
-		a.Key = k.Key
-		s.leaves[k] = a
 	}
-	k.in, k.acc = s, a
+	var a *leafAcc
+	if n := len(l.spare); n > 0 {
+		a = l.spare[n-1]
+		l.spare = l.spare[:n-1]
+	} else {
+		a = &leafAcc{}
+	}
+	a.key = k
+	s.leaves = append(s.leaves, a)
+	k.counts = append(k.counts, slotCounts{s, a})
 	return a
+}
+
+// leave forgets that k has counts in s.
+func (k *leafKey) leave(s *openSlot) {
+	k.counts = slices.DeleteFunc(k.counts, func(c slotCounts) bool { return c.slot == s })
 }
 
 // reclaim takes back what the last closed slot was handed over in.
@@ -698,40 +724,81 @@ func (l *Ledger) close(v int, start int64, partial bool) *Closed {
 	l.enter(slot, start)
 	clear(slot.entered)
 	l.spareEntered, slot.entered = slot.entered, nil
-	for k, a := range slot.leaves {
-		l.handed = append(l.handed, a)
-		if k.source.Suspended != 0 {
+	slot.leaves = slices.DeleteFunc(slot.leaves, func(a *leafAcc) bool {
+		a.key.leave(slot)
+		suspended := a.key.source.Suspended != 0
+		if suspended {
+			l.handed = append(l.handed, a)
+		}
+		return suspended
+	})
+	l.learn(event.Vantage(v), slot)
+	index := l.index[v]
+	index.rank()
+	known := true
+	for _, a := range slot.leaves {
+		k := a.key.as
+		known = known && k.index == index
+		l.found = append(l.found, found{k.place(), k, a})
+	}
+	compare := func(x, y found) int { return x.place.compare(y.place) }
+	if !known {
+		compare = func(x, y found) int { return CompareKeys(&x.key.Key, &y.key.Key) }
+	}
+	slices.SortFunc(l.found, compare)
+	l.out.Leaves = slices.Grow(l.out.Leaves, len(l.found))
+	l.out.Numbering = l.numbering[v]
+	for i, f := range l.found {
+		a := f.acc
+		if len(a.Hits) > 0 {
+			a.Hits = slices.DeleteFunc(a.Hits, func(h Hit) bool { return !kept(h.Identity, slot.sampled) })
+		}
+		a.Key = f.key.Key
+		if f.key.index == index {
+			a.Number = f.key.n
+		}
+		if i > 0 && compare(f, l.found[i-1]) == 0 {
+			merge(&l.out.Leaves[len(l.out.Leaves)-1], &a.Leaf)
 			continue
 		}
-		a.Hits = slices.DeleteFunc(a.Hits, func(h Hit) bool { return !kept(h.Identity, slot.sampled) })
 		l.out.Leaves = append(l.out.Leaves, a.Leaf)
 	}
-	l.learn()
-	slices.SortFunc(l.out.Leaves, func(x, y Leaf) int { return CompareKeys(&x.Key, &y.Key) })
-	n := 0
 	for i := range l.out.Leaves {
-		if n > 0 && l.out.Leaves[n-1].Key == l.out.Leaves[i].Key {
-			merge(&l.out.Leaves[n-1], &l.out.Leaves[i])
-			continue
-		}
-		l.out.Leaves[n] = l.out.Leaves[i]
-		n++
+		l.out.Leaves[i].sort()
 	}
-	l.out.Leaves = l.out.Leaves[:n]
-	// Keys remember the slot they were in last; it must not keep what it held.
-	slot.leaves, slot.reasons = nil, nil
-	for i := range l.out.Leaves {
-		a := leafAcc{Leaf: l.out.Leaves[i]}
+	l.handed = append(l.handed, slot.leaves...)
+	clear(slot.leaves)
+	clear(l.found)
+	l.spareLeaves, slot.leaves, l.found = slot.leaves[:0], nil, l.found[:0]
+	return &l.out
+}
+
+// found is a leaf of the slot being closed under its learned key.
+type found struct {
+	place place
+	key   *leafKey
+	acc   *leafAcc
+}
+
+// sort brings what a leaf holds into the order that Closed promises.
+func (x *Leaf) sort() {
+	if len(x.Hits) > 1 {
+		a := leafAcc{Leaf: *x}
 		a.mergeHits()
-		slices.SortFunc(a.Splits, func(x, y Split) int {
+		x.Hits = a.Hits
+	}
+	if len(x.Splits) > 1 {
+		slices.SortFunc(x.Splits, func(x, y Split) int {
 			return cmp.Or(cmp.Compare(x.Class, y.Class), cmp.Compare(x.Layer, y.Layer), cmp.Compare(x.Cause, y.Cause))
 		})
-		slices.SortFunc(a.Flags, func(x, y Flag) int { return cmp.Compare(x.Name, y.Name) })
-		slices.Sort(a.Entered)
-		a.Entered = slices.Compact(a.Entered)
-		l.out.Leaves[i] = a.Leaf
 	}
-	return &l.out
+	if len(x.Flags) > 1 {
+		slices.SortFunc(x.Flags, func(x, y Flag) int { return cmp.Compare(x.Name, y.Name) })
+	}
+	if len(x.Entered) > 1 {
+		slices.Sort(x.Entered)
+		x.Entered = slices.Compact(x.Entered)
+	}
 }
 
 // suspend decides for every source of the vantage whether the slot that closes,
@@ -798,20 +865,41 @@ func (l *Ledger) enter(slot *openSlot, start int64) {
 }
 
 // learn tells the learner of routes what the slot held and gives the slot's
-// leaves their learned routes. Leaves that become equal are merged by the caller.
-func (l *Ledger) learn() {
-	for i := range l.out.Leaves {
-		x := &l.out.Leaves[i]
+// leaves the keys with their learned routes. Leaves whose keys become equal are
+// merged by the caller.
+func (l *Ledger) learn(v event.Vantage, slot *openSlot) {
+	for _, a := range slot.leaves {
+		rk := a.key.learned
+		if !rk.seen {
+			rk.seen, rk.requests, rk.ok = true, 0, 0
+			l.seen = append(l.seen, rk)
+		}
 		// Only 400, 404, 405 and 410 say that there is nothing at a path. A refusal
 		// says the opposite: what is refused from its first request on is what we
 		// look for, and must not vanish among the paths that scanners try.
-		ok := x.Requests() - x.Status[tally.S404] - x.Status[tally.S4xx]
-		l.slugs.Observe(x.Key.Service, x.Key.Route, x.Requests(), ok)
+		n := a.Requests()
+		rk.requests += n
+		rk.ok += n - a.Status[tally.S404] - a.Status[tally.S4xx]
+	}
+	for _, rk := range l.seen {
+		l.slugs.Observe(&rk.ref, rk.requests, rk.ok)
 	}
 	l.slugs.EndSlot()
-	for i := range l.out.Leaves {
-		k := &l.out.Leaves[i].Key
-		k.Route = l.slugs.Template(k.Service, k.Route)
+	for _, rk := range l.seen {
+		rk.seen, rk.template = false, l.slugs.Template(&rk.ref)
+	}
+	clear(l.seen)
+	l.seen = l.seen[:0]
+	for _, a := range slot.leaves {
+		k, template := a.key, a.key.learned.template
+		switch {
+		case template == k.Route:
+			k.as = k
+		case k.as == nil || k.as.Route != template:
+			as := k.Key
+			as.Route = template
+			k.as = l.key(v, k.source, as)
+		}
 	}
 }
 

@@ -84,7 +84,14 @@ func newFeeder(name string, v event.Vantage, lines []line) *feeder {
 }
 
 func render(c *slots.Closed) string {
-	b, err := json.Marshal(c)
+	// Numbers stand for keys, but which depends on who came first.
+	bare := *c
+	bare.Leaves = slices.Clone(c.Leaves)
+	bare.Numbering = 0
+	for i := range bare.Leaves {
+		bare.Leaves[i].Number = 0
+	}
+	b, err := json.Marshal(bare)
 	if err != nil {
 		panic(err)
 	}

@@ -133,7 +133,7 @@ func TestLabelled(t *testing.T) {
 		for _, p := range s.paths {
 			shape := shapes(r, p.path)
 			a.add(p.path, p.want, shape)
-			b.add(p.path, p.want, l.Template("shop", shape))
+			b.add(p.path, p.want, l.Template(ref("shop", shape)))
 		}
 		before.sum(&a)
 		after.sum(&b)
@@ -201,7 +201,7 @@ func learn(r *route.Router, s style, seed uint64) *slug.Learner {
 			see("/"+probe(rnd), false)
 		}
 		for k, c := range slot {
-			l.Observe("shop", k, c[0], c[1])
+			l.Observe(ref("shop", k), c[0], c[1])
 		}
 		l.EndSlot()
 	}

@@ -65,6 +65,8 @@ type node struct {
 	ok       bool   // it or something below succeeded once
 	known    bool   // never folds into Unmatched again
 	template string // cached; "" unknown
+	slot     counts // of the current slot, where it is among Learner.proven
+	counted  bool   // it is
 }
 
 type key struct{ service, route string }
@@ -79,11 +81,12 @@ type Learner struct {
 	free     []int   // free numbers, largest first
 	live     int
 	keep     map[string]bool
-	proven   map[*node]counts // of this slot, what is at nodes that are no noise
-	pending  map[key]counts   // and the rest
-	level    uint             // of 2^level of the rest one is taken into account
-	left     bool             // some route of this slot is not taken into account
-	full     bool             // of the last slot something was left out or forgotten
+	kept     uint32         // how often keep was replaced
+	proven   []*node        // that this slot has requests for and that are no noise
+	pending  map[key]counts // and the rest
+	level    uint           // of 2^level of the rest one is taken into account
+	left     bool           // some route of this slot is not taken into account
+	full     bool           // of the last slot something was left out or forgotten
 	slot     uint32
 	touched  map[*node]bool
 	dirty    map[int]bool // blocks of nodes changed since Saved
@@ -101,13 +104,14 @@ func New(keep []string) *Learner {
 
 func (l *Learner) reset() {
 	*l = Learner{
-		services: map[string]*node{}, keep: l.keep, proven: map[*node]counts{}, pending: map[key]counts{},
+		services: map[string]*node{}, keep: l.keep, kept: l.kept, pending: map[key]counts{},
 		touched: map[*node]bool{}, dirty: map[int]bool{}, loaded: map[int][]record{},
 	}
 }
 
 // Keep replaces the configured patterns.
 func (l *Learner) Keep(patterns []string) {
+	l.kept++
 	l.keep = make(map[string]bool, len(patterns))
 	for _, p := range patterns {
 		l.keep[p] = true
@@ -138,19 +142,52 @@ func (l *Learner) given(r string) bool {
 	return false
 }
 
+// Ref is a route that a Learner is asked about again and again: it remembers
+// where the Learner found it. It belongs to one Learner.
+type Ref struct {
+	// Service and Route are not changed after the first use.
+	Service, Route string
+	node           *node
+	kept           uint32 // Learner.kept that given holds for; 0 for none
+	given          bool
+}
+
+// given is Learner.given of the reference's route.
+func (r *Ref) isGiven(l *Learner) bool {
+	if r.kept != l.kept {
+		r.kept, r.given = l.kept, l.given(r.Route)
+	}
+	return r.given
+}
+
+// find is Learner.find of the reference's route. A node keeps standing for the
+// routes it was found for wherever it is moved, until it is forgotten: a literal
+// that is there goes before every rule, and where a rule has been followed no
+// such literal is made any more.
+func (r *Ref) find(l *Learner) *node {
+	if n := r.node; n != nil && n.n < len(l.nodes) && l.nodes[n.n] == n {
+		return n
+	}
+	r.node = l.find(r.Service, r.Route)
+	return r.node
+}
+
 // Observe adds requests for a route in the current slot, of which ok prove that
-// there is something at the path: those that were not answered by 400, 403, 404,
-// 405 or 410. It may be called any number of times for one route, in any order.
-func (l *Learner) Observe(service, route string, requests, ok uint32) {
-	if requests == 0 || len(service) > maxText || l.given(route) {
+// there is something at the path: those that were not answered by 400, 404, 405
+// or 410. It may be called any number of times for one route, in any order.
+func (l *Learner) Observe(r *Ref, requests, ok uint32) {
+	if requests == 0 || len(r.Service) > maxText || r.isGiven(l) {
 		return
 	}
-	if n := l.find(service, route); n != nil && (n.ok || n.known) {
-		c := l.proven[n]
-		l.proven[n] = counts{add(c.requests, requests), add(c.ok, ok)}
+	if n := r.find(l); n != nil && (n.ok || n.known) {
+		if !n.counted {
+			n.counted, n.slot = true, counts{}
+			l.proven = append(l.proven, n)
+		}
+		n.slot = counts{add(n.slot.requests, requests), add(n.slot.ok, ok)}
 		return
 	}
-	k := key{service, route}
+	k := key{r.Service, r.Route}
 	c, had := l.pending[k]
 	if !had && l.level > 0 && !l.taken(k) {
 		l.left = true
@@ -204,10 +241,12 @@ func add(a, b uint32) uint32 {
 func (l *Learner) EndSlot() {
 	l.full = l.left
 	l.slot++
-	for n, c := range l.proven {
-		l.count(n, c)
+	for _, n := range l.proven {
+		n.counted = false
+		l.count(n, n.slot)
 	}
 	clear(l.proven)
+	l.proven = l.proven[:0]
 	keys := slices.SortedFunc(maps.Keys(l.pending), func(a, b key) int {
 		return cmp.Or(cmp.Compare(a.service, b.service), cmp.Compare(a.route, b.route))
 	})
@@ -336,14 +375,21 @@ func (l *Learner) drop(n *node) {
 // Template returns the learned template of a route: the route itself until
 // something of it collapsed. While more routes came in a slot than are
 // remembered, those that are not are Unmatched too.
-func (l *Learner) Template(service, route string) string {
-	if l.given(route) {
+func (l *Learner) Template(r *Ref) string {
+	route := r.Route
+	if r.isGiven(l) {
 		return route
 	}
 	braces := strings.IndexByte(route, '{') >= 0
-	at := l.services[service]
+	at := l.services[r.Service]
 	if at == nil {
 		return route
+	}
+	if n := r.node; n != nil && n.depth > 0 && n.depth < maxDepth && l.nodes[n.n] == n {
+		if !braces && !n.ok && !n.known && n.seg != "" {
+			return Unmatched
+		}
+		return n.path()
 	}
 	depth, pos, changed := 0, 0, false
 	var tail []string

@@ -49,7 +49,7 @@ func titles(n int) []string {
 func expect(t *testing.T, l *slug.Learner, service string, pairs ...string) {
 	t.Helper()
 	for i := 0; i < len(pairs); i += 2 {
-		if got := l.Template(service, pairs[i]); got != pairs[i+1] {
+		if got := l.Template(ref(service, pairs[i])); got != pairs[i+1] {
 			t.Errorf("%s: got %s, want %s", pairs[i], got, pairs[i+1])
 		}
 	}
@@ -59,20 +59,20 @@ func TestCollapse(t *testing.T) {
 	l := slug.New(nil)
 	list := titles(45)
 	for _, s := range list[:30] {
-		l.Observe("web", "/blog/"+s, 3, 3)
+		l.Observe(ref("web", "/blog/"+s), 3, 3)
 	}
 	l.EndSlot()
 	expect(t, l, "web", "/blog/"+list[0], "/blog/"+list[0])
 	for _, s := range list {
-		l.Observe("web", "/blog/"+s, 2, 2)
-		l.Observe("web", "/blog/"+s+"/comments", 1, 1)
+		l.Observe(ref("web", "/blog/"+s), 2, 2)
+		l.Observe(ref("web", "/blog/"+s+"/comments"), 1, 1)
 	}
 	// A page with a sub-tree of its own and much traffic.
 	for _, s := range []string{"", "/{year}", "/{year}/{month}", "/by-author"} {
-		l.Observe("web", "/blog/chronicle"+s, 300, 300)
+		l.Observe(ref("web", "/blog/chronicle"+s), 300, 300)
 	}
-	l.Observe("web", "/blog/search", 1, 1)
-	l.Observe("web", "/blog/{id}", 5, 5)
+	l.Observe(ref("web", "/blog/search"), 1, 1)
+	l.Observe(ref("web", "/blog/{id}"), 5, 5)
 	l.EndSlot()
 	expect(t, l, "web",
 		"/blog/"+list[0], "/blog/{slug}",
@@ -98,10 +98,10 @@ func TestRoutesStay(t *testing.T) {
 	}
 	for range 20 {
 		for i, n := range names {
-			l.Observe("api", "/api/v1/"+n, uint32(1+600/(i+1)), 1)
-			l.Observe("api", "/api/v1/"+n+"/{id}", uint32(1+300/(i+1)), 1)
+			l.Observe(ref("api", "/api/v1/"+n), uint32(1+600/(i+1)), 1)
+			l.Observe(ref("api", "/api/v1/"+n+"/{id}"), uint32(1+300/(i+1)), 1)
 			if i < 60 {
-				l.Observe("api", "/"+n, uint32(5+600/(i+1)), 1)
+				l.Observe(ref("api", "/"+n), uint32(5+600/(i+1)), 1)
 			}
 		}
 		l.EndSlot()
@@ -115,11 +115,11 @@ func TestRoutesStay(t *testing.T) {
 func TestForms(t *testing.T) {
 	l := slug.New(nil)
 	for i := range 25 {
-		l.Observe("web", fmt.Sprintf("/rooms/room%d", i), 1000, 990)
-		l.Observe("web", fmt.Sprintf("/%d", i), 10, 10)
-		l.Observe("web", fmt.Sprintf("/pics/side-%d.jpg", i), 10, 10)
+		l.Observe(ref("web", fmt.Sprintf("/rooms/room%d", i)), 1000, 990)
+		l.Observe(ref("web", fmt.Sprintf("/%d", i)), 10, 10)
+		l.Observe(ref("web", fmt.Sprintf("/pics/side-%d.jpg", i)), 10, 10)
 	}
-	l.Observe("web", "/rooms/lobby", 10, 10)
+	l.Observe(ref("web", "/rooms/lobby"), 10, 10)
 	l.EndSlot()
 	expect(t, l, "web", "/rooms/room7", "/rooms/room{id}", "/rooms/room99/key", "/rooms/room{id}/key", "/rooms/lobby", "/rooms/lobby",
 		"/7", "/{id}", "/pics/side-7.jpg", "/pics/side-{id}.jpg")
@@ -130,12 +130,12 @@ func TestLocales(t *testing.T) {
 	for _, p := range []string{"/cart", "/checkout", "/help/{id}"} {
 		for _, loc := range []string{"{locale}", "it", "us", "my"} {
 			if loc != "my" || p == "/cart" {
-				l.Observe("shop", "/"+loc+p, 9, 9)
+				l.Observe(ref("shop", "/"+loc+p), 9, 9)
 			}
 		}
 	}
-	l.Observe("shop", "/my/orders", 9, 9)
-	l.Observe("shop", "/my/points", 9, 9)
+	l.Observe(ref("shop", "/my/orders"), 9, 9)
+	l.Observe(ref("shop", "/my/points"), 9, 9)
 	l.EndSlot()
 	expect(t, l, "shop", "/it/cart", "/{locale}/cart", "/us/help/{id}", "/{locale}/help/{id}", "/it/new", "/{locale}/new", "/my/orders", "/my/orders", "/de/cart", "/de/cart")
 }
@@ -143,16 +143,16 @@ func TestLocales(t *testing.T) {
 func TestUnmatched(t *testing.T) {
 	l := slug.New([]string{"/legacy/import"})
 	for range 300 {
-		l.Observe("app", "/billing/plans", 20, 19)
-		l.Observe("app", "/wp-login.php", 50, 0) // much asked for, but by nobody who means it
-		l.Observe("app", "/.env", 3, 0)
-		l.Observe("app", "/legacy/import", 1, 0)
-		l.Observe("app", "/billing/{plan}", 1, 0)
-		l.Observe("app", "/users/{id}", 1, 0)
+		l.Observe(ref("app", "/billing/plans"), 20, 19)
+		l.Observe(ref("app", "/wp-login.php"), 50, 0) // much asked for, but by nobody who means it
+		l.Observe(ref("app", "/.env"), 3, 0)
+		l.Observe(ref("app", "/legacy/import"), 1, 0)
+		l.Observe(ref("app", "/billing/{plan}"), 1, 0)
+		l.Observe(ref("app", "/users/{id}"), 1, 0)
 		l.EndSlot()
 	}
-	l.Observe("app", "/billing/upgrade", 5, 0)
-	l.Observe("app", "/", 5, 0)
+	l.Observe(ref("app", "/billing/upgrade"), 5, 0)
+	l.Observe(ref("app", "/"), 5, 0)
 	l.EndSlot()
 	expect(t, l, "app",
 		"/wp-login.php", slug.Unmatched, "/.env", slug.Unmatched,
@@ -162,11 +162,11 @@ func TestUnmatched(t *testing.T) {
 		"", "", "_other", "_other", "/files/**", "/files/**", "/{a}/**", "/{a}/**",
 	)
 	long := "/a/b/c/d/e/f/g/h/i/j/k/l/**"
-	l.Observe("app", long, 1, 0)
+	l.Observe(ref("app", long), 1, 0)
 	l.EndSlot()
 	expect(t, l, "app", long, slug.Unmatched)
 	for range 7 {
-		l.Observe("app", "/billing/upgrade", 5, 0)
+		l.Observe(ref("app", "/billing/upgrade"), 5, 0)
 		l.EndSlot()
 	}
 	// A new wall that people run into is a route, and stays one.
@@ -176,11 +176,11 @@ func TestUnmatched(t *testing.T) {
 	}
 	expect(t, l, "app", "/billing/upgrade", "/billing/upgrade", "/wp-login.php", slug.Unmatched)
 	// One success proves the path.
-	l.Observe("app", "/wp-login.php", 1, 1)
+	l.Observe(ref("app", "/wp-login.php"), 1, 1)
 	l.EndSlot()
 	expect(t, l, "app", "/wp-login.php", "/wp-login.php")
 	for range 3 {
-		l.Observe("app", "/wp-login.php", 1, 0)
+		l.Observe(ref("app", "/wp-login.php"), 1, 0)
 		l.EndSlot()
 	}
 	expect(t, l, "app", "/wp-login.php", "/wp-login.php")
@@ -226,27 +226,42 @@ func slots(seed uint64, n, size int) [][]observed {
 	return all
 }
 
-func feed(l *slug.Learner, slot []observed) {
+// ref is a reference that knows nothing yet.
+func ref(service, route string) *slug.Ref { return &slug.Ref{Service: service, Route: route} }
+
+// refs remembers references, as a caller does who sees the same routes again.
+type refs map[observed]*slug.Ref
+
+func (rs refs) of(service, route string) *slug.Ref {
+	k := observed{service: service, route: route}
+	if rs[k] == nil {
+		rs[k] = ref(service, route)
+	}
+	return rs[k]
+}
+
+func feed(l *slug.Learner, slot []observed, find func(service, route string) *slug.Ref) {
 	for _, o := range slot {
-		l.Observe(o.service, o.route, o.requests, o.ok)
+		l.Observe(find(o.service, o.route), o.requests, o.ok)
 	}
 	l.EndSlot()
 }
 
 // TestOrderAndRestarts: the same slots give the same state, in any order inside
-// a slot, and over restarts; what has collapsed stays collapsed.
+// a slot, over restarts, and whether references are remembered or new; what has collapsed stays collapsed.
 func TestOrderAndRestarts(t *testing.T) {
 	traffic := slots(3, 40, 400)
+	known := refs{}
 	straight, shuffled, restarted := slug.New(nil), slug.New(nil), slug.New(nil)
 	sa, sb, sc := store{}, store{}, store{}
 	rnd := rand.New(rand.NewPCG(9, 9))
 	collapsed := map[observed]string{}
 	for i, slot := range traffic {
-		feed(straight, slot)
+		feed(straight, slot, known.of)
 		mixed := slices.Clone(slot)
 		rnd.Shuffle(len(mixed), func(i, j int) { mixed[i], mixed[j] = mixed[j], mixed[i] })
-		feed(shuffled, mixed)
-		feed(restarted, slot)
+		feed(shuffled, mixed, ref)
+		feed(restarted, slot, ref)
 		save(t, restarted, sc)
 		if i%3 == 0 {
 			var err error
@@ -256,17 +271,17 @@ func TestOrderAndRestarts(t *testing.T) {
 		}
 		for _, o := range slot {
 			k := observed{service: o.service, route: o.route}
-			got := straight.Template(o.service, o.route)
+			got := straight.Template(known.of(o.service, o.route))
 			if was := collapsed[k]; strings.Count(was, "{") > strings.Count(got, "{") {
 				t.Fatalf("slot %d: %s was %s and is %s", i, o.route, was, got)
 			}
 			if got != slug.Unmatched {
 				collapsed[k] = got
 			}
-			if again := straight.Template(o.service, got); again != got {
+			if again := straight.Template(ref(o.service, got)); again != got {
 				t.Fatalf("the template of template %s is %s", got, again)
 			}
-			if other := restarted.Template(o.service, o.route); other != got {
+			if other := restarted.Template(ref(o.service, o.route)); other != got {
 				t.Fatalf("slot %d: %s is %s, after restarts %s", i, o.route, got, other)
 			}
 		}
@@ -301,13 +316,14 @@ func TestBounds(t *testing.T) {
 		traffic[i] = append(traffic[i], observed{"s", "/billing/plans", 500, 500})
 	}
 	a, b := slug.New(nil), slug.New(nil)
+	known := refs{}
 	for _, slot := range traffic {
-		feed(a, slot)
+		feed(a, slot, known.of)
 		slices.Reverse(slot)
-		feed(b, slot)
+		feed(b, slot, ref)
 		names := map[string]bool{}
 		for _, o := range slot {
-			names[a.Template(o.service, o.route)] = true
+			names[a.Template(ref(o.service, o.route))] = true
 		}
 		if len(names) > 1<<15 {
 			t.Errorf("%d templates", len(names))
@@ -334,7 +350,7 @@ func TestBounds(t *testing.T) {
 
 func TestLoadRefuses(t *testing.T) {
 	l := slug.New(nil)
-	feed(l, slots(5, 1, 50)[0])
+	feed(l, slots(5, 1, 50)[0], ref)
 	s := store{}
 	save(t, l, s)
 	for k, v := range s {
@@ -350,7 +366,7 @@ func TestLoadRefuses(t *testing.T) {
 		}
 	}
 	delete(s, "nodes/000000")
-	if l, err := s.load(); err != nil || l.Template("a", "/x") != "/x" {
+	if l, err := s.load(); err != nil || l.Template(ref("a", "/x")) != "/x" {
 		t.Error(err)
 	}
 }
@@ -358,7 +374,7 @@ func TestLoadRefuses(t *testing.T) {
 func FuzzLoad(f *testing.F) {
 	l := slug.New(nil)
 	for _, slot := range slots(4, 3, 60) {
-		feed(l, slot)
+		feed(l, slot, ref)
 	}
 	s := store{}
 	if err := l.Save(s); err != nil {
@@ -366,11 +382,11 @@ func FuzzLoad(f *testing.F) {
 	}
 	f.Add(s["head"], s["nodes/000000"], "/blog/x")
 	small := slug.New(nil)
-	small.Observe("a", "/b/c1", 9, 1)
-	small.Observe("a", "/b/{id}", 9, 1)
+	small.Observe(ref("a", "/b/c1"), 9, 1)
+	small.Observe(ref("a", "/b/{id}"), 9, 1)
 	small.EndSlot()
 	for i := range 20 {
-		small.Observe("a", fmt.Sprint("/", i), 1, 1)
+		small.Observe(ref("a", fmt.Sprint("/", i)), 1, 1)
 	}
 	small.EndSlot()
 	s = store{}
@@ -385,9 +401,9 @@ func FuzzLoad(f *testing.F) {
 			return
 		}
 		err := l.Loaded()
-		l.Observe("a", path, 1, 1)
+		l.Observe(ref("a", path), 1, 1)
 		l.EndSlot()
-		l.Template("a", path)
+		l.Template(ref("a", path))
 		out := store{}
 		if err == nil {
 			save(t, l, out)
@@ -407,8 +423,8 @@ func FuzzObserve(f *testing.F) {
 				continue
 			}
 			for i := range many {
-				l.Observe("s", strings.ReplaceAll(line, "a", fmt.Sprint("a", i)), uint32(i)+1, uint32(i)&3)
-				l.Observe("s", strings.ReplaceAll(line, "b", vocabulary[int(i)%len(vocabulary)]), uint32(i)+1, uint32(i)&3)
+				l.Observe(ref("s", strings.ReplaceAll(line, "a", fmt.Sprint("a", i))), uint32(i)+1, uint32(i)&3)
+				l.Observe(ref("s", strings.ReplaceAll(line, "b", vocabulary[int(i)%len(vocabulary)])), uint32(i)+1, uint32(i)&3)
 			}
 		}
 		l.EndSlot()
@@ -420,8 +436,8 @@ func FuzzObserve(f *testing.F) {
 			t.Fatal(err)
 		}
 		for line := range strings.SplitSeq(script, "\n") {
-			got := l.Template("s", line)
-			if other := again.Template("s", line); other != got {
+			got := l.Template(ref("s", line))
+			if other := again.Template(ref("s", line)); other != got {
 				t.Fatalf("%q: %q, after a restart %q", line, got, other)
 			}
 		}
@@ -431,13 +447,14 @@ func FuzzObserve(f *testing.F) {
 func BenchmarkSlot(b *testing.B) {
 	traffic := slots(8, 60, 2000)
 	l := slug.New(nil)
+	known := refs{}
 	for _, s := range traffic {
-		feed(l, s)
+		feed(l, s, known.of)
 	}
 	b.Run("observe", func(b *testing.B) {
 		b.ReportAllocs()
 		for i := 0; b.Loop(); i++ {
-			feed(l, traffic[i%len(traffic)])
+			feed(l, traffic[i%len(traffic)], known.of)
 		}
 	})
 	b.Run("template", func(b *testing.B) {
@@ -445,7 +462,7 @@ func BenchmarkSlot(b *testing.B) {
 		slot := traffic[0]
 		for i := 0; b.Loop(); i++ {
 			o := &slot[i%len(slot)]
-			l.Template(o.service, o.route)
+			l.Template(known.of(o.service, o.route))
 		}
 	})
 }
