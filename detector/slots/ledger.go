@@ -39,7 +39,7 @@ const (
 	// maxReasons and maxOpen bound the reasons and the denials that wait for one.
 	maxReasons, maxOpen = 1 << 17, 1 << 17
 	// maxEntered bounds the identities kept that were let in.
-	maxEntered = 1 << 15
+	maxEntered = 1 << 13
 )
 
 const never = math.MinInt64

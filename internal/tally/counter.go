@@ -30,7 +30,7 @@ const (
 	maxSplits     = 1 << 16
 	// MaxEntered bounds the identities told of as let in, of one slot between two
 	// calls of Take; beyond it they are sampled by hash.
-	MaxEntered = 1 << 14
+	MaxEntered = 1 << 13
 	// maxJoin bounds the unexplained denials and the reasons of a slot each.
 	maxJoin = 1 << 16
 )
