@@ -151,6 +151,21 @@ type leafAcc struct {
 	key     *leafKey
 	hits    int // how many hits were added, merged or not
 	entered int // how many identities Entered will hold
+	// Most leaves that refuse do it once a slot.
+	oneHit   [1]Hit
+	oneSplit [1]Split
+}
+
+// slab allocates many values of a kind at once. They are freed together.
+type slab[T any] struct{ free []T }
+
+func (s *slab[T]) take() *T {
+	if len(s.free) == 0 {
+		s.free = make([]T, 64)
+	}
+	x := &s.free[0]
+	s.free = s.free[1:]
+	return x
 }
 
 // unexplained is denials that wait for a reason.
@@ -221,9 +236,13 @@ type Ledger struct {
 	// handed are the counts that out shares, spare those that may be used again.
 	handed, spare []*leafAcc
 	spareLeaves   []*leafAcc
-	spareOpen     []unexplained
-	spareEntered  []entered
-	entered       []uint64 // what Closed.Leaves[].Entered share
+	// There are many leaves and they come in crowds.
+	newKeys      slab[leafKey]
+	newAccs      slab[leafAcc]
+	newCounts    slab[[2]slotCounts]
+	spareOpen    []unexplained
+	spareEntered []entered
+	entered      []uint64 // what Closed.Leaves[].Entered share
 	// before holds the reasons of each vantage's last closed slot.
 	before [event.Vantages]reasons
 	// What changed since Save: blocks of totals, sources, slots by vantage.
@@ -325,7 +344,11 @@ func (l *Ledger) key(v event.Vantage, src *Source, k tally.Key) *leafKey {
 			x.learned[d.route] = rk
 		}
 		x.last[k.Service]++
-		lk = &leafKey{Key: k, dims: d, index: x, n: x.last[k.Service], total: l.total(v, k.Service, k.Route), learned: rk}
+		lk = l.newKeys.take()
+		*lk = leafKey{
+			Key: k, dims: d, index: x, n: x.last[k.Service], total: l.total(v, k.Service, k.Route), learned: rk,
+			counts: l.newCounts.take()[:0],
+		}
 		x.keys[d] = lk
 		if len(src.services) < maxServices {
 			src.services[k.Service] = true
@@ -512,7 +535,8 @@ func (l *Ledger) acc(s *openSlot, k *leafKey) *leafAcc {
 		a = l.spare[n-1]
 		l.spare = l.spare[:n-1]
 	} else {
-		a = &leafAcc{}
+		a = l.newAccs.take()
+		a.Hits, a.Splits = a.oneHit[:0], a.oneSplit[:0]
 	}
 	a.key = k
 	s.leaves = append(s.leaves, a)

@@ -751,13 +751,13 @@ func TestRetriesComeInOrder(t *testing.T) {
 	}
 }
 
-func TestWriteCombined(t *testing.T) {
+func TestWriteBulk(t *testing.T) {
 	var out, again bytes.Buffer
-	lines, err := WriteCombined(&out, 2<<20, 1, 1000)
+	lines, err := WriteBulk(&out, BulkCombined, 2<<20, 1, 1000)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := WriteCombined(&again, 2<<20, 1, 1000); err != nil || !bytes.Equal(out.Bytes(), again.Bytes()) {
+	if _, err := WriteBulk(&again, BulkCombined, 2<<20, 1, 1000); err != nil || !bytes.Equal(out.Bytes(), again.Bytes()) {
 		t.Fatalf("the same arguments gave different bytes (%v)", err)
 	}
 	if n := out.Len(); n < 2<<20 || n > 2<<20+2048 {
@@ -814,14 +814,57 @@ var errFull = errors.New("disk full")
 
 func (fullDisk) Write([]byte) (int, error) { return 0, errFull }
 
-func TestWriteCombinedReportsErrors(t *testing.T) {
+func TestWriteBulkReportsErrors(t *testing.T) {
 	for _, size := range []int64{1, 1 << 22} {
-		if _, err := WriteCombined(fullDisk{}, size, 1, 1000); !errors.Is(err, errFull) {
+		if _, err := WriteBulk(fullDisk{}, BulkAppJSON, size, 1, 1000); !errors.Is(err, errFull) {
 			t.Errorf("size %d: %v", size, err)
 		}
 	}
-	if _, err := WriteCombined(io.Discard, 1, 1, 0); err == nil {
+	if _, err := WriteBulk(io.Discard, BulkCombined, 1, 1, 0); err == nil {
 		t.Error("a rate of 0 was accepted")
+	}
+	if _, err := WriteBulk(io.Discard, "xml", 1, 1, 1000); err == nil {
+		t.Error("an unknown format was accepted")
+	}
+}
+
+// TestWriteBulkJSON: the JSON formats are JSON, as long as real ones, and tell of
+// the requests that combined tells of.
+func TestWriteBulkJSON(t *testing.T) {
+	for _, c := range []struct {
+		format Bulk
+		status []string
+		length int
+	}{
+		{BulkAppJSON, []string{"http", "status"}, 520},
+		{BulkCloudflare, []string{"EdgeResponseStatus"}, 1900},
+	} {
+		var out, plain bytes.Buffer
+		lines, err := WriteBulk(&out, c.format, 1<<20, 1, 1000)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if n := int64(out.Len()) / lines; n < int64(c.length)*8/10 || n > int64(c.length)*12/10 {
+			t.Errorf("%s: %d bytes a line", c.format, n)
+		}
+		if _, err := WriteBulk(&plain, BulkCombined, 1<<20, 1, 1000); err != nil {
+			t.Fatal(err)
+		}
+		combined := strings.Split(plain.String(), "\n")
+		i := 0
+		for l := range bytes.Lines(out.Bytes()) {
+			var v any
+			if err := json.Unmarshal(l, &v); err != nil {
+				t.Fatalf("%s: %v in %q", c.format, err, l)
+			}
+			for _, k := range c.status {
+				v = v.(map[string]any)[k]
+			}
+			if i < len(combined)-1 && !strings.Contains(combined[i], fmt.Sprintf(`" %v `, v)) {
+				t.Fatalf("%s has status %v for %s", c.format, v, combined[i])
+			}
+			i++
+		}
 	}
 }
 
@@ -859,12 +902,12 @@ func BenchmarkNew(b *testing.B) {
 	}
 }
 
-func BenchmarkWriteCombined(b *testing.B) {
+func BenchmarkWriteBulk(b *testing.B) {
 	g := newBulk(1)
 	line := make([]byte, 0, 1024)
 	b.ReportAllocs()
 	for b.Loop() {
-		line = g.appendLine(line[:0], monday.UnixNano())
+		line = appendBulkCombined(line[:0], g.draw(monday.UnixNano()))
 		b.SetBytes(int64(len(line)))
 	}
 }
