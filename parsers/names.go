@@ -1,6 +1,9 @@
 package parsers
 
-import "strings"
+import (
+	"strings"
+	"sync"
+)
 
 // fold makes the spellings of one name equal: lower case, without '_' and '-'
 // ("requestUri", "request_uri" and "Request-URI" are one name). Dots stay.
@@ -149,7 +152,9 @@ func identityField(name string) field {
 	return identityNames()[strings.TrimPrefix(name, "x")]
 }
 
-func identityNames() map[string]field {
+// identityNames are the recognised names of those fields, folded. The table is
+// made once and only read.
+var identityNames = sync.OnceValue(func() map[string]field {
 	m := make(map[string]field)
 	for _, f := range []field{fieldRequestID, fieldRoute, fieldUser, fieldAccount, fieldRole, fieldPlan, fieldGeo, fieldFlags, fieldCause} {
 		for _, names := range recognised[f] {
@@ -165,4 +170,4 @@ func identityNames() map[string]field {
 		delete(m, name)
 	}
 	return m
-}
+})
