@@ -24,6 +24,8 @@ var (
 	ErrStatus = &LineError{Reason: "status", text: "the status is not a number of three digits"}
 	// ErrNotObject: a line of a JSON log does not start with an object.
 	ErrNotObject = &LineError{Reason: "not_object", text: "the line is not a JSON object"}
+	// ErrRecords: an export request of OpenTelemetry with several records.
+	ErrRecords = &LineError{Reason: "records", text: "several log records on one line; let the collector's batch processor send one at a time to its file exporter (send_batch_max_size: 1)"}
 	// ErrSyntax: a JSON object is cut off or broken.
 	ErrSyntax = &LineError{Reason: "syntax", text: "the JSON object is cut off or broken"}
 )

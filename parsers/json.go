@@ -31,6 +31,9 @@ type node struct {
 	exact  map[string]hit
 	folded map[string]hit
 	salt   uint64 // keeps equal keys of different objects apart in a keyCache
+	// record marks the lists of OpenTelemetry's export requests and the records in
+	// them.
+	record bool
 }
 
 func (n *node) find(key []byte) hit {
@@ -109,6 +112,17 @@ func compileDialect(mapping map[string]string, loc *time.Location, d dialect) *j
 			continue
 		}
 		root.folded[c] = hit{node: inside}
+	}
+	if d.names == nil {
+		records := jsonBuilder{nodes: map[string]*node{}, salt: 2 << 32}
+		record := records.node("")
+		records.addRecognised("", containerRank, mapped)
+		record.record = true
+		record.folded["attributes"] = hit{node: inside}
+		for _, list := range []string{"scopelogs", "logrecords"} {
+			record.folded[list] = hit{node: record}
+		}
+		root.folded["resourcelogs"] = hit{node: record}
 	}
 	return &jsonProgram{root: root, loc: loc, dialect: d}
 }
@@ -295,6 +309,7 @@ type jsonParser struct {
 	clock   clock
 	scratch []byte
 	escaped bool   // the line holds a backslash
+	several bool   // the line holds several records
 	seen    uint64 // bit f: vals[f] is of this line
 	vals    [maxFields]value
 }
@@ -313,18 +328,58 @@ const maxDepth = 16
 // Parse implements Parser. A line without a status is ErrSkip: an ordinary line
 // of the application's log.
 func (p *jsonParser) Parse(line []byte, e *event.Event) error {
-	p.seen, p.scratch = 0, p.scratch[:0]
+	p.seen, p.scratch, p.several = 0, p.scratch[:0], false
 	p.escaped = bytes.IndexByte(line, '\\') >= 0
 	p.keys.restart()
 	i := space(line, 0)
 	if i == len(line) || line[i] != '{' {
-		return ErrNotObject
+		return p.behindText(line, i, e)
 	}
 	i, ok := p.object(line, i, p.prog.root, 0)
-	if !ok || space(line, i) != len(line) {
+	switch {
+	case !ok || space(line, i) != len(line):
 		return ErrSyntax
+	case p.several:
+		return ErrRecords
 	}
 	return p.fill(e)
+}
+
+// behindText reads a line with text in front of its object, such as the time,
+// level and message of zap's console format and of Monolog's lines, or a name.
+// Monolog has a second object or list behind it. A line whose object is no request
+// may be anything.
+func (p *jsonParser) behindText(line []byte, i int, e *event.Event) error {
+	from := i + bytes.IndexByte(line[i:], '{')
+	if from <= i || from+1 >= len(line) || line[from+1] != '"' && line[from+1] > ' ' || line[from-1] > ' ' {
+		return ErrNotObject
+	}
+	head := line[i:from]
+	if head[0] == '[' {
+		head = head[1:]
+	}
+	if n := isoReach(head); n > 0 {
+		h := hit{field: fieldTime, rank: headRank}
+		p.offer(&h, kindString, head[:n])
+	}
+	end, ok := p.object(line, from, p.prog.root, 0)
+	if !ok {
+		return ErrNotObject
+	}
+	switch end = space(line, end); {
+	case end == len(line):
+	case line[end] == '{':
+		if end, ok = p.object(line, end, p.prog.root, 0); !ok || space(line, end) != len(line) {
+			return ErrNotObject
+		}
+	case string(bytes.TrimSpace(line[end:])) != "[]":
+		return ErrNotObject
+	}
+	if p.fill(e) != nil {
+		e.Reset()
+		return ErrNotObject
+	}
+	return nil
 }
 
 func space(b []byte, i int) int {
@@ -382,7 +437,9 @@ func (p *jsonParser) object(b []byte, i int, n *node, depth int) (int, bool) {
 			if end < 0 {
 				return 0, false
 			}
-			if h.field != fieldNone {
+			if h.node != nil && b[i+1] == '{' && depth < maxDepth {
+				p.nested(b[i+1:end], h.node, depth)
+			} else if h.field != fieldNone {
 				p.offer(h, kindString, b[i+1:end])
 			}
 			if i = end + 1; end == from+1 && i < len(b) && b[i] > ' ' && b[i] != ',' && b[i] != '}' {
@@ -446,6 +503,14 @@ func (p *jsonParser) object(b []byte, i int, n *node, depth int) (int, bool) {
 			return 0, false
 		}
 	}
+}
+
+// nested reads an object that is written as a string, as Azure does with the
+// properties of some of its logs. What is no object is passed over.
+func (p *jsonParser) nested(raw []byte, n *node, depth int) {
+	from := len(p.scratch)
+	p.scratch = unescape(p.scratch, raw)
+	p.object(p.scratch[from:len(p.scratch):len(p.scratch)], 0, n, depth+1)
 }
 
 // doubledEnd is the index of the two quotes that end the value at b[i], or -1.
@@ -545,7 +610,7 @@ func plausible(f field, k kind, raw []byte) bool {
 		n, ok := statusWord(raw)
 		return ok && n >= 100
 	case fieldTime:
-		return len(raw) >= 9 && (raw[0]-'0' <= 9 || raw[0] == '[')
+		return len(raw) >= 9 && (raw[0]-'0' <= 9 && !duration(raw) || raw[0] == '[')
 	case fieldMethod:
 		return k == kindString && raw[0]|0x20 >= 'a' && raw[0]|0x20 <= 'z'
 	case fieldPath, fieldRequest:
@@ -561,6 +626,17 @@ func plausible(f field, k kind, raw []byte) bool {
 		return k == kindString && (raw[0]-'0' <= 9 || raw[0]|0x20 >= 'a' && raw[0]|0x20 <= 'z' || raw[0] == ':' || raw[0] == '[')
 	}
 	return true
+}
+
+// duration tells whether a number is too small for a time: request_time is that
+// of API gateways and how long a request took in nginx.
+func duration(v []byte) bool {
+	for _, c := range v[:9] {
+		if c-'0' > 9 {
+			return c == '.'
+		}
+	}
+	return false
 }
 
 // latency tells whether v is a number of seconds with its unit, such as 148ms.
@@ -704,8 +780,11 @@ func (p *jsonParser) list(to [][]byte, v *value) [][]byte {
 					key = b[:0:0]
 				}
 			case v.kind == kindObject:
-				if w := string(s); w == "true" || w == "on" || w == "enabled" {
+				switch w := string(s); {
+				case w == "true" || w == "on" || w == "enabled":
 					to = appendWord(to, p.text(key))
+				case nameKey(key):
+					to = appendWord(to, p.text(s))
 				}
 				key = nil
 			default:
@@ -715,6 +794,15 @@ func (p *jsonParser) list(to [][]byte, v *value) [][]byte {
 			end, ok := skipNested(b, i)
 			if !ok {
 				return to
+			}
+			if v.kind == kindArray && c == '{' { // [{"name":"viewer"}]
+				m := members{b: b[i:end]}
+				for m.next() {
+					if m.kind == kindString && nameKey(m.key) {
+						to = appendWord(to, p.text(m.raw))
+						break
+					}
+				}
 			}
 			i, key = end, nil
 		case c == ',' || c == ':' || c == ']' || c == '}' || c <= ' ':
@@ -738,6 +826,16 @@ func (p *jsonParser) list(to [][]byte, v *value) [][]byte {
 	return to
 }
 
+// nameKey tells whether an object that stands for a role or a flag has its name
+// under this key.
+func nameKey(key []byte) bool {
+	switch string(key) {
+	case "name", "authority", "role", "slug", "key":
+		return true
+	}
+	return false
+}
+
 func appendWord(to [][]byte, w []byte) [][]byte {
 	if len(w) == 0 || len(w) == 1 && w[0] == '-' {
 		return to
@@ -747,5 +845,13 @@ func appendWord(to [][]byte, w []byte) [][]byte {
 
 // jsonCandidates are the JSON formats that Detect tries.
 func jsonCandidates() []candidate {
-	return []candidate{{config: Config{Format: familyJSON}, why: "are JSON objects"}}
+	return []candidate{{
+		config: Config{Format: familyJSON}, why: "are JSON objects",
+		sign: func(line []byte, e *event.Event, err error) vote {
+			if line[space(line, 0)] != '{' && (err != nil || len(e.Path) == 0) {
+				return voteNo
+			}
+			return voteYes
+		},
+	}}
 }

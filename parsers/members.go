@@ -89,9 +89,16 @@ func (p *jsonParser) attributes(b []byte, n *node, depth int) {
 		return
 	}
 	list := members{b: b}
-	for list.next() {
+	for i := 0; list.next(); i++ {
 		if list.kind != kindObject {
 			return
+		}
+		if n.record {
+			// {"resourceLogs":[{"scopeLogs":[{"logRecords":[{...}]}]}]}, as the
+			// collector's file exporter writes it.
+			p.several = p.several || i > 0
+			p.object(list.raw, 0, n, depth+1)
+			continue
 		}
 		var key []byte
 		value := members{}

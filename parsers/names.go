@@ -38,27 +38,29 @@ var recognised = map[field][]string{
 		"msec timeunixnano",
 		"@timestamp timestamp timeiso8601 @t starttimeutc startutc eventtime",
 		"time ts datetime date timelocal",
-		"starttime event.created asctime",
+		"starttime event.created asctime datetime.date timegenerated",
+		"startedat requesttime requesttimeepoch",
 	},
 	fieldService: {"service.name servicename resource.service.name resource.attributes.service.name", "service", "dd.service"},
 	fieldHost: {
 		"url.domain httphost http.host request.host requesthost vhost virtualhost",
 		"host server.address req.headers.host request.headers.host",
-		"servername domain",
+		"servername domain cshost http.urldetails.host",
 	},
 	fieldMethod: {
-		"http.request.method http.method requestmethod req.method request.method httpmethod httprequest.requestmethod",
-		"method verb",
+		"http.request.method http.method requestmethod req.method request.method httpmethod httprequest.requestmethod httprequest.method",
+		"method verb csmethod",
 	},
 	fieldPath: {
 		"requesturi req.originalurl originalurl url.original http.target",
-		"url.path requestpath req.url req.path request.uri request.url request.path httprequest.requesturl httprequest.requestpath requesteduri",
-		"uri path",
-		"url http.url http.path url.full httpurl httppath",
+		"url.path requestpath req.url req.path request.uri request.url request.path httprequest.requesturl httprequest.requestpath httprequest.path requesteduri req.requesturi",
+		"uri path uripath csuristem protopayload.resource",
+		"url http.url http.path url.full httpurl httppath httprequest.url req.requesturl",
 	},
 	fieldRoute: {
 		"http.route httproute",
 		"route routepattern routetemplate req.route.path request.route route.path url.template pathtemplate",
+		"resourcepath",
 	},
 	fieldStatus: {
 		"http.response.statuscode downstreamstatus",
@@ -68,12 +70,14 @@ var recognised = map[field][]string{
 		"response scstatus",
 		"code",
 	},
-	fieldUpstream: {"upstreamstatus upstream.status originstatus upstreamstatuscode upstreamresponsestatus"},
+	fieldUpstream: {"upstreamstatus upstream.status serverstatus originstatus upstreamstatuscode upstreamresponsestatus"},
 	fieldClient: {
 		"client.ip client.address http.clientip",
 		"clientip remoteaddr remoteip request.clientip request.remoteip req.ip request.ip clientaddr clientaddress httprequest.remoteip remoteipaddress",
 		"ip source.ip sourceip remoteaddress req.remoteaddress clienthost source.address request.remoteaddr",
-		"network.peer.address remotehost realip peerip ipaddress",
+		"network.peer.address network.client.ip remotehost realip peerip ipaddress req.remotehost cip",
+		"client srcip",
+		"src",
 	},
 	fieldForwarded: {
 		"xforwardedfor req.headers.xforwardedfor request.headers.xforwardedfor headers.xforwardedfor httpxforwardedfor http.xforwardedfor",
@@ -84,7 +88,8 @@ var recognised = map[field][]string{
 		"userid uid accountuserid currentuserid",
 		"user username user.name usr.name enduser.name",
 		"sub principal subject",
-		"remoteuser clientusername",
+		"consumer.id consumer.username",
+		"remoteuser clientusername csusername",
 	},
 	fieldAccount: {
 		"organization.id account.id tenant.id org.id customer.id company.id user.organization.id user.account.id",
@@ -117,9 +122,9 @@ var recognised = map[field][]string{
 	},
 	fieldRequestID: {
 		"http.request.id requestid httprequestid",
-		"rid reqid xrequestid req.id request.id request.requestid",
+		"rid reqid xrequestid req.id request.id request.requestid httprequest.requestid trackingreference",
 		"correlationid xcorrelationid",
-		"trace.id traceid",
+		"trace.id traceid logging.googleapis.com/trace",
 		"transaction.id",
 	},
 	fieldCause: {
@@ -131,16 +136,19 @@ var recognised = map[field][]string{
 		"error",
 	},
 	fieldRequest:   {"request requestline", "requestedurl req"},
-	fieldUserAgent: {"useragent.original httpuseragent useragent http.useragent req.headers.useragent request.headers.useragent requestuseragent", "ua"},
+	fieldUserAgent: {"useragent.original httpuseragent useragent http.useragent req.headers.useragent request.headers.useragent requestuseragent httprequest.useragent req.useragent", "ua", "agent"},
 }
 
 // claimedNames are users that only the client claimed: HTTP Basic names, which
 // servers log even when the password was wrong.
-var claimedNames = map[string]bool{"remoteuser": true, "clientusername": true}
+var claimedNames = map[string]bool{"remoteuser": true, "clientusername": true, "csusername": true}
 
 // containers are objects that loggers put the fields of a request into; a name
 // inside counts as the name itself, a little less than one outside.
-var containers = []string{"attributes", "fields", "context", "ctx", "extra", "data", "payload", "jsonpayload"}
+var containers = []string{
+	"attributes", "fields", "context", "ctx", "extra", "data", "payload", "jsonpayload", "meta", "properties", "state",
+	"span", "proxy", "protopayload",
+}
 
 // identityField finds which of the fields that only custom headers and
 // variables carry is meant by a name ("X-User-Role", "upstream_http_x_plan").

@@ -44,6 +44,9 @@ type w3cDialect struct {
 	// means that has as many columns and does not fit its header, or has none.
 	columns string
 	layouts []string
+	// grown says that columns were added at the end over the years, so that lines
+	// without a header may have fewer than the default.
+	grown bool
 	// telling is in the name of a column that the family always has, foreign in
 	// one that it never has.
 	telling, foreign string
@@ -54,6 +57,9 @@ type w3cDialect struct {
 	encoded byte
 	finish  func(p *w3cParser, e *event.Event)
 }
+
+// cloudFrontLeast is how many columns the first version of CloudFront's logs had.
+const cloudFrontLeast = 12
 
 const (
 	cloudFrontColumns = "date time x-edge-location sc-bytes c-ip cs-method cs(Host) cs-uri-stem sc-status cs(Referer) cs(User-Agent) cs-uri-query cs(Cookie) x-edge-result-type x-edge-request-id x-host-header cs-protocol cs-bytes time-taken x-forwarded-for ssl-protocol ssl-cipher x-edge-response-result-type cs-protocol-version fle-status fle-encrypted-fields c-port time-to-first-byte x-edge-detailed-result-type sc-content-type sc-content-len sc-range-start sc-range-end"
@@ -70,6 +76,7 @@ var cloudFrontDialect = &w3cDialect{
 		"x-edge-result-type": w3cResult, "x-edge-detailed-result-type": w3cDetail,
 	},
 	decode: appendUnpercent, encoded: '%', finish: finishCloudFront,
+	layouts: []string{cloudFrontColumns}, grown: true,
 }
 
 var iisDialect = &w3cDialect{
@@ -218,6 +225,9 @@ func (p *w3cParser) loose(line []byte, e *event.Event) bool {
 		return true
 	}
 	for _, columns := range p.layouts {
+		if p.d.grown && len(p.words) >= cloudFrontLeast && len(p.words) < len(columns) {
+			columns = columns[:len(p.words)]
+		}
 		if len(p.words) == len(columns) && p.accept(columns, e) && len(e.Method) > 0 && (bytes.IndexByte(e.Client, '.') > 0 || bytes.IndexByte(e.Client, ':') >= 0) {
 			return true
 		}
@@ -407,6 +417,10 @@ func (p *w3cParser) fill(e *event.Event) error {
 			e.User = v[f]
 		case fieldCause:
 			e.Cause = bounded(v[f])
+		case fieldUserAgent:
+			if e.UserAgent = p.text(v[f]); p.d.encoded == '%' {
+				e.UserAgent = p.text(e.UserAgent) // older logs have it encoded twice
+			}
 		default:
 			setText(f, p.text(v[f]), e)
 		}

@@ -406,8 +406,9 @@ func (w *wrapped) rfc5424(b []byte) error {
 		}
 		w.stamp = stamp
 	}
+	var id []byte
 	for range 4 {
-		_, b = word(b)
+		id, b = word(b)
 	}
 	switch {
 	case len(b) == 0:
@@ -422,6 +423,7 @@ func (w *wrapped) rfc5424(b []byte) error {
 			}
 			b = b[end:]
 		}
+	case string(id) == "-": // Heroku leaves structured data out
 	default:
 		return ErrWrapper
 	}

@@ -70,6 +70,10 @@ func TestWrapped(t *testing.T) {
 			innerEvent, innerEvent, innerEvent, innerEvent, innerEvent, ErrMismatch.Error(), innerEvent, ErrOtherStream.Error(),
 			ErrWrapper.Error(), ErrWrapper.Error(), ErrSyntax.Error(), ErrWrapper.Error(), ErrWrapper.Error(),
 		}},
+		{"syslog of Heroku, without structured data", "syslog", "logfmt", []string{
+			`<158>1 2026-03-03T07:15:02.5+00:00 host heroku router - at=info method=GET path="/a" status=403`,
+			`<158>1 2026-03-03T07:15:02.5+00:00 host heroku router x at=info method=GET path="/a" status=403`,
+		}, []string{"time=2026-03-03T07:15:02.5Z method=GET path=/a status=403", ErrWrapper.Error()}},
 		{"a shipper's time", "shipper", "json", []string{
 			`{"@timestamp":"2026-03-03T07:15:02Z","message":"{\"status\":403}"}`,
 		}, []string{"time=2026-03-03T07:15:02Z status=403"}},
