@@ -64,7 +64,7 @@ func visit(ctx context.Context, who *person, url string) (int, error) {
 // up waits until a server answers.
 func up(t *testing.T, p *servertest.Process, url string) {
 	t.Helper()
-	p.Up(t, url, func() (bool, string) {
+	p.Await(t, url+" to answer", func() (bool, string) {
 		status, err := visit(t.Context(), &people[0], url)
 		return err == nil && status < 300, fmt.Sprint(status, err)
 	})

@@ -4,7 +4,6 @@ package servertest
 
 import (
 	"bytes"
-	"fmt"
 	"net"
 	"os"
 	"os/exec"
@@ -201,14 +200,14 @@ func (p *Process) Wait(t *testing.T) {
 	Await(t, "the process to end", func() (bool, string) { return p.Ended(), p.Stderr.Tail() })
 }
 
-// Up waits until answers says that the server does, and fails the test if it
-// ends instead.
-func (p *Process) Up(t *testing.T, what string, answers func() (bool, string)) {
+// Await waits until cond is true, and fails the test at once if the process ends
+// instead.
+func (p *Process) Await(t *testing.T, what string, cond func() (done bool, why string)) {
 	t.Helper()
-	Await(t, what+" to answer", func() (bool, string) {
+	Await(t, what, func() (bool, string) {
 		if p.Ended() {
-			t.Fatalf("%s ended with code %d:\n%s", what, p.Code(), fmt.Sprint(p.Stdout.Tail(), p.Stderr.Tail()))
+			t.Fatalf("waited for %s, but the process ended with code %d:\n%s%s", what, p.Code(), p.Stdout.Tail(), p.Stderr.Tail())
 		}
-		return answers()
+		return cond()
 	})
 }
