@@ -9,19 +9,20 @@ func (f *Format) Advice() (format string, gains []string) {
 	if f.program == nil {
 		return "", nil
 	}
+	joins := fieldConn // what nginx's error log has too; Apache's has %L
+	if f.config.Format == familyApache {
+		joins = fieldRequestID
+	}
 	for _, g := range []struct {
 		field field
 		gain  string
 	}{
 		{fieldUpstream, "whether the server or the application refused"},
-		{fieldRequestID, "which error line explains a refusal"},
+		{joins, "which error line explains a refusal"},
 		{fieldRole, "whom it refused, if the application names the role in a response header"},
 	} {
 		if g.field == fieldUpstream && f.config.Format == familyApache {
 			continue // Apache has no directive for it
-		}
-		if g.field == fieldRequestID && f.config.Format != familyApache {
-			continue // nginx's error log has no id that its access log has too
 		}
 		if !f.program.has[g.field] {
 			gains = append(gains, g.gain)
@@ -35,6 +36,6 @@ func (f *Format) Advice() (format string, gains []string) {
 	}
 	return strings.Join([]string{
 		`log_format denywatch '$remote_addr - $remote_user [$time_local] "$request" $status $body_bytes_sent '`,
-		`                     '"$http_referer" "$http_user_agent" us="$upstream_status" role="$upstream_http_x_role"';`,
+		`                     '"$http_referer" "$http_user_agent" us="$upstream_status" conn=$connection role="$upstream_http_x_role"';`,
 	}, "\n"), gains
 }

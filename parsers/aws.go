@@ -160,7 +160,7 @@ func (p *albParser) text(v []byte) []byte {
 		return v
 	}
 	from := len(p.scratch)
-	p.scratch = unescape(p.scratch, v)
+	p.scratch = Unescape(p.scratch, v)
 	return p.scratch[from:len(p.scratch):len(p.scratch)]
 }
 

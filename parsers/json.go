@@ -39,7 +39,7 @@ type node struct {
 func (n *node) find(key []byte) hit {
 	var buf, folded [maxKey]byte
 	if bytes.IndexByte(key, '\\') >= 0 {
-		key = unescape(buf[:0], key)
+		key = Unescape(buf[:0], key)
 	}
 	h, ok := n.exact[string(key)]
 	f := n.findFolded(appendFolded(folded[:0], key))
@@ -509,7 +509,7 @@ func (p *jsonParser) object(b []byte, i int, n *node, depth int) (int, bool) {
 // properties of some of its logs. What is no object is passed over.
 func (p *jsonParser) nested(raw []byte, n *node, depth int) {
 	from := len(p.scratch)
-	p.scratch = unescape(p.scratch, raw)
+	p.scratch = Unescape(p.scratch, raw)
 	p.object(p.scratch[from:len(p.scratch):len(p.scratch)], 0, n, depth+1)
 }
 
@@ -660,7 +660,7 @@ func (p *jsonParser) text(raw []byte) []byte {
 		return raw
 	}
 	from := len(p.scratch)
-	p.scratch = unescape(p.scratch, raw)
+	p.scratch = Unescape(p.scratch, raw)
 	return p.scratch[from:len(p.scratch):len(p.scratch)]
 }
 

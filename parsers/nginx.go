@@ -87,7 +87,7 @@ var nginxVariables = map[string]nginxVariable{
 	"hostname":               {shape: shapeToken},
 	"server_addr":            {shape: shapeToken},
 	"upstream_cache_status":  {shape: shapeToken},
-	"connection":             {shape: shapeNumber},
+	"connection":             {shape: shapeNumber, field: fieldConn},
 	"connection_requests":    {shape: shapeNumber},
 	"body_bytes_sent":        {shape: shapeNumber},
 	"bytes_sent":             {shape: shapeNumber},

@@ -193,6 +193,10 @@ func TestNginxLines(t *testing.T) {
 			line: `203.0.113.5 ` + at + ` "GET / HTTP/1.1" 403` + "\t" + `shop.example`,
 			want: when + "host=shop.example method=GET path=/ status=403 client=203.0.113.5",
 		}, {
+			name: "connection", format: `[$time_local] $connection:$connection_requests "$request" $status`,
+			line: at + ` 4711:2 "GET / HTTP/1.1" 403`,
+			want: when + "method=GET path=/ status=403 conn=4711",
+		}, {
 			name: "never answered", format: "combined",
 			line: `203.0.113.5 - - ` + at + ` "GET / HTTP/1.1" 000 0 "-" "-"`,
 			want: when + "method=GET path=/ client=203.0.113.5",
@@ -239,10 +243,25 @@ func TestNginxFormatsRefused(t *testing.T) {
 
 // Neighbours whose border is certain are accepted.
 func TestNginxNeighbours(t *testing.T) {
-	got, err := parseOnce(Config{Format: "nginx", LogFormat: `$time_iso8601$status$request_method $host$request_uri`},
-		`2026-11-14T10:12:13+00:00403GET h.example/x`)
-	if want := "time=2026-11-14T10:12:13Z host=h.example method=GET path=/x status=403"; err != nil || got != want {
-		t.Errorf("%q %v, want %q", got, err, want)
+	for _, c := range []struct{ format, line, want string }{
+		{
+			`$time_iso8601$status$request_method $host$request_uri`,
+			`2026-11-14T10:12:13+00:00403GET h.example/x`, "host=h.example method=GET path=/x status=403",
+		},
+		// A request that nginx could not read has no path.
+		{`$time_iso8601$status $host$request_uri`, `2026-11-14T10:12:13+00:00400 h.example-`, "host=h.example status=400"},
+		{
+			`$time_iso8601$status $host$request_uri "$http_referer"`,
+			`2026-11-14T10:12:13+00:00400 h.example- "https://r.example/"`, "host=h.example status=400",
+		}, {
+			`$time_iso8601$status $host$request_uri "$http_referer"`,
+			`2026-11-14T10:12:13+00:00403 h.example/- "https://r.example/"`, "host=h.example path=/- status=403",
+		},
+	} {
+		got, err := parseOnce(Config{Format: "nginx", LogFormat: c.format}, c.line)
+		if want := "time=2026-11-14T10:12:13Z " + c.want; err != nil || got != want {
+			t.Errorf("%s: %q %v, want %q", c.line, got, err, want)
+		}
 	}
 }
 

@@ -50,6 +50,9 @@ func show(e *event.Event) string {
 		add("flag", f)
 	}
 	add("id", e.RequestID)
+	if e.Conn != 0 {
+		fmt.Fprintf(&b, " conn=%d", e.Conn)
+	}
 	add("cause", e.Cause)
 	add("rule", e.Rule)
 	if e.Layer != event.LayerUnknown {

@@ -37,6 +37,8 @@ const (
 	// fieldForwarded is a list of clients and proxies (X-Forwarded-For). It is
 	// the client where the peer is only a proxy of one's own.
 	fieldForwarded
+	// fieldConn is nginx's number of the connection.
+	fieldConn
 	fields
 )
 
@@ -538,7 +540,16 @@ func (o *op) text(b []byte) int {
 	case o.greedy:
 		return lastIndex(b, o.lit)
 	case o.toSlash:
-		return bytes.IndexByte(b, '/')
+		n := bytes.IndexByte(b, '/')
+		// A request that the server could not read has no path: "shop.example-".
+		none := len(b)
+		if o.lookLit != "" {
+			none = bytes.Index(b, []byte(o.lookLit))
+		}
+		if none > 0 && (n < 0 || none <= n) && b[none-1] == '-' {
+			return none - 1
+		}
+		return n
 	}
 	first := o.lit[0]
 	within := b
@@ -690,7 +701,7 @@ func (t *templateParser) take(o *op, v []byte, e *event.Event) error {
 	}
 	if t.escaped && bytes.IndexByte(v, '\\') >= 0 {
 		from := len(t.scratch)
-		t.scratch = unescape(t.scratch, v)
+		t.scratch = Unescape(t.scratch, v)
 		v = t.scratch[from:len(t.scratch):len(t.scratch)]
 	}
 	switch o.field {
@@ -742,6 +753,8 @@ func (t *templateParser) take(o *op, v []byte, e *event.Event) error {
 		if len(v) <= maxCause {
 			e.Cause = v
 		}
+	case fieldConn:
+		e.Conn = connection(v)
 	default:
 		setText(o.field, v, e)
 	}

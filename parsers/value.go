@@ -78,6 +78,20 @@ func statusNumber(v []byte) (uint16, bool) {
 	return uint16(a)*100 + uint16(b)*10 + uint16(c), true
 }
 
+// connection reads the number of a connection, 0 if v is none.
+func connection(v []byte) (n uint64) {
+	if len(v) > 19 {
+		return 0
+	}
+	for _, c := range v {
+		if c-'0' > 9 {
+			return 0
+		}
+		n = n*10 + uint64(c-'0')
+	}
+	return n
+}
+
 // splitList appends the words of v to list: separated by commas or semicolons
 // where there are any, else by white space. Empty words and "-" are left out.
 func splitList(list [][]byte, v []byte) [][]byte {
@@ -129,10 +143,10 @@ func hex(c byte) (byte, bool) {
 	return 0, false
 }
 
-// unescape appends v to dst with the escapes of nginx (\xHH), Apache (\" \\ \n
+// Unescape appends v to dst with the escapes of nginx (\xHH), Apache (\" \\ \n
 // \t \xhh ...) and JSON (\uXXXX) resolved. A backslash that starts no escape
 // stands for itself.
-func unescape(dst, v []byte) []byte {
+func Unescape(dst, v []byte) []byte {
 	for {
 		i := bytes.IndexByte(v, '\\')
 		if i < 0 || i+1 >= len(v) {

@@ -210,7 +210,7 @@ func (w *wrapped) docker(line []byte) error {
 	if n := len(log); n >= 2 && bytes.IndexByte(log, '\\') == n-2 && log[n-1] == 'n' {
 		return w.piece(log[:n-2], true) // nothing else is escaped
 	}
-	w.scratch = unescape(w.scratch, log)
+	w.scratch = Unescape(w.scratch, log)
 	text := w.scratch
 	if n := len(text); n > 0 && text[n-1] == '\n' {
 		return w.piece(bytes.TrimSuffix(text[:n-1], []byte{'\r'}), true)
@@ -253,7 +253,7 @@ func (w *wrapped) shipper(line []byte) error {
 		return ErrWrapper
 	}
 	if bytes.IndexByte(text, '\\') >= 0 {
-		w.scratch = unescape(w.scratch, text)
+		w.scratch = Unescape(w.scratch, text)
 		text = w.scratch
 	}
 	text = bytes.TrimRight(text, "\r\n")
@@ -332,7 +332,7 @@ func (w *wrapped) journald(line []byte) error {
 			w.message = message
 			return nil
 		}
-		w.scratch = unescape(w.scratch, message)
+		w.scratch = Unescape(w.scratch, message)
 	case found && k == kindArray:
 		bs := members{b: message}
 		for bs.next() {

@@ -480,57 +480,6 @@ func (s *Stream) service(id uint32) string {
 	return s.c.Service
 }
 
-// joinKeys name the request that a denial, or a line that explains one, belongs
-// to: by the id that both logs have, by client and path, and by client and the
-// end of the path, for servers that name the file instead. The end is two
-// segments, or the only one there is: of a file it is not known where the path
-// begins, so it has a key for each. A file may also be the folder that the
-// request was under, or the .htaccess or index in it.
-func (c *Config) joinKeys(e *event.Event, scratch *[]byte) (keys [tally.Keys]uint64) {
-	b := (*scratch)[:0]
-	key := func(kind byte, a, v []byte) uint64 {
-		b = append(b[:0], kind)
-		b = append(append(append(b, a...), 0), v...)
-		return c.Identity.Hash(b)
-	}
-	if len(e.RequestID) > 0 {
-		keys[0] = key('i', nil, e.RequestID)
-	}
-	client := host(e.Client)
-	path := route.Path(e.Path)
-	if i := bytes.IndexByte(path, '?'); i >= 0 {
-		path = path[:i]
-	}
-	if e.CauseOnly && len(path) == 0 {
-		file := e.Route
-		if one, _ := ends(file); string(one) == ".htaccess" || bytes.HasPrefix(one, []byte("index.")) {
-			file = bytes.TrimRight(file, "/")
-			file = file[:len(file)-len(one)]
-		}
-		if one, two := ends(file); len(one) > 0 {
-			keys[1], keys[2], keys[3] = key('1', client, one), key('2', client, two), key('d', client, one)
-		}
-	} else if len(path) > 0 {
-		keys[1] = key('p', client, path)
-		if one, two := ends(path); len(two) > len(one) {
-			keys[2] = key('2', client, two)
-			keys[3] = key('d', client, two[:len(two)-len(one)-1])
-		} else if len(one) > 0 {
-			keys[2] = key('1', client, one)
-		}
-	}
-	*scratch = b
-	return keys
-}
-
-// ends returns the last segment of a path and the last two, without slashes at
-// either end; they are the same if there is only one.
-func ends(path []byte) (one, two []byte) {
-	path = bytes.Trim(path, "/")
-	i := bytes.LastIndexByte(path, '/')
-	return path[i+1:], path[bytes.LastIndexByte(path[:max(i, 0)], '/')+1:]
-}
-
 // isDenied reports whether a status is configured as a denial.
 func (c *Config) isDenied(status uint16) bool { return int(status) < len(c.Denied) && c.Denied[status] }
 

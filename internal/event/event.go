@@ -55,6 +55,9 @@ type Event struct {
 	Flags [][]byte
 	// RequestID is the id that other logs of the same request share.
 	RequestID []byte
+	// Conn is the server's own number of the client's connection, by which its
+	// access and its error log name the same request; 0 when the line has none.
+	Conn uint64
 	// Cause is the layer's own word for why it refused.
 	Cause []byte
 	// Rule names the rule that refused, as the layer itself calls it: an id or a
@@ -75,7 +78,8 @@ type Event struct {
 	// and says at which rate; 0 is 1.
 	Weight uint32
 	// CauseOnly is set for a line that explains a request which other lines
-	// count: it gives a denial its layer, cause and rule and is never counted.
+	// count: it gives a denial its layer, cause and rule and is never counted. Its
+	// Path may lack the end, where the log cuts long lines.
 	// Such a line tells of a denial only where Denial says so, whatever its
 	// Status.
 	CauseOnly bool

@@ -54,6 +54,7 @@ func (p *Parser) parseApache(b []byte, l *Line) bool {
 	if l.Client != nil {
 		l.Client = address(l.Client, h.modern)
 	}
+	l.Escaped = true
 	l.apacheCause(b, &h)
 	return true
 }
@@ -240,8 +241,12 @@ func (l *Line) apacheCause(msg []byte, h *header) {
 			return
 		}
 		i, ok := slices.BinarySearchFunc(numbered[:], num, func(r rule, n uint32) int { return int(r.num) - int(n) })
-		if ok && numbered[i].apply(msg, l) && num == 1631 {
+		switch {
+		case !ok || !numbered[i].apply(msg, l):
+		case num == 1631:
 			l.authzPath(msg)
+		case num == 132 && h.errno == 6: // ENXIO: a socket, a device without a driver
+			l.Cause = CauseNotRegularFile
 		}
 		return
 	}

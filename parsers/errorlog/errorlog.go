@@ -69,6 +69,8 @@ type Line struct {
 	// directory, or "proxy:URL". With the document root before it, it mostly ends
 	// with the decoded path of the request.
 	File []byte
+	// Escaped is set for lines of Apache: Path and File have its log's escapes.
+	Escaped bool
 	// Conn is nginx's connection number, $connection in its access log; 0 if the
 	// line has none. Numbers start anew when nginx does, and all requests of one
 	// connection share it.

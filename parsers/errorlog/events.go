@@ -1,6 +1,7 @@
 package errorlog
 
 import (
+	"bytes"
 	"errors"
 
 	"github.com/denywatch/denywatch/internal/event"
@@ -11,16 +12,22 @@ import (
 // event with CauseOnly set, every other line of an error log parsers.ErrSkip. p
 // must not be used by itself any more.
 //
-// RequestID is Apache's log id. Path is the request target where the line has
-// it, else, in Route, the file that the server complains of; its end is that of
-// the target.
+// RequestID is Apache's log id, Conn nginx's number of the connection. Path is the
+// request target where the line has it, or its beginning if that is long; else
+// Route is the file that the server complains of: its end is that of the target.
+// Both are without the escapes of Apache's log.
 func (p *Parser) Events() parsers.Parser { return &events{p: p} }
 
 type events struct {
 	p     *Parser
 	l     Line
 	cause []byte
+	plain []byte
 }
+
+// longPath is the length from which a path that a line's end cut names its
+// request well enough.
+const longPath = 1024
 
 // Parse implements parsers.Parser.
 func (x *events) Parse(line []byte, e *event.Event) error {
@@ -33,14 +40,23 @@ func (x *events) Parse(line []byte, e *event.Event) error {
 	}
 	l := &x.l
 	e.Time, e.CauseOnly, e.Denial = l.Time, true, event.Refused
-	e.Layer, e.Rule, e.Client, e.Host, e.RequestID, e.Status = l.Layer, l.Rule, l.Client, l.Host, l.LogID, l.Status
+	e.Layer, e.Rule, e.Client, e.Host, e.RequestID, e.Conn, e.Status = l.Layer, l.Rule, l.Client, l.Host, l.LogID, l.Conn, l.Status
 	x.cause = append(x.cause[:0], l.Cause...)
 	e.Cause = x.cause
 	switch {
-	case len(l.Path) > 0 && !l.PathCut:
-		e.Method, e.Path = l.Method, l.Path
+	case len(l.Path) > 0 && (!l.PathCut || len(l.Path) >= longPath || bytes.IndexByte(l.Path, '?') >= 0):
+		e.Method, e.Path = l.Method, x.unescaped(l.Path)
 	case len(l.File) > 0:
-		e.Route = l.File
+		e.Route = x.unescaped(l.File)
 	}
 	return nil
+}
+
+// unescaped is v without the escapes of Apache's log; nginx writes none.
+func (x *events) unescaped(v []byte) []byte {
+	if !x.l.Escaped || bytes.IndexByte(v, '\\') < 0 {
+		return v
+	}
+	x.plain = parsers.Unescape(x.plain[:0], v)
+	return x.plain
 }
