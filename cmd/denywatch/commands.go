@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -55,6 +56,7 @@ type replayCmd struct {
 	Files   []string `arg:"" name:"file" help:"Logs, also .gz and .zst, - for standard input, or [vantage/]format:FILE such as web/nginx:access.log."`
 	Format  string   `default:"auto" help:"Format of the files that name none; auto recognises it."`
 	Markers string   `type:"path" placeholder:"FILE" help:"Markers of the past, one JSON object a line."`
+	Against string   `type:"path" placeholder:"FILE" help:"Replay under this configuration too and show what it adds, drops and delays. Exit code 3 if anything."`
 	Output  string   `enum:"text,jsonl" default:"text" help:"text: a time line; jsonl: one object per incident."`
 }
 
@@ -64,7 +66,17 @@ func (c replayCmd) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	n, err := app.Replay(e.ctx, app.ReplayOptions{
+	replay := app.Replay
+	if c.Against != "" {
+		other, err := configs.Load(c.Against, os.LookupEnv)
+		if err != nil {
+			return err
+		}
+		replay = func(ctx context.Context, opt app.ReplayOptions) (int, error) {
+			return app.ReplayAgainst(ctx, opt, other)
+		}
+	}
+	n, err := replay(e.ctx, app.ReplayOptions{
 		Files: c.Files, Format: c.Format, Config: cfg, Markers: c.Markers, JSON: c.Output == "jsonl",
 		Progress: terminal(e.stderr), Colour: e.colour(e.stdout),
 		Stdin: e.stdin, Stdout: e.stdout, Stderr: e.stderr, Log: e.log,

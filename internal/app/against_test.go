@@ -1,0 +1,73 @@
+package app
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/denywatch/denywatch/configs"
+	"github.com/denywatch/denywatch/internal/incident"
+)
+
+// TestReplayAgainst: a configuration that does not count 403 drops the incident
+// that the default tells; the other way round it is added; and a configuration
+// against itself changes nothing.
+func TestReplayAgainst(t *testing.T) {
+	_, app := simulate(t, brokenRole(5))
+	path := filepath.Join(t.TempDir(), "app.log")
+	if err := os.WriteFile(path, bytes.Join(app.lines, nil), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	blind := configs.Default()
+	blind.Denials.Statuses = []int{451}
+	run := func(a, b *configs.Config, asJSON bool) (int, string) {
+		t.Helper()
+		var out bytes.Buffer
+		n, err := ReplayAgainst(context.Background(), ReplayOptions{
+			Files: []string{path}, Format: "auto", Config: a, JSON: asJSON, Stdout: &out, Stderr: &out, Log: slog.New(slog.DiscardHandler),
+		}, b)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n, out.String()
+	}
+	n, text := run(configs.Default(), blind, false)
+	if n != 1 || !strings.Contains(text, "drops 1") || !strings.Contains(text, " - Tue 17 Nov") {
+		t.Errorf("%d differences:\n%s", n, text)
+	}
+	n, text = run(blind, configs.Default(), true)
+	var d Difference
+	if err := json.Unmarshal([]byte(text), &d); err != nil || n != 1 || d.Change != Added || d.Incident != nil || d.Other == nil {
+		t.Errorf("%d differences (%v):\n%s", n, err, text)
+	}
+	n, text = run(nil, configs.Default(), false)
+	if n != 0 || !strings.Contains(text, "tells the same: 1 incident") {
+		t.Errorf("%d differences:\n%s", n, text)
+	}
+}
+
+func TestCompareIncidents(t *testing.T) {
+	at := func(min int) time.Time { return time.Date(2026, 3, 2, 8, min, 0, 0, time.UTC) }
+	in := func(from, told, to int, scope incident.Scope) incident.Incident {
+		end := at(to)
+		return incident.Incident{Direction: incident.Up, Class: "refused", StartedAt: at(from), OpenedAt: at(told), ResolvedAt: &end, Scope: scope}
+	}
+	member, admin := incident.Scope{Role: "member"}, incident.Scope{Role: "admin"}
+	route := incident.Scope{Route: "/a", Role: "member"}
+	got := ""
+	for _, d := range compare(
+		[]incident.Incident{in(0, 3, 20, member), in(5, 6, 10, admin), in(30, 32, 40, member)},
+		[]incident.Incident{in(0, 5, 20, route), in(1, 30, 40, member), in(50, 51, 52, member)},
+	) {
+		got += string(d.Change) + " "
+	}
+	if want := "later dropped earlier added "; got != want {
+		t.Errorf("got %s, want %s", got, want)
+	}
+}
