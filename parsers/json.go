@@ -437,10 +437,11 @@ func (p *jsonParser) object(b []byte, i int, n *node, depth int) (int, bool) {
 			if end < 0 {
 				return 0, false
 			}
-			if h.node != nil && b[i+1] == '{' && depth < maxDepth {
-				p.nested(b[i+1:end], h.node, depth)
-			} else if h.field != fieldNone {
+			switch {
+			case h.field != fieldNone:
 				p.offer(h, kindString, b[i+1:end])
+			case h.node != nil && b[i+1] == '{' && depth < maxDepth:
+				p.nested(b[i+1:end], h.node, depth)
 			}
 			if i = end + 1; end == from+1 && i < len(b) && b[i] > ' ' && b[i] != ',' && b[i] != '}' {
 				// Quotes that a template put around a quoted value (HAProxy's

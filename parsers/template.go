@@ -592,26 +592,34 @@ func (o *op) follows(b []byte) bool {
 	var n int
 	switch o.look {
 	case shapeCLF:
-		return len(b) >= clfLen && b[2] == '/' && b[11] == ':' || o.dashFollows(b)
+		n = stampLen(b, clfLen, len(b) >= clfLen && b[2] == '/' && b[11] == ':')
 	case shapeBracketed:
-		return len(b) >= clfLen+2 && b[0] == '[' && b[3] == '/' && b[clfLen+1] == ']' || o.dashFollows(b)
+		n = stampLen(b, clfLen+2, len(b) >= clfLen+2 && b[0] == '[' && b[3] == '/' && b[clfLen+1] == ']')
 	case shapeISO:
-		return len(b) >= isoLen && b[4] == '-' && b[10] == 'T' || o.dashFollows(b)
+		n = stampLen(b, isoLen, len(b) >= isoLen && b[4] == '-' && b[10] == 'T')
 	case shapeStatus:
 		if n = 3; len(b) < 3 || b[0]-'0' > 9 || b[1]-'0' > 9 || b[2]-'0' > 9 {
 			n = dash(b)
 		}
+		return n >= 0 && (o.lookLit == "" || n >= len(b) || b[n] == o.lookLit[0])
 	case shapeNumber:
 		n = numberLen(b)
+		return n >= 0 && (o.lookLit == "" || n >= len(b) || b[n] == o.lookLit[0])
 	default:
 		return true
 	}
-	return n >= 0 && (o.lookLit == "" || n >= len(b) || b[n] == o.lookLit[0])
+	// Users are free to call themselves after a time, but not to write the text
+	// behind it where that has a quote.
+	return n >= 0 && hasPrefix(b[n:], o.lookLit)
 }
 
-// dashFollows tells whether b can start with a next value that is absent.
-func (o *op) dashFollows(b []byte) bool {
-	return dash(b) > 0 && hasPrefix(b[1:], o.lookLit)
+// stampLen is n if a time of that length stands at the start of b, else the length
+// of a dash, or -1.
+func stampLen(b []byte, n int, there bool) int {
+	if there {
+		return n
+	}
+	return dash(b)
 }
 
 // numberLen is the length of the number, or of the "-", at the start of b.
