@@ -65,11 +65,11 @@ func TestApacheRoundTrip(t *testing.T) {
 		servertest.Lack(t, "Apache's modules are not in "+modules)
 	}
 	for name, format := range apacheErrorFormats() {
-		t.Run(name, func(t *testing.T) { apacheRoundTrip(t, apache, modules, format) })
+		t.Run(name, func(t *testing.T) { apacheRoundTrip(t, apache, modules, name, format) })
 	}
 }
 
-func apacheRoundTrip(t *testing.T, apache, modules, errorFormat string) {
+func apacheRoundTrip(t *testing.T, apache, modules, name, errorFormat string) {
 	dir := folder(t)
 	port := servertest.FreePort(t)
 	readings := apacheReadings()
@@ -83,6 +83,18 @@ func apacheRoundTrip(t *testing.T, apache, modules, errorFormat string) {
 		"alias", "dir", "autoindex", "mime", "setenvif", "rewrite", "proxy", "proxy_http", "cgid", "ssl", "headers"} {
 		fmt.Fprintf(&load, "LoadModule %s_module %s/mod_%[1]s.so\n", m, modules)
 	}
+	steps, firewall := apacheSteps(), ""
+	t.Run("ModSecurity", func(t *testing.T) {
+		if name == "with_id" {
+			t.Skip("mod_unique_id, which it needs, would make the ids; here the server makes them")
+		}
+		if _, err := os.Stat(filepath.Join(modules, "mod_security2.so")); err != nil {
+			servertest.Lack(t, "Apache has no mod_security2")
+		}
+		fmt.Fprintf(&load, "LoadModule unique_id_module %s/mod_unique_id.so\nLoadModule security2_module %[1]s/mod_security2.so\n", modules)
+		firewall = "<Location /waf>\n" + firewallRules("'") + "</Location>\n"
+		steps = append(steps, firewallSteps()...)
+	})
 	user := ""
 	if name, group, ok := servertest.Unprivileged(); ok {
 		user = "User " + name + "\nGroup " + group + "\n"
@@ -94,7 +106,7 @@ func apacheRoundTrip(t *testing.T, apache, modules, errorFormat string) {
 	www := filepath.Join(dir, "www")
 	for _, page := range []string{"index.html", "page.html", "denied/page.html", "denied/page é.html", "ip/page.html", "old/page.html", "bots/page.html", "user/page.html", "basic/page.html",
 		"strict/page.html", "empty/page.html", "listed/page.html", "unreadable.html", "closed/page.html", "shut/page.html", "links/page.html", "tree/a/b/page.html",
-		"own/page.html", "limit/page.html", "norewrite/page.html", "scripts/run.cgi", "tls/page.html", "paged/page.html", "lost/page.html", "moved/page.html", ".env"} {
+		"own/page.html", "limit/page.html", "norewrite/page.html", "scripts/run.cgi", "tls/page.html", "paged/page.html", "lost/page.html", "moved/page.html", "waf/page.html", ".env"} {
 		place(t, filepath.Join(www, page), "hello")
 	}
 	place(t, filepath.Join(dir, "elsewhere", "page.html"), "hello")
@@ -223,6 +235,7 @@ ProxyPass /blocked/ http://%[10]s/blocked/
   Require all denied
 </Proxy>
 RequestHeader set X-Forwarded-Role "%%{X-Role}i"
+%[11]s
 <Location /paged>
   ErrorDocument 403 /page.html
   Require all denied
@@ -235,10 +248,10 @@ RequestHeader set X-Forwarded-Role "%%{X-Role}i"
   ErrorDocument 403 http://shop.test/sorry
   Require all denied
 </Location>
-`, dir, load.String(), user, siteHost, port, listen6, errorFormat, logs.String(), www, application(t)))
+`, dir, load.String(), user, siteHost, port, listen6, errorFormat, logs.String(), www, application(t), firewall))
 	server := servertest.Serve(t, exec.Command(apache, "-f", conf, "-DFOREGROUND"), zoneEnv)
 	x := newSite(t, server, port, filepath.Join(dir, "log"), "error.log", readings)
-	for _, s := range apacheSteps() {
+	for _, s := range steps {
 		if strings.Contains(s.from, ":") && listen6 == "" {
 			continue
 		}

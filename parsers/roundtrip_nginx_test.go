@@ -92,7 +92,7 @@ func TestNginxRoundTrip(t *testing.T) {
 		listen6 = fmt.Sprintf("listen [::1]:%d;", port)
 	}
 	www := filepath.Join(dir, "www")
-	for _, page := range []string{"index.html", "page.html", "empty/page.html", "closed/page.html", "rules/page.html", "unreadable.html", "limited/page.html", "kept/page.html", ".env"} {
+	for _, page := range []string{"index.html", "page.html", "empty/page.html", "closed/page.html", "rules/page.html", "unreadable.html", "limited/page.html", "kept/page.html", "waf/page.html", ".env"} {
 		place(t, filepath.Join(www, page), "hello")
 	}
 	if err := errors.Join(os.Mkdir(filepath.Join(dir, "log"), 0o755), os.Symlink("page.html", filepath.Join(www, "linked.html"))); err != nil {
@@ -102,7 +102,18 @@ func TestNginxRoundTrip(t *testing.T) {
 	chmod(t, filepath.Join(www, "closed"), 0)
 	chmod(t, filepath.Join(www, "kept"), 0o555)
 	place(t, filepath.Join(dir, "htpasswd"), "ann:{PLAIN}right\nann bee:{PLAIN}right\n")
-	conf := place(t, filepath.Join(dir, "nginx.conf"), fmt.Sprintf(`%[1]s
+	steps, firewall, load := nginxSteps(), "", ""
+	const module = "/usr/lib/nginx/modules/ngx_http_modsecurity_module.so"
+	t.Run("ModSecurity", func(t *testing.T) {
+		if _, err := os.Stat(module); err != nil {
+			servertest.Lack(t, "nginx has no "+module)
+		}
+		load = "load_module " + module + ";"
+		firewall = "location /waf/ { modsecurity on; modsecurity_rules '" + firewallRules(`\'`) + "'; }"
+		steps = append(steps, firewallSteps()...)
+	})
+	conf := place(t, filepath.Join(dir, "nginx.conf"), fmt.Sprintf(`%[11]s
+%[1]s
 daemon off;
 worker_processes 1;
 pid %[2]s/nginx.pid;
@@ -120,6 +131,7 @@ http {
   map $request_id $req_id { default $request_id; }
   map $http_x_flags $flagged { default 0; ~beta_wall 1; }
   geo $abroad { default 0; 127.0.0.77 1; }
+  limit_conn_zone $binary_remote_addr zone=alone:1m;
   limit_req_zone $binary_remote_addr zone=calm:1m rate=1r/m;
 %[3]s
 %[4]s
@@ -152,6 +164,7 @@ http {
     location /-/ { internal; }
     location /limited/ { limit_req zone=calm; limit_req_status 403; }
     location /calm/ { limit_req zone=calm; limit_req_status 403; deny 127.0.0.65; }
+    location /alone/ { limit_conn alone 1; limit_conn_status 403; proxy_pass http://app; }
     location /kept/ { dav_methods DELETE; }
     location /app/ { proxy_pass http://app; }
     location = /app/blocked { deny all; }
@@ -162,13 +175,14 @@ http {
     location @fallback { proxy_pass http://app; proxy_set_header X-Want 200; }
     location /hidden/ { deny all; error_page 403 =404 /nowhere; }
     location /opened/ { deny all; error_page 403 =200 /page.html; }
+    %[12]s
     location = /nowhere { internal; return 404; }
   }
 }
-`, user, dir, formats.String(), logs.String(), application(t), hangUp(t), port, listen6, siteHost, www))
+`, user, dir, formats.String(), logs.String(), application(t), hangUp(t), port, listen6, siteHost, www, load, firewall))
 	server := servertest.Serve(t, exec.Command(nginx, "-e", filepath.Join(dir, "start.log"), "-c", conf, "-p", dir), zoneEnv)
 	x := newSite(t, server, port, filepath.Join(dir, "log"), "error.log", readings)
-	for _, s := range nginxSteps() {
+	for _, s := range steps {
 		if strings.Contains(s.from, ":") && listen6 == "" {
 			continue
 		}
@@ -206,9 +220,12 @@ func nginxSteps() []step {
 		{name: "geo", target: "/abroad", from: "127.0.0.77", status: 403},
 		{name: "map", target: "/flagged", header: []string{"X-Flags: new_nav,beta_wall"}, status: 403},
 		{name: "rate lets in", target: "/limited/page.html?1", from: "127.0.0.8", status: 200},
-		{name: "rate", target: "/limited/page.html?2", from: "127.0.0.8", status: 403, cause: "rate_limit", layer: web},
+		{name: "rate", target: "/limited/page.html?2", from: "127.0.0.8", status: 403, cause: "rate_limit", rule: "calm", layer: web},
 		{name: "denied before its rate is too high", target: "/calm/x", from: "127.0.0.65", status: 403, cause: "acl", layer: web, ruling: 403, twin: "rate_limit"},
 		{name: "rate where denied, too", target: "/calm/x", from: "127.0.0.65", status: 403, cause: "rate_limit", layer: web, twin: "acl"},
+		{name: "held", method: "POST", target: "/alone/x", body: "hello", from: "127.0.0.8", hold: true},
+		{name: "second at once", target: "/alone/y", from: "127.0.0.8", status: 403, cause: "conn_limit", rule: "alone", layer: web},
+		{name: "held before", method: "POST", target: "/alone/x", body: "hello", from: "127.0.0.8", release: true, status: 200, upstream: 200},
 		{name: "internal", target: "/-/x", status: 404},
 		{name: "concealed by the server", target: "/hidden/x", status: 404, cause: "acl", layer: web, ruling: 403},
 		{name: "opened by an error page", target: "/opened/x", status: 200, cause: "acl", layer: web, ruling: 403},

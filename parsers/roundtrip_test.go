@@ -59,6 +59,9 @@ type step struct {
 	body                              string
 	// keep leaves the connection open for the next step.
 	keep bool
+	// hold keeps the body back, so that nothing is answered or logged, until a
+	// step with release and the same request sends it.
+	hold, release bool
 
 	// status is the answer, first the one before an error page replaced it (the
 	// same if 0), upstream what the application answered, 0 if nobody asked it.
@@ -73,10 +76,10 @@ type step struct {
 	// noUser is set if it does not look.
 	noUser bool
 	// cause and layer are the error line's; empty if there must be none. ruling is
-	// the status that it settles.
-	cause  string
-	layer  event.Layer
-	ruling uint16
+	// the status that it settles, rule the rule that it names.
+	cause, rule string
+	layer       event.Layer
+	ruling      uint16
 	// told is the status that the client got, where the log says another.
 	told uint16
 	// twin is another cause that the log had for the same client and path at the same
@@ -288,6 +291,7 @@ type site struct {
 	errors *logFile
 	ids    bool     // whether error lines have the id that is in access lines
 	conn   net.Conn // kept open by the step before
+	held   net.Conn // of a step with hold
 	done   []record
 }
 
@@ -346,13 +350,22 @@ func (x *site) dial(from string) net.Conn {
 func (x *site) do(s *step) {
 	x.t.Helper()
 	r := record{step: s, lines: map[string]string{}}
-	c := x.conn
-	if x.conn = nil; c == nil {
+	c, wire := x.conn, s.wire()
+	switch x.conn = nil; {
+	case s.release:
+		c, wire = x.held, s.body
+	case c == nil:
 		c = x.dial(s.from)
 	}
+	if s.hold {
+		x.held, wire = c, strings.TrimSuffix(wire, s.body)
+	}
 	r.from = time.Now()
-	if _, err := io.WriteString(c, s.wire()); err != nil {
+	if _, err := io.WriteString(c, wire); err != nil {
 		x.t.Fatalf("%s: %v", s.name, err)
+	}
+	if s.hold {
+		return
 	}
 	status, err := answer(c, s)
 	if err != nil {
@@ -521,6 +534,9 @@ func (d *record) checkCause(t *testing.T, l *errorlog.Line, line string) {
 	if l.Layer != s.layer || l.Status != s.ruling {
 		t.Errorf("%s: layer %v and status %d, want %v and %d\n%s", s.name, l.Layer, l.Status, s.layer, s.ruling, line)
 	}
+	if s.rule != "" && string(l.Rule) != s.rule {
+		t.Errorf("%s: rule %q, want %q\n%s", s.name, l.Rule, s.rule, line)
+	}
 	if want := or(s.from, "127.0.0.1"); string(l.Client) != want {
 		t.Errorf("%s: client %q, want %q\n%s", s.name, l.Client, want, line)
 	}
@@ -587,6 +603,34 @@ func hangUp(t *testing.T) (address string) {
 		}
 	}()
 	return l.Addr().String()
+}
+
+// firewallRules are ModSecurity's, in the notation that both servers read.
+func firewallRules(quote string) string {
+	return strings.NewReplacer("'", quote).Replace(`SecRuleEngine On
+SecRule ARGS:q "@contains union select" "id:900100,phase:2,deny,status:403,log,msg:'An injection, with [brackets]',tag:'sqli'"
+SecRule REQUEST_HEADERS:User-Agent "@contains probe" "id:900200,phase:2,deny,status:403,log,msg:'A scanner'"
+SecRule ARGS:q "@streq warn" "id:900300,phase:2,pass,log,msg:'Only a warning'"
+SecRule ARGS:q "@streq move" "id:900400,phase:2,redirect:http://shop.test/sorry,log,msg:'Moved'"
+`)
+}
+
+// firewallSteps meet the firewallRules at /waf/page.html.
+func firewallSteps() []step {
+	waf := step{status: 403, cause: errorlog.CauseWAF, layer: event.LayerWeb, ruling: 403}
+	with := func(name, target, agent, rule string) step {
+		s := waf
+		s.name, s.target, s.agent, s.rule = name, target, agent, rule
+		return s
+	}
+	return []step{
+		with("injection", "/waf/page.html?q=1%20union%20select%202", "", "900100"),
+		with("injection with quotes and tags", `/waf/page.html?q=%22]%20[id%20%221%22]%20union%20select"`, "", "900100"),
+		with("scanner", "/waf/page.html?q=agent", `probe/1 "quoted" [id "7"]`, "900200"),
+		{name: "warning", target: "/waf/page.html?q=warn", status: 200},
+		{name: "moved", target: "/waf/page.html?q=move", status: 302},
+		{name: "let in by the firewall", target: "/waf/page.html?q=x", status: 200},
+	}
 }
 
 // place makes a file below dir that the servers' workers may read, and the
