@@ -76,7 +76,9 @@ func TestPeople(t *testing.T) {
 }
 
 func TestPrefixOf(t *testing.T) {
-	for route, want := range map[string]string{"/": "/", "": "", "/billing": "/billing", "/billing/": "/billing", "/billing/upgrade/x": "/billing", "_other": "_other", "//x": "//x"} {
+	for route, want := range map[string]string{"/": "/", "": "", "/billing": "/billing", "/billing/": "/billing", "/billing/upgrade/x": "/billing", "_other": "_other", "//x": "//x", "*": "*", "/api/users/{id}": "/api",
+		"/api/v1/tasks/{id}": "/api/v1/tasks", "/api/v12/tasks": "/api/v12/tasks", "/v2/projects/{id}/members": "/v2/projects", "/api/v1": "/api/v1", "/v1": "/v1",
+		"/v/x": "/v", "/videos/x": "/videos", "/v1x/y": "/v1x"} {
 		if got := prefixOf(route); got != want {
 			t.Errorf("%q lies in %q, want %q", route, got, want)
 		}

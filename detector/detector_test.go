@@ -21,10 +21,10 @@ func TestValidate(t *testing.T) {
 		t.Fatalf("the defaults are refused: %v", ps)
 	}
 	for path, c := range map[string]detector.Config{
-		"alerts_per_week": {AlertsPerWeek: 0, Learn: time.Hour, MaxCells: 1000},
-		"learn":           {AlertsPerWeek: 1, Learn: -time.Hour, MaxCells: 1000},
-		"max_cells":       {AlertsPerWeek: 1, Learn: time.Hour, MaxCells: 1 << 30},
-		"first_visit[1]":  {AlertsPerWeek: 1, Learn: time.Hour, MaxCells: 1000, FirstVisit: []string{"/signup", "login"}},
+		"alerts_per_week": {AlertsPerWeek: 0, Learn: time.Hour, MaxCells: 1000, MinIdentities: 3},
+		"learn":           {AlertsPerWeek: 1, Learn: -time.Hour, MaxCells: 1000, MinIdentities: 3},
+		"max_cells":       {AlertsPerWeek: 1, Learn: time.Hour, MaxCells: 1 << 30, MinIdentities: 3},
+		"first_visit[1]":  {AlertsPerWeek: 1, Learn: time.Hour, MaxCells: 1000, MinIdentities: 3, FirstVisit: []string{"/signup", "login"}},
 	} {
 		ps := c.Validate()
 		if len(ps) != 1 || ps[0].Path != path || ps[0].Msg == "" {

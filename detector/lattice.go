@@ -154,14 +154,38 @@ func (b *book) clone() book {
 		slices.Clone(b.routes), slices.Clone(b.prefixes)}
 }
 
-// prefixOf is the first segment of a route template, "/" for the root.
+// prefixOf is the part of the path tree that a route template belongs to: its first
+// segment, or the first one after the version of an interface ("/api/v1/tasks" of
+// "/api/v1/tasks/{id}"), since "/v1" says nothing of what is there; "/" for the root.
 func prefixOf(route string) string {
-	if len(route) > 1 && route[0] == '/' {
-		if i := strings.IndexByte(route[1:], '/'); i > 0 {
-			return route[:i+1]
-		}
+	end := segment(route, 0)
+	if route[:end] == "/api" {
+		end = segment(route, end)
+	}
+	if !version(route[:end]) {
+		end = 0
+	}
+	if end = segment(route, end); end > 0 && end < len(route) {
+		return route[:end]
 	}
 	return route
+}
+
+// segment is the end of the path segment that begins at a slash; at, if none does.
+func segment(route string, at int) int {
+	if at+1 >= len(route) || route[at] != '/' {
+		return at
+	}
+	if i := strings.IndexByte(route[at+1:], '/'); i > 0 {
+		return at + 1 + i
+	}
+	return len(route)
+}
+
+// version reports whether a path ends in a segment like "v1".
+func version(path string) bool {
+	i := strings.LastIndexByte(path, '/') + 1
+	return i < len(path)-1 && path[i] == 'v' && strings.Trim(path[i+1:], "0123456789") == ""
 }
 
 // route numbers a route; more reports that its prefix now has a second one.

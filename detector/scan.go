@@ -537,9 +537,12 @@ func (j *judge) many(l *located) verdict {
 	}
 	cut := 0.0
 	usual := j.strangers(l.scope, float64(len(who)))
-	guarded := usual < naturally && !l.win.known
+	guarded := usual < 1 && !l.win.known
 	if guarded {
-		cut = max(0, strange-familiar*usual/(1-usual))
+		if float64(max(named, met))*weight < minPeople && people < minStrangers {
+			return scanning
+		}
+		cut = max(0, strange-(familiar+1)*usual/(1-usual))
 	}
 	if l.win.known {
 		// Of so many strangers some are taken for known.
@@ -547,7 +550,7 @@ func (j *judge) many(l *located) verdict {
 	}
 	var xs []float64
 	for _, s := range who {
-		if s.met || !guarded {
+		if s.met || cut == 0 {
 			xs = append(xs, s.x)
 		}
 	}

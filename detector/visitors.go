@@ -51,9 +51,6 @@ const (
 	// strangerPrior is how many visitors' worth the share of strangers in a scope
 	// is trusted to be the service's.
 	strangerPrior = 5
-	// naturally is the share of strangers among the let-in from which on strangers
-	// among the refused are no sign of a scan.
-	naturally = 0.5
 )
 
 // visitors is who was let in lately at one service, as one vantage sees it. A nil
