@@ -320,7 +320,7 @@ func newSite(t *testing.T, server *servertest.Process, port int, dir, errorLog s
 	server.Await(t, "the server to listen", func() (bool, string) {
 		c, err := net.Dial("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
 		if err == nil {
-			c.Close()
+			_ = c.Close()
 		}
 		return err == nil, fmt.Sprint(err)
 	})
@@ -381,7 +381,7 @@ func (x *site) do(s *step) {
 	if s.keep {
 		x.conn = c
 	} else {
-		c.Close()
+		_ = c.Close()
 	}
 	for name, l := range x.access {
 		x.server.Await(x.t, "the line of "+s.name+" in "+name, func() (bool, string) {
@@ -592,14 +592,14 @@ func hangUp(t *testing.T) (address string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { l.Close() })
+	t.Cleanup(func() { _ = l.Close() })
 	go func() {
 		for {
 			c, err := l.Accept()
 			if err != nil {
 				return
 			}
-			c.Close()
+			_ = c.Close()
 		}
 	}()
 	return l.Addr().String()
@@ -672,6 +672,6 @@ func loopback6() bool {
 	if err != nil {
 		return false
 	}
-	l.Close()
+	_ = l.Close()
 	return true
 }

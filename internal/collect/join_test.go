@@ -84,3 +84,14 @@ func TestJoinPrefersTheConnection(t *testing.T) {
 		}
 	}
 }
+
+// TestJoinKeysDoNotAllocate: every unexplained denial has keys.
+func TestJoinKeysDoNotAllocate(t *testing.T) {
+	c := &Config{Identity: FixedIdentityKey()}
+	e := event.Event{Client: []byte("192.0.2.7"), Path: []byte("/a/b%20c/d?e=f"), Conn: 7}
+	var scratch []byte
+	c.joinKeys(&e, &scratch)
+	if n := testing.AllocsPerRun(100, func() { c.joinKeys(&e, &scratch) }); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
