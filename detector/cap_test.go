@@ -43,17 +43,17 @@ func TestCap(t *testing.T) {
 		{Class: event.Refused, Identity: 2, Requests: 10, Denials: 5},
 		{Class: event.Soft, Identity: 3, Requests: 5, Denials: 5},
 	}}
-	n, x, _ := j.cap(l, 0, 210, 105, 0, p)
+	n, x, _, _ := j.cap(l, 0, 210, 105, 0, p)
 	if x != 2 || n != 210-99-8 {
 		t.Fatalf("%v of %v", x, n)
 	}
 	// Denials that no hit explains stay.
-	if n, x, _ := j.cap(&slots.Leaf{}, 0, 50, 20, 0, p); n != 50 || x != 20 {
+	if n, x, _, _ := j.cap(&slots.Leaf{}, 0, 50, 20, 0, p); n != 50 || x != 20 {
 		t.Fatalf("%v of %v", x, n)
 	}
 	// Of sampled hits each stands for four.
 	l = &slots.Leaf{Hits: []slots.Hit{{Class: event.Refused, Identity: 9, Requests: 4, Denials: 2}}}
-	if n, x, _ := j.cap(l, 0, 100, 30, 2, p); x != 4 || n != 100-26*2 {
+	if n, x, _, _ := j.cap(l, 0, 100, 30, 2, p); x != 4 || n != 100-26*2 {
 		t.Fatalf("%v of %v", x, n)
 	}
 }

@@ -22,7 +22,7 @@ type Writer interface {
 }
 
 // stateVersion is the first byte of every block.
-const stateVersion = 3
+const stateVersion = 4
 
 // ErrState is wrapped by Load's errors: the blocks are not what Save wrote.
 var ErrState = errors.New("the detector's state cannot be read")
@@ -180,6 +180,11 @@ func (j *judge) save(s *saver) {
 	for i := range j.dirtySeries {
 		s.block(j.key("series", i), j.dirtySeries[i], func(w *wire.Writer) error { j.putSeries(w, i); return nil })
 	}
+	for i := range j.dirtyCells {
+		if j.dirtyRuled[i] || s.all && len(j.ruled) > 0 {
+			s.block(j.key("rules", i), true, func(w *wire.Writer) error { j.putRules(w, i); return nil })
+		}
+	}
 	for i := range j.buckets.m {
 		s.block(j.key("people", i), j.buckets.dirty[i], func(w *wire.Writer) error { j.buckets.put(w, i); return nil })
 	}
@@ -196,6 +201,7 @@ func (j *judge) save(s *saver) {
 	j.dirtyBook, j.dirty = false, false
 	clear(j.dirtyCells)
 	clear(j.dirtySeries)
+	clear(j.dirtyRuled)
 	j.buckets.dirty = [shards]bool{}
 	for i := range j.past.slots {
 		j.past.slots[i].dirty = false
@@ -284,6 +290,14 @@ func (p *pastSlot) put(w *wire.Writer) {
 		baseline.PutFloat(w, c.nc)
 		baseline.PutFloat(w, c.xc)
 		baseline.PutFloat(w, c.yc)
+		ruled := c.valid|c.leaked != 0 || c.bc != 0 || c.lc != 0
+		w.Bool(ruled)
+		if ruled {
+			w.Uint(uint64(c.valid))
+			w.Uint(uint64(c.leaked))
+			baseline.PutFloat(w, c.bc)
+			baseline.PutFloat(w, c.lc)
+		}
 	}
 	w.Uint(uint64(len(p.hits)))
 	for i := range p.hits {
@@ -295,6 +309,19 @@ func (p *pastSlot) put(w *wire.Writer) {
 		w.Bool(h.met)
 		w.Word(h.id)
 		w.Word(h.account)
+		w.Bool(h.rule != 0)
+		if h.rule != 0 {
+			w.Word(h.rule)
+		}
+	}
+	w.Uint(uint64(len(p.leaks)))
+	for i := range p.leaks {
+		k := &p.leaks[i]
+		w.Uint(uint64(k.cell))
+		w.Bool(k.named)
+		w.Word(k.rule)
+		w.Word(k.id)
+		w.Word(k.account)
 	}
 	w.Uint(uint64(len(p.splits)))
 	for i := range p.splits {
@@ -309,6 +336,7 @@ func (p *pastSlot) put(w *wire.Writer) {
 func (j *judge) putRest(w *wire.Writer) error {
 	w.Uint(uint64(len(j.cells)))
 	w.Uint(uint64(len(j.series)))
+	w.Uint(uint64(len(j.ruled)))
 	for _, x := range [...]int64{j.step, j.born, j.start, j.flushed} {
 		w.Int(x)
 	}
@@ -359,6 +387,7 @@ func (f *finding) put(w *wire.Writer) error {
 	w.Int(int64(f.dir))
 	w.Bool(f.fresh)
 	w.Bool(f.known)
+	w.Bool(f.rules)
 	w.Bool(f.accepted)
 	for _, x := range [...]int64{f.opened, f.started, f.resolved, f.awake, f.from, f.requests, f.denials, f.calmSince} {
 		w.Int(x)
@@ -381,6 +410,11 @@ func (f *finding) put(w *wire.Writer) error {
 	for _, c := range f.causes {
 		w.String(c.cause)
 		w.Int(c.n)
+	}
+	w.Uint(uint64(len(f.rulesBroken)))
+	for _, r := range f.rulesBroken {
+		w.Word(r.rule)
+		w.Int(r.n)
 	}
 	w.Uint(uint64(f.sampled))
 	w.Bool(f.degraded)
@@ -436,7 +470,7 @@ func (d *Detector) load(l loader) error {
 	for i := 0; i < len(d.judges) && err == nil; i++ {
 		j := d.judges[i]
 		err = j.load(l)
-		j.welcome(d.cfg.FirstVisit)
+		j.configure(&d.cfg)
 		d.cells[j.class] += len(j.cells)
 	}
 	d.dirtyMarks = false
@@ -555,11 +589,11 @@ func (d *Detector) getGroups(r *wire.Reader) {
 
 // load reads the judge's blocks.
 func (j *judge) load(l loader) error {
-	var cells, series int
+	var cells, series, ruled int
 	var starts []int64
 	err := l.block(j.key("book", 0), j.getBook)
 	if err == nil {
-		err = l.block(j.key("rest", 0), func(r *wire.Reader) { cells, series, starts = j.getRest(r) })
+		err = l.block(j.key("rest", 0), func(r *wire.Reader) { cells, series, ruled, starts = j.getRest(r) })
 	}
 	if err == nil {
 		err = l.block(j.key("seasons", 0), j.getSeasons)
@@ -569,6 +603,14 @@ func (j *judge) load(l loader) error {
 	}
 	for i := 0; err == nil && len(j.series) < series; i++ {
 		err = l.block(j.key("series", i), func(r *wire.Reader) { j.getSeries(r, series) })
+	}
+	for i := 0; err == nil && i <= len(j.cells)/blockSize; i++ {
+		if _, ok := l[j.key("rules", i)]; ok {
+			err = l.block(j.key("rules", i), j.getRules)
+		}
+	}
+	if err == nil && len(j.ruled) != ruled {
+		return fmt.Errorf("%w: a rule of judge %d is missing", ErrState, j.index)
 	}
 	for i := 0; err == nil && i < shards; i++ {
 		err = l.block(j.key("people", i), func(r *wire.Reader) { j.buckets.get(r, i) })
@@ -596,6 +638,7 @@ func (j *judge) load(l loader) error {
 	j.dirtyBook = false
 	clear(j.dirtyCells)
 	clear(j.dirtySeries)
+	clear(j.dirtyRuled)
 	return nil
 }
 
@@ -719,10 +762,21 @@ func (j *judge) getPast(r *wire.Reader, start int64) {
 	}
 	count := func() uint32 { return uint32(bounded(r, r.Uint(), 0, math.MaxUint32)) }
 	for range r.Len(16) {
-		p.counts = append(p.counts, pastCount{cell(), count(), count(), count(), baseline.GetFloat(r), baseline.GetFloat(r), baseline.GetFloat(r)})
+		t := pastCount{cell: cell(), n: count(), x: count(), denied: count(), nc: baseline.GetFloat(r), xc: baseline.GetFloat(r), yc: baseline.GetFloat(r)}
+		if r.Bool() {
+			t.valid, t.leaked, t.bc, t.lc = count(), count(), baseline.GetFloat(r), baseline.GetFloat(r)
+		}
+		p.counts = append(p.counts, t)
 	}
 	for range r.Len(21) {
-		p.hits = append(p.hits, pastHit{cell(), r.Bool(), r.Bool(), r.Bool(), r.Bool(), r.Word(), r.Word()})
+		h := pastHit{cell(), r.Bool(), r.Bool(), r.Bool(), r.Bool(), r.Word(), r.Word(), 0}
+		if r.Bool() {
+			h.rule = r.Word()
+		}
+		p.hits = append(p.hits, h)
+	}
+	for range r.Len(26) {
+		p.leaks = append(p.leaks, pastLeak{cell(), r.Bool(), r.Word(), r.Word(), r.Word()})
 	}
 	for range r.Len(4) {
 		p.splits = append(p.splits, pastSplit{cell(), event.Layer(bounded(r, r.Uint(), 0, uint64(event.Layers)-1)), count(), r.String()})
@@ -733,12 +787,13 @@ func (j *judge) getPast(r *wire.Reader, start int64) {
 	}
 	j.past.slots = append(j.past.slots, p)
 	j.past.counts += len(p.counts)
-	j.past.hits += len(p.hits)
+	j.past.hits += len(p.hits) + len(p.leaks)
 }
 
-func (j *judge) getRest(r *wire.Reader) (cells, series int, starts []int64) {
+func (j *judge) getRest(r *wire.Reader) (cells, series, ruled int, starts []int64) {
 	cells = int(bounded(r, r.Uint(), 0, 4*maxCells))
 	series = int(bounded(r, r.Uint(), 0, 4*monitored*maxCells))
+	ruled = int(bounded(r, r.Uint(), 0, 4*maxCells))
 	step := bounded(r, r.Int(), 0, 24*3600)
 	j.born, j.start, j.flushed = getTime(r), getTime(r), getTime(r)
 	j.h = baseline.GetFloat(r)
@@ -775,7 +830,7 @@ func (j *judge) getRest(r *wire.Reader) (cells, series int, starts []int64) {
 	if r.Err == nil && step > 0 {
 		j.setStep(step)
 	}
-	return cells, series, starts
+	return cells, series, ruled, starts
 }
 
 func getDir(r *wire.Reader) int8 {
@@ -791,7 +846,7 @@ func (f *finding) get(r *wire.Reader, j *judge) {
 	f.mask = uint16(bounded(r, r.Uint(), 0, math.MaxUint16))
 	f.scope = j.getScope(r)
 	f.dir = getDir(r)
-	f.fresh, f.known, f.accepted = r.Bool(), r.Bool(), r.Bool()
+	f.fresh, f.known, f.rules, f.accepted = r.Bool(), r.Bool(), r.Bool(), r.Bool()
 	f.opened, f.started, f.resolved = getTime(r), getTime(r), getTime(r)
 	f.awake, f.from = getTime(r), getTime(r)
 	f.requests, f.denials = r.Int(), r.Int()
@@ -810,6 +865,9 @@ func (f *finding) get(r *wire.Reader, j *judge) {
 	}
 	for range r.Len(2) {
 		f.causes = append(f.causes, causeCount{strings.Clone(r.String()), r.Int()})
+	}
+	for range r.Len(9) {
+		f.rulesBroken = append(f.rulesBroken, ruleCount{r.Word(), r.Int()})
 	}
 	f.sampled = uint8(bounded(r, r.Uint(), 0, 63))
 	f.degraded, f.kept = r.Bool(), r.Bool()

@@ -12,7 +12,7 @@ func (d *Detector) Configure(cfg Config) {
 	d.cfg = cfg
 	for _, j := range d.judges {
 		j.learn = int64(cfg.Learn / time.Second)
-		j.welcome(cfg.FirstVisit)
+		j.configure(&cfg)
 		j.h = 0 // computed anew when the next slot closes
 	}
 }

@@ -199,7 +199,7 @@ func (d *Detector) judgesOf(c *slots.Closed) {
 		if first == nil {
 			first = newJudge(c.Vantage, key.service, event.Refused, int64(d.cfg.Learn/time.Second))
 			first.visitors = d.visits.add()
-			first.welcome(d.cfg.FirstVisit)
+			first.configure(&d.cfg)
 			d.add(first)
 		}
 		if key.service != service {

@@ -25,6 +25,7 @@ func TestValidate(t *testing.T) {
 		"learn":           {AlertsPerWeek: 1, Learn: -time.Hour, MaxCells: 1000, MinIdentities: 3},
 		"max_cells":       {AlertsPerWeek: 1, Learn: time.Hour, MaxCells: 1 << 30, MinIdentities: 3},
 		"first_visit[1]":  {AlertsPerWeek: 1, Learn: time.Hour, MaxCells: 1000, MinIdentities: 3, FirstVisit: []string{"/signup", "login"}},
+		"min_identities":  {AlertsPerWeek: 1, Learn: time.Hour, MaxCells: 1000},
 	} {
 		ps := c.Validate()
 		if len(ps) != 1 || ps[0].Path != path || ps[0].Msg == "" {

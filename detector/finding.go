@@ -46,6 +46,10 @@ type finding struct {
 	// known tells that it was found, and is followed, by people who used to get in:
 	// there are too many other refusals in its scope to see it without.
 	known bool
+	// rules tells the same of declared rules that are broken, and of doors that were
+	// learned to be closed; rulesBroken counts which.
+	rules       bool
+	rulesBroken []ruleCount
 	// accepted tells that it did not recover but became the new normal.
 	accepted bool
 	// opened and resolved are ends of slots, started is the start of one; resolved
@@ -82,30 +86,82 @@ type finding struct {
 // begin prepares for the counts of a slot.
 func (f *finding) begin() { f.sx, f.sn, f.sm, f.llr = 0, 0, 0, 0 }
 
-// take adds a cell's counts of the current slot.
-func (f *finding) take(t *touched, r, usual baseline.Rate) {
-	p := float64(r.Share())
-	f.requests += int64(t.n)
-	f.denials += int64(t.x)
-	f.expected += float64(t.n) * p
-	x := t.xc
-	if f.known {
-		x, p = t.yc, float64(usual.Share())
+// win is a window of the finding's kind.
+func (f *finding) win(since int64) window {
+	return window{since: since, known: f.known, rules: f.rules}
+}
+
+// add counts a cell's requests of one slot, where r is normal.
+func (f *finding) add(t *pastCount, r baseline.Rate) {
+	switch out := t.valid + t.leaked; {
+	case f.rules && f.dir == baseline.Down && out > 0:
+		f.requests += int64(out)
+		f.denials += int64(t.valid)
+		f.expected += float64(out)
+	case f.rules && f.dir == baseline.Up: // the rule expects nobody to be refused
+		f.requests += int64(t.n)
+		f.denials += int64(t.x)
+	default:
+		f.requests += int64(t.n)
+		f.denials += int64(t.x)
+		f.expected += float64(t.n) * float64(r.Share())
+	}
+}
+
+// what returns how many requests of a cell in one slot a finding's kind of window
+// counts, how many of them were refused, and the rate that is expected, ok unless the
+// cell says nothing.
+func (j *judge) what(w window, dir int8, t *pastCount) (n, x float32, p float64, ok bool) {
+	c := &j.cells[t.cell]
+	switch {
+	case w.rules:
+		n, x, share, _, ok := j.doors(t, dir)
+		return n, x, float64(share), ok && n > 0
+	case w.known:
+		return t.nc, t.yc, float64(j.usual(c).Share()), true
+	}
+	return t.nc, t.xc, float64(j.normal(c).Share()), true
+}
+
+// follow adds a cell's counts of the current slot to the finding that explains it.
+func (j *judge) follow(f *finding, t *touched, r baseline.Rate) {
+	f.add(t, r)
+	n, x, p, ok := j.what(f.win(0), f.dir, t)
+	if !ok {
+		return
 	}
 	f.sx += x
-	f.sn += t.nc
-	f.sm += t.nc * float32(p)
+	f.sn += n
+	f.sm += n * float32(p)
 	// Half the wall: what was located first may be more than the truth, and a wall
 	// of which half is left is not gone.
-	f.llr += baseline.WallRatio(float64(t.nc), float64(x), p, f.dir, f.share/2)
+	f.llr += baseline.WallRatio(float64(n), float64(x), p, f.dir, f.share/2)
 }
 
 // witness adds who was refused in one slot of the past on the finding's cells.
 func (j *judge) witness(f *finding, p *pastSlot) {
+	through := f.rules && f.dir == baseline.Down
+	for i := range p.leaks {
+		k := &p.leaks[i]
+		if !through || j.cells[k.cell].mask != f.mask {
+			continue
+		}
+		f.broken(k.rule)
+		f.who.add(k.id)
+		if k.named {
+			f.named.add(k.id)
+		}
+		if k.account != 0 {
+			f.accounts.add(k.account)
+		}
+	}
 	for i := range p.hits {
 		h := &p.hits[i]
-		if j.cells[h.cell].mask != f.mask {
+		if through || j.cells[h.cell].mask != f.mask {
 			continue
+		}
+		if f.dir == baseline.Up {
+			f.broken(h.rule)
 		}
 		f.who.add(h.id)
 		if h.known {
@@ -174,15 +230,17 @@ func (j *judge) open(l *located, fired []int32) scope {
 	// A recent finding may be a part of something wider.
 	for i := len(j.findings) - 1; i >= 0; i-- {
 		f := j.findings[i]
-		if f.resolved != 0 || f.dir != l.dir || f.known != l.win.known || now-f.awake > mergeWithin {
+		// What the statistics find may be more of what broke a rule.
+		if f.resolved != 0 || f.dir != l.dir || f.known != l.win.known || !f.rules && l.win.rules || now-f.awake > mergeWithin {
 			continue
 		}
-		w, ok := j.best(nil, l.dir, f.mask, &l.scope, j.views(f.known, j.reach(f)))
+		kind := window{since: j.reach(f), known: l.win.known, rules: l.win.rules}
+		w, ok := j.best(nil, l.dir, f.mask, &l.scope, j.views(kind))
 		if !ok || !w.scope.overlaps(&j.book, f.scope) {
 			continue
 		}
 		// Two changes at a time stay two unless one scope explains both as well.
-		alone, _ := j.scoreOf(f.scope, f.dir, f.mask, j.views(f.known, j.reach(f)))
+		alone, _ := j.scoreOf(f.scope, f.dir, f.mask, j.views(kind))
 		if l.scope.contains(&j.book, f.scope) || w.score >= together*(l.score+alone) {
 			j.widen(f, &w)
 			return f.scope
@@ -214,7 +272,7 @@ func (j *judge) open(l *located, fired []int32) scope {
 	f.uid = j.nextUID
 	f.started = j.onset(l, fired)
 	f.from = f.started
-	f.fresh = l.dir == baseline.Up && !l.win.known && j.isNew(l.scope) && f.started-j.firstSeen(l.scope) <= newOnset
+	f.fresh = l.dir == baseline.Up && !l.win.known && !l.win.rules && j.isNew(l.scope) && f.started-j.firstSeen(l.scope) <= newOnset
 	j.locate(f, l)
 	j.findings = append(j.findings, f)
 	j.hide(f)
@@ -234,7 +292,7 @@ func (j *judge) firstSeen(s scope) int64 {
 // locate takes over what a scan found.
 func (j *judge) locate(f *finding, l *located) {
 	f.scope = l.scope
-	f.known = l.win.known
+	f.known, f.rules = l.win.known, l.win.rules
 	f.rate, f.base = float64(l.X/l.N), float64(l.M/l.N)
 	share := (f.rate - f.base) / max(1-f.base, 1e-3)
 	if f.dir == baseline.Down {
@@ -257,10 +315,8 @@ func (j *judge) onset(l *located, fired []int32) int64 {
 			t := &p.counts[k]
 			c := &j.cells[t.cell]
 			if c.mask == 0 && l.scope.has(&j.book, c) {
-				if l.win.known {
-					sum += baseline.Ratio(t.nc, t.yc, j.usual(c), l.dir, change)
-				} else {
-					sum += baseline.Ratio(t.nc, t.xc, j.normal(c), l.dir, change)
+				if n, x, p, ok := j.what(l.win, l.dir, t); ok {
+					sum += baseline.Ratio(n, x, baseline.RateOf(p), l.dir, change)
 				}
 			}
 		}
@@ -316,16 +372,27 @@ func (j *judge) show(mask uint16, forget bool) {
 	}
 }
 
-// taint takes the refusals of people who used to get in out of the past of the
-// cells of a mask: they are explained.
+// taint takes the refusals of people who used to get in, and what broke rules, out of
+// the past of the cells of a mask: they are explained.
 func (j *judge) taint(mask uint16) {
 	for i := range j.past.slots {
 		p := &j.past.slots[i]
 		for k := range p.counts {
-			if t := &p.counts[k]; t.yc != 0 && j.cells[t.cell].mask == mask {
-				t.yc = 0
+			if t := &p.counts[k]; t.yc+t.bc+t.lc != 0 && j.cells[t.cell].mask == mask {
+				t.yc, t.bc, t.lc = 0, 0, 0
 				p.dirty = true
 			}
+		}
+		for k := range p.hits {
+			if h := &p.hits[k]; h.rule != 0 && j.cells[h.cell].mask == mask {
+				h.rule = 0
+				p.dirty = true
+			}
+		}
+		if n := len(p.leaks); n > 0 {
+			p.leaks = slices.DeleteFunc(p.leaks, func(k pastLeak) bool { return j.cells[k.cell].mask == mask })
+			j.past.hits -= n - len(p.leaks)
+			p.dirty = p.dirty || n != len(p.leaks)
 		}
 	}
 }
@@ -340,9 +407,7 @@ func (j *judge) recount(f *finding, since int64) {
 		for k := range p.counts {
 			t := &p.counts[k]
 			if c := &j.cells[t.cell]; c.mask == f.mask {
-				f.requests += int64(t.n)
-				f.denials += int64(t.x)
-				f.expected += float64(t.n) * float64(j.normal(c).Share())
+				f.add(t, j.normal(c))
 			}
 		}
 		j.witness(f, p)
@@ -367,7 +432,7 @@ func (j *judge) widen(f *finding, l *located) {
 	} else if len(j.past.slots) > 0 && j.past.slots[0].start <= max(f.started, j.born) {
 		f.requests, f.denials, f.expected = 0, 0, 0
 		f.who, f.named, f.used, f.accounts = people{}, people{}, people{}, people{}
-		f.layers, f.causes = [event.Layers]int64{}, nil
+		f.layers, f.causes, f.rulesBroken = [event.Layers]int64{}, nil, nil
 		j.recount(f, f.started)
 	} else {
 		f.degraded = true // the past is gone: what was counted stays
@@ -420,7 +485,7 @@ func (j *judge) reach(f *finding) int64 {
 // refine looks for a scope that explains a young finding better.
 func (j *judge) refine(f *finding) {
 	since := j.reach(f)
-	views := j.views(f.known, since)
+	views := j.views(f.win(since))
 	w, ok := j.best(nil, f.dir, f.mask, &f.scope, views)
 	if ok && w.scope == f.scope {
 		// Two that began together may look like one.
@@ -454,7 +519,7 @@ func (j *judge) narrow(f *finding) bool {
 	if since == 0 || f.calmSince <= since {
 		return false
 	}
-	buf := j.scan(window{since: since, known: f.known}, f.dir, f.mask)
+	buf := j.scan(f.win(since), f.dir, f.mask)
 	best, at := 0.0, -1
 	for id := range buf {
 		c := &buf[id]
@@ -468,9 +533,9 @@ func (j *judge) narrow(f *finding) bool {
 	if at < 0 {
 		return false
 	}
-	l := located{candidate: buf[at], dir: f.dir, win: window{since: since, known: f.known}}
+	l := located{candidate: buf[at], dir: f.dir, win: f.win(since)}
 	excess := func(c *candidate) float32 { return (c.X - c.M) / max(c.N, 0.5) * float32(f.dir) }
-	calm := j.scan(window{since: f.calmSince, known: f.known}, f.dir, f.mask)
+	calm := j.scan(f.win(f.calmSince), f.dir, f.mask)
 	k := slices.IndexFunc(calm, func(c candidate) bool { return c.scope == l.scope })
 	if k < 0 || excess(&calm[k]) < stillActive*excess(&l.candidate) {
 		return false
@@ -515,6 +580,7 @@ func (j *judge) adopt(f *finding) {
 			c.Replace(c.x40, c.n40)
 		}
 	}
+	j.settleRules(f.mask)
 	f.resolved, f.accepted = j.end(), true
 	j.show(f.mask, true)
 	j.relearn()

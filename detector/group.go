@@ -66,6 +66,10 @@ func (g *group) clone() incident.Incident {
 		t := *inc.ResolvedAt
 		inc.ResolvedAt = &t
 	}
+	if inc.Rule != nil {
+		r := *inc.Rule
+		inc.Rule = &r
+	}
 	if inc.MarkerInfo != nil {
 		m := *inc.MarkerInfo
 		inc.MarkerInfo = &m
@@ -277,6 +281,23 @@ func (d *Detector) refresh(g *group, now int64) (open bool) {
 	inc.Identities = f.who.count() << min(f.sampled, 31)
 	inc.Accounts = f.accounts.count() << min(f.sampled, 31)
 	inc.UsedToGetIn = min(f.used.count()<<min(f.sampled, 31), inc.Identities)
+	inc.Rule = nil
+	for _, s := range live {
+		if inc.Rule = s.j.rule(s.f); inc.Rule != nil {
+			break
+		}
+	}
+	if r := inc.Rule; r != nil && f.rules {
+		// The rule speaks of nobody else, and what it tells apart may be no dimension.
+		for _, d := range [...]struct {
+			of *string
+			is []string
+		}{{&inc.Scope.Role, r.Roles}, {&inc.Scope.Plan, r.Plans}, {&inc.Scope.Geo, r.Geos}, {&inc.Scope.Flag, r.Flags}} {
+			if *d.of == "" && len(d.is) == 1 {
+				*d.of = d.is[0]
+			}
+		}
+	}
 	inc.Class = lead.j.class.String()
 	inc.Vantages = inc.Vantages[:0:0]
 	inc.Degraded = false

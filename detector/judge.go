@@ -7,6 +7,7 @@ import (
 
 	"github.com/denywatch/denywatch/baseline"
 	"github.com/denywatch/denywatch/detector/slots"
+	"github.com/denywatch/denywatch/internal/access"
 	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/tally"
 )
@@ -48,12 +49,7 @@ type series struct {
 type cellKey struct{ route, role, geo, plan, host int32 }
 
 // touched is a cell of the current slot.
-type touched struct {
-	cell       int32
-	n, x       uint32
-	denied     uint32 // of any class
-	nc, xc, yc float32
-}
+type touched = pastCount
 
 // judge watches one service from one vantage, for one class of denial.
 type judge struct {
@@ -118,6 +114,12 @@ type judge struct {
 	rejected []scope
 	suspects []suspicion
 	exempt   []string // config first_visit
+
+	access *access.Model
+	least  int // people who make a breach of a rule an incident
+	ruled  map[int32]*ruling
+	// dirtyRuled are the blocks of ruled that changed.
+	dirtyRuled map[int]bool
 }
 
 const (
@@ -130,7 +132,7 @@ const (
 
 func newJudge(v event.Vantage, service string, class event.Denial, learn int64) *judge {
 	j := &judge{vantage: v, service: service, class: class, learn: learn, born: -1,
-		cellID: map[cellKey]int32{}, seriesID: map[uint64]int32{}, seasonID: map[[2]int32]uint16{}, dirty: true, dirtyBook: true}
+		cellID: map[cellKey]int32{}, seriesID: map[uint64]int32{}, seasonID: map[[2]int32]uint16{}, dirtyRuled: map[int]bool{}, dirty: true, dirtyBook: true}
 	for i := range j.buckets.dirty {
 		j.buckets.dirty[i] = true
 	}
@@ -142,7 +144,7 @@ func newJudge(v event.Vantage, service string, class event.Denial, learn int64) 
 // its history are those of j.
 func (j *judge) sibling(class event.Denial) *judge {
 	o := newJudge(j.vantage, j.service, class, j.learn)
-	o.visitors, o.exempt = j.visitors, j.exempt
+	o.visitors, o.exempt, o.access, o.least = j.visitors, j.exempt, j.access, j.least
 	if j.born < 0 {
 		return o
 	}
@@ -430,9 +432,11 @@ func (j *judge) count(c *slots.Closed, leaves []slots.Leaf, room *int) {
 	p.sampled, p.partial = c.Sampled, c.Partial
 	for i := range leaves {
 		l := &leaves[i]
-		n := l.Requests()
+		// Whom the rules keep out is judged by the rules alone.
+		n, valid, leaked := l.Requests(), l.Denied[event.Valid], l.Leaked
+		n -= min(n, valid+leaked)
 		x := min(l.Denied[j.class], n)
-		if n == 0 {
+		if n == 0 && (valid+leaked == 0 || j.class != event.Refused) {
 			continue
 		}
 		id := j.cellOf(l, room)
@@ -447,10 +451,16 @@ func (j *judge) count(c *slots.Closed, leaves []slots.Leaf, room *int) {
 		for class := event.Refused; class < event.Valid; class++ {
 			t.denied += l.Denied[class]
 		}
-		nc, xc, yc := j.cap(l, id, float32(n), float32(x), c.Sampled, p)
+		nc, xc, yc, bc := j.cap(l, id, float32(n), float32(x), c.Sampled, p)
 		t.nc += nc
 		t.xc += xc
 		t.yc += yc
+		t.bc += bc
+		if j.class == event.Refused {
+			t.valid += valid
+			t.leaked += leaked
+			j.through(l, t, p)
+		}
 		if ce.mask == 0 {
 			in, strangers := j.visitors.ask(l.Entered, routeHash(l.Key.Route))
 			ce.in += in
@@ -463,10 +473,9 @@ func (j *judge) count(c *slots.Closed, leaves []slots.Leaf, room *int) {
 		}
 	}
 	for i := range j.slot {
-		t := &j.slot[i]
-		j.cells[t.cell].touch = 0
-		p.counts = append(p.counts, pastCount{t.cell, t.n, t.x, t.denied, t.nc, t.xc, t.yc})
+		j.cells[j.slot[i].cell].touch = 0
 	}
+	p.counts = append(p.counts, j.slot...)
 	j.past.filled()
 }
 
@@ -475,8 +484,8 @@ func (j *judge) count(c *slots.Closed, leaves []slots.Leaf, room *int) {
 // its requests in proportion (removing only its denials would look like a fall).
 // Denials that no hit explains count as they are. Of sampled hits each stands for
 // 2^sampled identities. yc are those of the denials that count whose identities
-// were let in on the route before.
-func (j *judge) cap(l *slots.Leaf, id int32, n, x float32, sampled uint8, p *pastSlot) (nc, xc, yc float32) {
+// were let in on the route before, bc those that break a declared rule.
+func (j *judge) cap(l *slots.Leaf, id int32, n, x float32, sampled uint8, p *pastSlot) (nc, xc, yc, bc float32) {
 	var seen, kept, gone, asked float32
 	route, welcome := routeHash(l.Key.Route), j.routes[j.cells[id].route].welcome
 	for i := range l.Hits {
@@ -488,12 +497,19 @@ func (j *judge) cap(l *slots.Leaf, id int32, n, x float32, sampled uint8, p *pas
 		known := j.visitors.knows(h.Identity, route)
 		// Whom an application names has an account, unless he only claims it.
 		met := welcome || j.visitors.met(h.Identity) || h.Named && j.class != event.Unauthorized
-		p.hits = append(p.hits, pastHit{id, h.Named, ok, known, met, h.Identity, h.Account})
+		hit := pastHit{id, h.Named, ok, known, met, h.Identity, h.Account, 0}
+		if j.binding(h) {
+			hit.rule = h.Rule
+		}
+		p.hits = append(p.hits, hit)
 		k, r, a := float32(h.Denials), float32(max(h.Requests, h.Denials)), float32(0)
 		if ok {
 			a = 1
 			if known {
 				yc++
+			}
+			if hit.rule != 0 {
+				bc++
 			}
 		}
 		seen += k
@@ -503,7 +519,7 @@ func (j *judge) cap(l *slots.Leaf, id int32, n, x float32, sampled uint8, p *pas
 	}
 	if sampled == 0 {
 		kept += max(x-seen, 0)
-		return max(n-gone, kept), kept, yc
+		return max(n-gone, kept), kept, yc, bc
 	}
 	weight := float32(uint32(1) << min(sampled, 31))
 	kept = min(kept*weight, x)
@@ -511,7 +527,7 @@ func (j *judge) cap(l *slots.Leaf, id int32, n, x float32, sampled uint8, p *pas
 	if seen > 0 {
 		perDenial = asked / seen
 	}
-	return max(n-(x-kept)*perDenial, kept), kept, min(yc*weight, kept)
+	return max(n-(x-kept)*perDenial, kept), kept, min(yc*weight, kept), min(bc*weight, kept)
 }
 
 // judgeSlot weighs the slot's counts.
@@ -536,10 +552,11 @@ func (j *judge) judgeSlot(c *slots.Closed) {
 		j.markCell(t.cell)
 		if ce.mask != 0 {
 			if f := j.masking(ce.mask); f != nil {
-				f.take(t, r, j.usual(ce))
+				j.follow(f, t, r)
 			}
 			continue
 		}
+		j.heed(t)
 		if t.nc <= 0.01 {
 			continue
 		}
@@ -603,6 +620,11 @@ func (j *judge) judgeSlot(c *slots.Closed) {
 		// What an alarm explained began anew.
 		j.alarm(slices.DeleteFunc(regulars, func(s int32) bool { return j.evidence(s, true).Zero() }), baseline.Up, true)
 		j.alarm(down, baseline.Down, false)
+	}
+	// Rules need no learning, and what the statistics explain is explained.
+	j.breaches(baseline.Up)
+	if j.class == event.Refused {
+		j.breaches(baseline.Down)
 	}
 }
 
@@ -769,6 +791,7 @@ func (j *judge) turn() {
 			}
 		}
 	}
+	j.turnRules(discount)
 	j.relearn()
 	old := now >= j.born+settle
 	for i := range j.series {

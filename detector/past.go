@@ -14,22 +14,34 @@ const (
 
 // pastCount is one cell in one slot: requests, denials, denials of any class, the
 // first two as capped, and how many of the capped denials hit people who used to
-// get in on the route.
+// get in on the route. valid refusals and leaked requests are apart from those; of
+// the capped denials bc break a rule, and lc people came through a closed door.
 type pastCount struct {
-	cell       int32
-	n, x       uint32
-	denied     uint32
-	nc, xc, yc float32
+	cell          int32
+	n, x          uint32
+	denied        uint32
+	nc, xc, yc    float32
+	valid, leaked uint32
+	bc, lc        float32
 }
 
 // pastHit is one refused identity on one cell in one slot; counted tells that the
 // denial passed the cap, known that the identity used to get in on the route, met
-// that it was let in anywhere or may come without.
+// that it was let in anywhere or may come without, rule which rule it breaks.
 type pastHit struct {
 	cell           int32
 	named, counted bool
 	known, met     bool
 	id, account    uint64
+	rule           uint64
+}
+
+// pastLeak is one identity that came through a door that a rule keeps closed for it,
+// or, of rule 0, one that was learned to be closed.
+type pastLeak struct {
+	cell              int32
+	named             bool
+	rule, id, account uint64
 }
 
 // pastSplit is who refused on one cell in one slot.
@@ -48,6 +60,7 @@ type pastSlot struct {
 	counts  []pastCount
 	hits    []pastHit
 	splits  []pastSplit
+	leaks   []pastLeak
 }
 
 // past holds the last slots that had data, oldest first.
@@ -67,7 +80,7 @@ func (p *past) push(start, horizon int64) *pastSlot {
 	p.drop(drop)
 	s := p.spare
 	p.spare = pastSlot{}
-	p.slots = append(p.slots, pastSlot{start: start, dirty: true, counts: s.counts[:0], hits: s.hits[:0], splits: s.splits[:0]})
+	p.slots = append(p.slots, pastSlot{start: start, dirty: true, counts: s.counts[:0], hits: s.hits[:0], splits: s.splits[:0], leaks: s.leaks[:0]})
 	return &p.slots[len(p.slots)-1]
 }
 
@@ -75,11 +88,11 @@ func (p *past) push(start, horizon int64) *pastSlot {
 func (p *past) filled() {
 	s := &p.slots[len(p.slots)-1]
 	p.counts += len(s.counts)
-	p.hits += len(s.hits)
+	p.hits += len(s.hits) + len(s.leaks)
 	drop, c, h := 0, p.counts, p.hits
 	for drop < len(p.slots)-1 && (c > pastCounts || h > pastHits) {
 		c -= len(p.slots[drop].counts)
-		h -= len(p.slots[drop].hits)
+		h -= len(p.slots[drop].hits) + len(p.slots[drop].leaks)
 		drop++
 	}
 	p.drop(drop)
@@ -92,7 +105,7 @@ func (p *past) drop(n int) {
 	}
 	for i := range n {
 		p.counts -= len(p.slots[i].counts)
-		p.hits -= len(p.slots[i].hits)
+		p.hits -= len(p.slots[i].hits) + len(p.slots[i].leaks)
 	}
 	p.spare = p.slots[n-1]
 	m := copy(p.slots, p.slots[n:])

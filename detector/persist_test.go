@@ -13,6 +13,7 @@ import (
 
 	"github.com/denywatch/denywatch/detector"
 	"github.com/denywatch/denywatch/detector/slots"
+	"github.com/denywatch/denywatch/internal/access"
 	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/incident"
 	"github.com/denywatch/denywatch/internal/marker"
@@ -44,6 +45,7 @@ func busyFeed(seed uint64, hours int) feed {
 			layer: event.LayerApp, class: class, passing: i == 2})
 	}
 	w.flows = append(w.flows, &flow{vantage: event.Edge, key: tally.Key{Route: "/login"}, rate: 5, deny: 0.05, users: 90, first: 1 << 50, layer: event.LayerEdge, cause: "waf"})
+	w.access = busyRules()
 	f := feed{marks: map[int][]marker.Marker{}}
 	start := time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)
 	// A first half hour, a day before, so that it is known who used to get in.
@@ -81,6 +83,16 @@ func busyFeed(seed uint64, hours int) feed {
 	return f
 }
 
+// busyRules are broken now and then by what a busyFeed holds.
+func busyRules() *access.Model {
+	m, _ := access.New([]access.Rule{
+		{Route: []string{"/p0/r1"}, Role: []string{"viewer"}, Allow: "true"},
+		{Route: []string{"/p1/**"}, Role: []string{"editor"}, Allow: "true"},
+		{Route: []string{"/p1/r3"}, Role: []string{"_none", "viewer"}, Allow: "false"},
+	})
+	return m
+}
+
 // play feeds a detector; between slots, rest may exchange it.
 func (f *feed) play(t interface{ Fatal(...any) }, d *detector.Detector, rest func(int, *detector.Detector) *detector.Detector) ([]byte, any) {
 	var out bytes.Buffer
@@ -102,15 +114,16 @@ func (f *feed) play(t interface{ Fatal(...any) }, d *detector.Detector, rest fun
 	return out.Bytes(), struct {
 		Incidents []incident.Incident
 		Scans     []detector.Scan
+		Doors     []detector.Door
 		Stats     detector.Stats
-	}{d.Incidents(), d.Scans(), d.Stats()}
+	}{d.Incidents(), d.Scans(), d.Doors(), d.Stats()}
 }
 
 // TestRestartsChangeNothing saves and loads at random slots; every transition
 // must be the same, byte by byte, as without.
 func TestRestartsChangeNothing(t *testing.T) {
 	cfg := detector.Defaults()
-	cfg.Learn = time.Hour
+	cfg.Learn, cfg.Access = time.Hour, busyRules()
 	seen := 0
 	// A feed takes a while; -rapid.checks=N tries more than a dozen.
 	if n := flag.Lookup("rapid.checks"); n != nil && n.Value.String() == n.DefValue {
@@ -218,14 +231,16 @@ func TestScopesAreToldAtOnce(t *testing.T) {
 
 func FuzzLoad(f *testing.F) {
 	fd := busyFeed(5, 5)
-	d := detector.New(detector.Defaults())
+	cfg := detector.Defaults()
+	cfg.Access = busyRules()
+	d := detector.New(cfg)
 	fd.play(f, d, nil)
 	state := blocks{}
 	if err := d.Save(state); err != nil {
 		f.Fatal(err)
 	}
 	var keys []string
-	for _, k := range []string{"head", "markers", "incidents", "judge/0/book/0", "judge/0/rest/0", "judge/1/cells/0", "judge/1/series/0", "judge/1/people/3", "judge/1/seasons/0", "scans", "visitors/1/head", "here/1/head"} {
+	for _, k := range []string{"head", "markers", "incidents", "judge/0/book/0", "judge/0/rest/0", "judge/1/cells/0", "judge/1/series/0", "judge/1/people/3", "judge/1/seasons/0", "scans", "judge/2/rules/0", "judge/2/past/20", "visitors/1/head", "here/1/head"} {
 		if state[k] == nil {
 			f.Fatalf("no block %s", k)
 		}
@@ -239,7 +254,7 @@ func FuzzLoad(f *testing.F) {
 			bad[k] = v
 		}
 		bad[keys[uint(n)%uint(len(keys))]] = b
-		d := detector.New(detector.Defaults())
+		d := detector.New(cfg)
 		if d.Load(bad.read) != nil {
 			return
 		}
@@ -249,6 +264,7 @@ func FuzzLoad(f *testing.F) {
 			d.Close(c)
 		}
 		d.Incidents()
+		d.Doors()
 		if err := d.Save(blocks{}); err != nil {
 			t.Fatal(err)
 		}

@@ -55,16 +55,23 @@ type window struct {
 	since int64
 	tau   float64 // seconds, when since is 0
 	known bool    // only refusals of people who used to get in; since is not 0
+	rules bool    // only what breaks rules; since is not 0
 }
 
-// views are the windows that are tried: the decayed ones, and since a slot if that
-// is not 0. Refusals of known people are only kept in the detailed past.
-func (j *judge) views(known bool, since int64) []window {
+// views are the windows of the kind of w that are tried: the decayed ones, and since a
+// slot if that is not 0. Refusals of known people, and what breaks rules, are only
+// kept in the detailed past.
+func (j *judge) views(w window) []window {
+	since := w.since
 	switch {
-	case known && len(j.past.slots) == 0:
+	case (w.known || w.rules) && len(j.past.slots) == 0:
 		return nil
-	case known:
-		return []window{{since: max(since, j.past.slots[0].start, 1), known: true}}
+	case w.rules && since == 0:
+		first := max(j.past.slots[0].start, 1)
+		return []window{{since: max(first, j.start-(breachSlots-1)*j.step), rules: true}, {since: first, rules: true}}
+	case w.known, w.rules:
+		w.since = max(since, j.past.slots[0].start, 1)
+		return []window{w}
 	case since == 0:
 		return []window{{tau: shortTau}, {tau: longTau}}
 	}
@@ -94,19 +101,22 @@ type located struct {
 }
 
 // sums returns denials and requests of every cell in a window since a slot.
-func (j *judge) sums(w window) [][2]float32 {
+func (j *judge) sums(w window, dir int8) [][2]float32 {
 	sums := slices.Grow(j.recent[:0], len(j.cells))[:len(j.cells)]
 	clear(sums)
 	for i := range j.past.slots {
 		if p := &j.past.slots[i]; p.start >= w.since {
 			for k := range p.counts {
 				t := &p.counts[k]
-				x := t.xc
-				if w.known {
+				n, x := t.nc, t.xc
+				switch {
+				case w.known:
 					x = t.yc
+				case w.rules:
+					n, x, _, _, _ = j.doors(t, dir)
 				}
 				sums[t.cell][0] += x
-				sums[t.cell][1] += t.nc
+				sums[t.cell][1] += n
 			}
 		}
 	}
@@ -125,7 +135,7 @@ func (j *judge) scan(w window, dir int8, keep uint16) []candidate {
 	clear(j.scanID)
 	var since [][2]float32
 	if w.since != 0 {
-		since = j.sums(w)
+		since = j.sums(w, dir)
 	}
 	for i := range j.cells {
 		c := &j.cells[i]
@@ -137,6 +147,14 @@ func (j *judge) scan(w window, dir int8, keep uint16) []candidate {
 		switch {
 		case since != nil:
 			x, n = since[i][0], since[i][1]
+			if w.rules {
+				p, b, ok := j.ruledRate(int32(i), dir)
+				if !ok {
+					continue
+				}
+				m, base = n*p, b
+				break
+			}
 			if w.known {
 				if !j.telling(c) {
 					continue
@@ -275,6 +293,8 @@ func (j *judge) best(fired []int32, dir int8, keep uint16, must *scope, views []
 		}
 		switch {
 		case at < 0:
+		case w.rules && dir == baseline.Down:
+			j.specify(&best, buf)
 		case dir == baseline.Down:
 			j.tighten(&best, buf)
 		default:
@@ -298,6 +318,31 @@ func (j *judge) tighten(l *located, buf []candidate) {
 		_, sig, phi := j.weigh(id, c, 1, l.dir)
 		if sig >= minEvidence {
 			l.candidate, l.sig, l.phi = *c, sig, phi
+		}
+	}
+}
+
+// specify narrows what came through closed doors to the path and the role that all of
+// it has: where nobody is kept out the window says nothing, so that wider slices look
+// the same.
+func (j *judge) specify(l *located, buf []candidate) {
+	bound := func(s scope) (n int) {
+		if s.route != all {
+			n += 4
+		}
+		if s.prefix != all {
+			n += 2
+		}
+		if s.role != all {
+			n++
+		}
+		return n
+	}
+	within, n := l.scope, l.N
+	for id := range buf {
+		c := &buf[id]
+		if c.N >= 0.99*n && c.scope.geo == within.geo && within.contains(&j.book, c.scope) && bound(c.scope) > bound(l.scope) {
+			l.candidate = *c
 		}
 	}
 }
@@ -346,7 +391,7 @@ func (j *judge) scoreOf(s scope, dir int8, keep uint16, views []window) (score, 
 func (j *judge) alarm(fired []int32, dir int8, known bool) {
 	for round := 0; round < maxRounds && len(fired) > 0; round++ {
 		since := j.began(fired, dir, known)
-		l, ok := j.best(fired, dir, 0, nil, j.views(known, since))
+		l, ok := j.best(fired, dir, 0, nil, j.views(window{since: since, known: known}))
 		if !ok {
 			j.damp(fired, dir, known)
 			break
@@ -407,6 +452,9 @@ const (
 
 // accept decides whether a located change is worth an incident.
 func (j *judge) accept(l *located) verdict {
+	if l.win.rules {
+		return j.broke(l)
+	}
 	if l.sig < minEvidence || j.mutes(l) {
 		return tooLittle
 	}
@@ -415,9 +463,7 @@ func (j *judge) accept(l *located) verdict {
 	}
 	shift, moved := math.Abs(l.Shift()), math.Abs(float64(l.X-l.M))/float64(l.N)
 	if l.dir == baseline.Down {
-		// The first minutes exaggerate: it must be plain that more than a half is gone.
-		plain := float64(l.G[l.Change()]-l.G[halved]) >= 3*l.phi
-		if !plain || shift < minFall || moved < minFallRate || l.X > (1-minFallShare)*l.M {
+		if !j.fallen(l) {
 			return tooLittle
 		}
 		return worthy
@@ -437,6 +483,14 @@ func (j *judge) accept(l *located) verdict {
 		}
 	}
 	return j.many(l)
+}
+
+// fallen reports whether a fall is a wall that vanished.
+func (j *judge) fallen(l *located) bool {
+	shift, moved := math.Abs(l.Shift()), math.Abs(float64(l.X-l.M))/float64(l.N)
+	// The first minutes exaggerate: it must be plain that more than a half is gone.
+	plain := float64(l.G[l.Change()]-l.G[halved]) >= 3*l.phi
+	return plain && shift >= minFall && moved >= minFallRate && l.X <= (1-minFallShare)*l.M
 }
 
 // exchange reports whether refusals of another class make up for a change since its

@@ -4,12 +4,14 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/denywatch/denywatch/detector"
+	"github.com/denywatch/denywatch/internal/access"
 	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/incident"
 	"github.com/denywatch/denywatch/internal/marker"
@@ -40,7 +42,8 @@ import (
 //	                           service, prefix, route, role, geo ("-" for unbound), layer,
 //	                           class, resolution, used>=N, used<=N,
 //	                           cause, marker, severity, lead, within=DURATION after its onset,
-//	                           identities>=N, identities<=N, accounts>=N, accounts<=N
+//	                           identities>=N, identities<=N, accounts>=N, accounts<=N,
+//	                           rule=TEXT with _ for spaces, hint likewise, plan, flag
 //	expect another k=v ...     one of several open incidents is like this
 //	expect resolved k=v ...    none is open, and the last one is like this
 //	expect told KIND,KIND,...  the transitions since the last "expect told"
@@ -50,6 +53,12 @@ import (
 //	                           routes with >= or <=
 //	expect noscan              no scan is suspected
 //	first_visit ROUTE ...      routes where strangers are welcome
+//	min_identities N           people against a rule that are an incident
+//	allow|deny|either ROUTE k=v ...   declares an access rule, the last of all so far:
+//	                           role, plan, geo, flag, as lists; hint. In the middle of a
+//	                           scenario it is a reload
+//	expect doors k=v ...       the learned matrix has one door like this: route, role, state,
+//	                           vantage; requests, valid, broken, leaked with >= or <=
 func TestScenarios(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.scenario")
 	if err != nil || len(files) == 0 {
@@ -86,6 +95,7 @@ type scenario struct {
 	checked int // of told, at the last expectation
 	listed  int // of told, at the last "expect told"
 	users   uint64
+	rules   []access.Rule
 }
 
 // story lists what was told, for failures.
@@ -94,9 +104,9 @@ func (s *scenario) story() string {
 	for i := range s.told {
 		t := &s.told[i]
 		in := &t.Incident
-		fmt.Fprintf(&b, "  %s %s %s %s %+v since %s, %.4f against %.4f, %d of %d, %d people, %d accounts, layer %s %v, marker %q, seen by %v\n",
+		fmt.Fprintf(&b, "  %s %s %s %s %+v since %s, %.4f against %.4f, %d of %d, %d people, %d accounts, layer %s %v, marker %q, rule %+v, seen by %v\n",
 			t.At.Format("02 15:04"), t.Kind, in.ID, in.Direction, in.Scope, in.StartedAt.Format("02 15:04"), in.ObservedRate, in.ExpectedRate,
-			in.Denials, in.Requests, in.Identities, in.Accounts, in.Layer, in.Causes, in.Marker, in.Vantages)
+			in.Denials, in.Requests, in.Identities, in.Accounts, in.Layer, in.Causes, in.Marker, in.Rule, in.Vantages)
 	}
 	return b.String()
 }
@@ -163,6 +173,8 @@ func (f *flow) set(m map[string]string) (err error) {
 					f.alsoAs = d
 				}
 			}
+		case "flag":
+			f.flag = v
 		case "entered":
 			f.silent = v == "no"
 		case "passing":
@@ -214,6 +226,12 @@ func (s *scenario) do(words []string) error {
 		var err error
 		s.cfg.Learn, err = time.ParseDuration(rest[0])
 		return err
+	case "min_identities":
+		var err error
+		s.cfg.MinIdentities, err = strconv.Atoi(rest[0])
+		return err
+	case "allow", "deny", "either":
+		return s.declare(words[0], rest)
 	case "first_visit":
 		s.cfg.FirstVisit = rest
 		return nil
@@ -295,6 +313,41 @@ func (s *scenario) do(words []string) error {
 		return s.expect(rest)
 	}
 	return fmt.Errorf("unknown step")
+}
+
+func (s *scenario) declare(verdict string, words []string) error {
+	m, err := pairs(words[1:])
+	if err != nil {
+		return err
+	}
+	r := access.Rule{Route: words[:1], Allow: map[string]string{"allow": "true", "deny": "false", "either": "either"}[verdict]}
+	for k, v := range m {
+		list := strings.Split(v, ",")
+		switch k {
+		case "role":
+			r.Role = list
+		case "plan":
+			r.Plan = list
+		case "geo":
+			r.Geo = list
+		case "flag":
+			r.Flag = list
+		case "hint":
+			r.Hint = strings.ReplaceAll(v, "_", " ")
+		default:
+			return fmt.Errorf("unknown key %q", k)
+		}
+	}
+	s.rules = append(slices.Clone(s.rules), r)
+	var bad []access.Problem
+	if s.cfg.Access, bad = access.New(s.rules); len(bad) > 0 {
+		return fmt.Errorf("%v", bad)
+	}
+	s.w.access = s.cfg.Access
+	if s.d != nil {
+		s.d.Configure(s.cfg)
+	}
+	return nil
 }
 
 func (s *scenario) ready() {
@@ -425,6 +478,16 @@ func (s *scenario) expect(words []string) error {
 			return fmt.Errorf("suspected: %+v", scans)
 		}
 		return nil
+	case "doors":
+		err := fmt.Errorf("there is none")
+		for _, d := range s.d.Doors() {
+			err = alike(m, map[string]string{"vantage": d.Vantage, "route": d.Route, "role": d.Role, "state": string(d.State)},
+				map[string]int64{"requests": int64(d.Requests), "valid": int64(d.Valid), "broken": int64(d.Broken), "leaked": int64(d.Leaked)})
+			if err == nil {
+				return perr
+			}
+		}
+		return fmt.Errorf("%w\n%+v", err, s.d.Doors())
 	case "scan":
 		scans := s.d.Scans()
 		if len(scans) == 0 {
@@ -460,7 +523,10 @@ func like(in *incident.Incident, m map[string]string) error {
 	}
 	text := map[string]string{"direction": string(in.Direction), "service": in.Scope.Service, "prefix": in.Scope.Prefix, "route": in.Scope.Route,
 		"role": in.Scope.Role, "geo": in.Scope.Geo, "layer": in.Layer, "cause": cause, "marker": in.Marker, "severity": string(in.Severity), "lead": lead,
-		"vantages": strings.Join(in.Vantages, ","), "class": in.Class, "resolution": string(in.Resolution)}
+		"vantages": strings.Join(in.Vantages, ","), "class": in.Class, "resolution": string(in.Resolution), "plan": in.Scope.Plan, "flag": in.Scope.Flag, "rule": "", "hint": ""}
+	if in.Rule != nil {
+		text["rule"], text["hint"] = strings.ReplaceAll(in.Rule.Text, " ", "_"), strings.ReplaceAll(in.Rule.Hint, " ", "_")
+	}
 	count := map[string]int64{"identities": in.Identities, "accounts": in.Accounts, "denials": in.Denials, "requests": in.Requests, "contrast": int64(len(in.Contrast)), "used": in.UsedToGetIn}
 	if v, ok := m["within"]; ok {
 		d, err := time.ParseDuration(v)

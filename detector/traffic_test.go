@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/denywatch/denywatch/detector/slots"
+	"github.com/denywatch/denywatch/internal/access"
 	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/tally"
 )
@@ -24,6 +25,7 @@ type flow struct {
 	layer   event.Layer
 	cause   string
 	class   event.Denial // Refused if none
+	flag    string
 	// silent tells that nobody says who was let in; passing by that every request
 	// is somebody new.
 	silent, passing bool
@@ -45,7 +47,9 @@ type world struct {
 	// changing.
 	noise float64
 	drift []float64
-	fresh uint64 // how many people passed by
+	// access are the declared rules.
+	access *access.Model
+	fresh  uint64 // how many people passed by
 }
 
 func newWorld(seed uint64) *world { return &world{rng: rand.New(rand.NewPCG(seed, 7))} }
@@ -67,17 +71,42 @@ type leafUser struct {
 	id  uint64
 }
 
+type leafHit struct {
+	leafUser
+	class event.Denial
+}
+
+// decide is what the rules say of a flow's requests as a vantage sees them: only the
+// application knows roles, plans and flags.
+func (w *world) decide(f *flow, k *tally.Key, v event.Vantage) access.Decision {
+	rules := w.access.On(k.Route)
+	if rules == nil {
+		return access.Decision{}
+	}
+	list := func(s string) [][]byte {
+		if s == "" {
+			return nil
+		}
+		return [][]byte{[]byte(s)}
+	}
+	q := access.Query{Service: k.Service, Plan: []byte(k.Plan), Geo: []byte(k.Geo), Roles: list(k.Role)}
+	if v == event.App {
+		q.Flags, q.Anonymous = list(f.flag), !f.named && k.Role == ""
+	}
+	return rules.Decide(&q)
+}
+
 // slot makes what every vantage saw in a slot.
 func (w *world) slot(start, step int64) [event.Vantages]*slots.Closed {
 	type seen struct {
 		leaves map[tally.Key]*slots.Leaf
-		hits   map[leafUser]*slots.Hit
+		hits   map[leafHit]*slots.Hit
 		splits map[tally.Key]map[slots.Split]uint32
 		all    map[leafUser]uint32
 	}
 	var vs [event.Vantages]seen
 	for v := range vs {
-		vs[v] = seen{map[tally.Key]*slots.Leaf{}, map[leafUser]*slots.Hit{}, map[tally.Key]map[slots.Split]uint32{}, map[leafUser]uint32{}}
+		vs[v] = seen{map[tally.Key]*slots.Leaf{}, map[leafHit]*slots.Hit{}, map[tally.Key]map[slots.Split]uint32{}, map[leafUser]uint32{}}
 	}
 	add := func(v event.Vantage, k tally.Key, id, account uint64, named, denied bool, class event.Denial, f *flow) {
 		s := &vs[v]
@@ -87,13 +116,35 @@ func (w *world) slot(start, step int64) [event.Vantages]*slots.Closed {
 			s.leaves[k] = l
 			s.splits[k] = map[slots.Split]uint32{}
 		}
-		s.all[leafUser{k, id}]++
+		rule := w.decide(f, &k, v)
+		hit := func(class event.Denial, rule access.Decision) {
+			h := s.hits[leafHit{leafUser{k, id}, class}]
+			if h == nil {
+				h = &slots.Hit{Class: class, Named: named, Identity: id, Account: account, Rule: rule.Rule, Presumed: rule.Presumed}
+				s.hits[leafHit{leafUser{k, id}, class}] = h
+			}
+			h.Denials++
+		}
 		if !denied {
+			s.all[leafUser{k, id}]++
 			l.Status[tally.S2xx]++
 			if !f.silent {
 				l.Entered = append(l.Entered, id)
 			}
+			if rule.Verdict == access.Deny {
+				l.Leaked++
+				hit(event.NotDenied, rule)
+			}
 			return
+		}
+		if rule.Verdict == access.Deny {
+			l.Status[tally.S403]++
+			l.Denied[event.Valid]++
+			return
+		}
+		s.all[leafUser{k, id}]++
+		if rule.Verdict != access.Allow {
+			rule = access.Decision{}
 		}
 		if class == event.NotDenied {
 			class = event.Refused
@@ -101,12 +152,7 @@ func (w *world) slot(start, step int64) [event.Vantages]*slots.Closed {
 		l.Status[map[event.Denial]tally.Status{event.Refused: tally.S403, event.Unauthorized: tally.S401, event.Payment: tally.S402, event.Concealed: tally.S404}[class]]++
 		l.Denied[class]++
 		s.splits[k][slots.Split{Class: class, Layer: f.layer, Cause: f.cause}]++
-		h := s.hits[leafUser{k, id}]
-		if h == nil {
-			h = &slots.Hit{Class: class, Named: named, Identity: id, Account: account}
-			s.hits[leafUser{k, id}] = h
-		}
-		h.Denials++
+		hit(class, rule)
 	}
 	for len(w.drift) < len(w.flows) {
 		w.drift = append(w.drift, 0)
@@ -148,7 +194,7 @@ func (w *world) slot(start, step int64) [event.Vantages]*slots.Closed {
 		c := &slots.Closed{Vantage: event.Vantage(v), Start: start, Step: step}
 		s := &vs[v]
 		for id, h := range s.hits {
-			h.Requests = s.all[id]
+			h.Requests = s.all[id.leafUser]
 			l := s.leaves[id.key]
 			l.Hits = append(l.Hits, *h)
 		}
