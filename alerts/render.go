@@ -59,6 +59,7 @@ const (
 	maxRoute = 90
 	maxValue = 40
 	maxCause = 60
+	maxHint  = 300
 )
 
 // Render writes t in plain text.
@@ -215,6 +216,10 @@ func (w *writer) headline(kind incident.Kind) string {
 		if whom == "" {
 			whom = "people"
 		}
+		if w.in.Rule != nil {
+			s = place + " lets in " + whom + ", against your access rules"
+			break
+		}
 		s = place + " lets in " + whom + " it used to refuse"
 		if sc.Role != "" && sc.Geo == "" && sc.Flag == "" {
 			s = place + " lets in " + whom + ", refused until now"
@@ -240,9 +245,56 @@ func (w *writer) orEveryone(whom, otherwise string) string {
 	return otherwise
 }
 
+// ruled says who gets in where by the access rule that is broken: "Your access rules
+// let role editor into everything under /billing".
+func (w *writer) ruled() string {
+	r := w.in.Rule
+	var who []string
+	part := func(one, many string, values []string) {
+		if len(values) == 0 {
+			return
+		}
+		shown := make([]string, 0, len(values))
+		for _, v := range values {
+			if v == incident.NoRole {
+				v = "none"
+			}
+			shown = append(shown, w.val(v, maxValue))
+		}
+		noun := one
+		if len(values) > 1 {
+			noun = many
+		}
+		who = append(who, noun+" "+list(shown, contrastNames))
+	}
+	part("role", "roles", r.Roles)
+	part("plan", "plans", r.Plans)
+	part("country", "countries", r.Geos)
+	part("flag", "flags", r.Flags)
+	part("method", "methods", r.Methods)
+	whom := "everyone"
+	if len(who) > 0 {
+		whom = strings.Join(who, ", ")
+	}
+	var places []string
+	for _, p := range r.Routes {
+		// The pattern itself tells how far the rule goes.
+		if p == "/**" {
+			p = "the whole site"
+		} else {
+			p = w.val(p, maxRoute)
+		}
+		places = append(places, p)
+	}
+	if r.Allow {
+		return "your access rules let " + whom + " into " + list(places, contrastNames)
+	}
+	return "your access rules keep " + whom + " out of " + list(places, contrastNames)
+}
+
 func (w *writer) reason(over bool) string {
 	their := "requests"
-	if w.whom(&w.in.Scope) != "" {
+	if w.whom(&w.in.Scope) != "" || w.in.Rule != nil {
 		their = "their requests"
 	}
 	be := "are"
@@ -262,6 +314,12 @@ func (w *writer) reason(over bool) string {
 			share = "no requests"
 		}
 	}
+	if w.in.Rule != nil && w.in.Direction == incident.Down {
+		return upper(w.ruled()) + "; " + number(w.in.Requests-w.in.Denials) + " of " + count(w.in.Requests, "request", "requests") + " got in."
+	}
+	if w.in.Rule != nil {
+		return upper(w.ruled()) + "; " + share + " " + be + " " + w.done() + "."
+	}
 	usual := "usually " + percent(w.in.ExpectedRate)
 	if w.in.ExpectedRate <= 0 {
 		usual = "usually none"
@@ -273,7 +331,7 @@ func (w *writer) reason(over bool) string {
 }
 
 func (w *writer) people(over bool) string {
-	if w.in.Direction == incident.Down {
+	if w.in.Direction == incident.Down && w.in.Rule == nil {
 		if w.in.Requests <= 0 {
 			return ""
 		}
@@ -282,6 +340,9 @@ func (w *writer) people(over bool) string {
 	s := w.heads()
 	if s == "" {
 		return ""
+	}
+	if w.in.Direction == incident.Down {
+		return s + " got in."
 	}
 	if n := min(w.in.UsedToGetIn, w.in.Identities); n > 0 && w.in.Identities > 1 {
 		if n == w.in.Identities {
@@ -552,9 +613,23 @@ func (w *writer) layerName() string {
 	return w.in.Scope.Layer
 }
 
-// advice gives the likely cause and where to mend it (the table in the design
-// of the detector: symptom, cause, place).
+// advice gives the likely cause and where to mend it.
 func (w *writer) advice() (likely, next string) {
+	likely, next = w.usualAdvice()
+	if r := w.in.Rule; r != nil {
+		if w.in.Direction == incident.Down {
+			likely, next = "an access check is missing or no longer matches", "restore the check, or change the rule if this door is meant to be open"
+		}
+		// Nobody knows better than who wrote the rule.
+		if r.Hint != "" {
+			next = strings.TrimRight(w.val(r.Hint, maxHint), ".")
+		}
+	}
+	return likely, next
+}
+
+// usualAdvice goes by the table in the design of the detector: symptom, cause, place.
+func (w *writer) usualAdvice() (likely, next string) {
 	in, sc, layer := w.in, &w.in.Scope, w.layerName()
 	kind, roll := "", ""
 	if in.MarkerInfo != nil {
