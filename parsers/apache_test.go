@@ -25,6 +25,14 @@ func TestApacheLines(t *testing.T) {
 			line: `host.example - - ` + at + ` "HEAD /a HTTP/1.1" 304 - "-" "x"`,
 			want: when + "method=HEAD path=/a status=304 client=host.example agent=x",
 		}, {
+			name: "a virtual host that writes its name in front", format: "combined",
+			line: `shop.example:443 203.0.113.5 - - ` + at + ` "GET /a HTTP/1.1" 403 199 "-" "x"`,
+			want: when + "host=shop.example method=GET path=/a status=403 client=203.0.113.5 agent=x",
+		}, {
+			name: "a user who looks like a dash is not taken for a host's", format: "combined",
+			line: `203.0.113.5 - - - ` + at + ` "GET /a HTTP/1.1" 403 199 "-" "x"`,
+			want: when + `method=GET path=/a status=403 client=203.0.113.5 user?="- -" agent=x`,
+		}, {
 			name: "vhost_combined", format: "vhost_combined",
 			line: `shop.example:80 203.0.113.5 - bob smith ` + at + ` "GET /a HTTP/1.1" 403 199 "-" "x"`,
 			want: when + `host=shop.example method=GET path=/a status=403 client=203.0.113.5 user?="bob smith" agent=x`,

@@ -351,6 +351,8 @@ func variableName(family, s string) string {
 type Format struct {
 	config  Config
 	program *program
+	// others are formats that lines may have beside program.
+	others  []sibling
 	json    *jsonProgram
 	fixed   func() Parser
 	wrapper string
@@ -412,6 +414,11 @@ func compile(c Config, strict bool) (*Format, error) {
 		if f.program, err = assemble(elems, esc, loc, strict); err != nil {
 			return nil, fmt.Errorf("log_format: %w", err)
 		}
+		if !strict && len(c.Mapping) == 0 {
+			if f.others, err = siblings(n.Format, name, loc); err != nil {
+				return nil, fmt.Errorf("log_format: %w", err)
+			}
+		}
 		f.text = n.Format + " (" + describe(n, name, f.program) + ")"
 	}
 	return f, nil
@@ -460,7 +467,16 @@ func (f *Format) parser() Parser {
 	if f.json != nil {
 		return newJSONParser(f.json)
 	}
-	return newTemplateParser(f.program)
+	first := newTemplateParser(f.program)
+	if len(f.others) == 0 {
+		return first
+	}
+	p := &siblingParser{first: first}
+	for _, s := range f.others {
+		p.others = append(p.others, newTemplateParser(s.program))
+		p.signs = append(p.signs, s.sign)
+	}
+	return p
 }
 
 // String describes the format for people, such as "nginx (combined)".

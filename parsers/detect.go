@@ -19,8 +19,11 @@ type candidate struct {
 	// sign tells how a line that the format understood speaks for it (err is nil
 	// or an ErrSkip); nil: every such line does. It is for formats that share
 	// their syntax with others, such as everything in JSON.
-	sign func(line []byte, e *event.Event, err error) vote
+	sign sign
 }
+
+// sign tells how a line speaks for a format that has parsed it into e with err.
+type sign func(line []byte, e *event.Event, err error) vote
 
 // vote is how a line speaks for a format.
 type vote uint8
@@ -184,7 +187,7 @@ func requests(c Config, lines [][]byte) int {
 // hostInFront is the sign of formats that start with a host and then the client:
 // a user of two words in a format without a host looks the same.
 func hostInFront(line []byte, e *event.Event, err error) vote {
-	if userInPlace(line, e, err) == voteYes && (bytes.IndexByte(e.Client, '.') > 0 || bytes.IndexByte(e.Client, ':') >= 0) {
+	if userInPlace(line, e, err) == voteYes && !bytes.HasSuffix(e.Host, comma) && (bytes.IndexByte(e.Client, '.') > 0 || bytes.IndexByte(e.Client, ':') >= 0) {
 		return voteYes
 	}
 	return voteNo
@@ -218,7 +221,7 @@ func requestIDFound(_ []byte, e *event.Event, err error) vote {
 }
 
 // score counts the lines that f understands and that speak for it.
-func score(f *Format, sign func([]byte, *event.Event, error) vote, lines [][]byte) int {
+func score(f *Format, sign sign, lines [][]byte) int {
 	p := f.New()
 	var e event.Event
 	n, sure := 0, sign == nil

@@ -121,6 +121,10 @@ func (p *haproxyParser) Parse(line []byte, e *event.Event) error {
 	}
 	slash := bytes.LastIndexByte(server, '/')
 	waited, n := timer(timers)
+	if n == 0 { // many put the host or what they like in front of the timers
+		timers, b = word(b)
+		waited, n = timer(timers)
+	}
 	switch {
 	case slash < 0:
 		return ErrMismatch
@@ -140,7 +144,7 @@ func (p *haproxyParser) Parse(line []byte, e *event.Event) error {
 		return ErrShort
 	}
 	e.Time = at
-	e.Client = line[:colon]
+	e.Client = given(line[:colon])
 	for block := 0; len(b) > 0 && b[0] == '{'; block++ {
 		closed := bytes.IndexByte(b, '}')
 		if closed < 0 {

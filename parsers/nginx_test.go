@@ -38,6 +38,18 @@ func TestNginxLines(t *testing.T) {
 			line: `10.1.2.3 - - ` + at + ` "GET / HTTP/1.1" 403 1 "-" "-" "198.51.100.7"`,
 			want: when + "method=GET path=/ status=403 client=10.1.2.3",
 		}, {
+			name: "a virtual host that writes its name in front", format: "combined",
+			line: `shop.example 203.0.113.5 - - ` + at + ` "GET / HTTP/1.1" 403 1 "-" "x"`,
+			want: when + "host=shop.example method=GET path=/ status=403 client=203.0.113.5 agent=x",
+		}, {
+			name: "a virtual host that writes its name and port in front", format: "main",
+			line: `shop.example:8443 203.0.113.5 - - ` + at + ` "GET / HTTP/1.1" 403 1 "-" "x" "-"`,
+			want: when + "host=shop.example method=GET path=/ status=403 client=203.0.113.5 agent=x",
+		}, {
+			name: "a virtual host that writes the clients in front", format: "combined",
+			line: `10.1.2.3, 203.0.113.5 - - ` + at + ` "GET / HTTP/1.1" 403 1 "-" "x"`,
+			want: when + "method=GET path=/ status=403 client=203.0.113.5 agent=x",
+		}, {
 			name: "carriage return", format: "combined",
 			line: `203.0.113.5 - - ` + at + ` "GET / HTTP/1.1" 200 1 "-" "x"` + "\r",
 			want: when + "method=GET path=/ status=200 client=203.0.113.5 agent=x",
