@@ -26,6 +26,13 @@ type Text struct {
 	Since string
 	// Layer says who refused, and the layer's own reason.
 	Layer string
+	// Sure says in a sentence how sure it is that this is no chance; empty once it
+	// is over.
+	Sure string
+	// Back says how many of the people got in again, once it is over.
+	Back string
+	// Check is RegressionCheck: the only field of several lines, and not escaped.
+	Check string
 	// Likely is the probable cause and Next what to do; empty once it is over.
 	Likely string
 	Next   string
@@ -90,7 +97,10 @@ func (s Style) Render(t incident.Transition) Text {
 		text.Badge = "new normal"
 	case over:
 		text.Badge = "recovered"
+		text.Back = w.back()
+		text.Check = RegressionCheck(in)
 	default:
+		text.Sure = sure(in)
 		text.Likely, text.Next = w.advice()
 	}
 	if in.Degraded {
@@ -374,6 +384,25 @@ func (w *writer) heads() string {
 		s += " on " + count(w.in.Accounts, "account", "accounts")
 	}
 	return s
+}
+
+// back is "22 of them got in again, the other 9 have not come back yet."
+func (w *writer) back() string {
+	if w.in.GotInAgain == nil || w.in.Identities <= 1 {
+		return ""
+	}
+	n, all := min(*w.in.GotInAgain, w.in.Identities), w.in.Identities
+	switch n {
+	case all:
+		return "All of them got in again."
+	case 0:
+		return "None of them has come back yet."
+	}
+	rest := "the other " + number(all-n) + " have not come back yet"
+	if all-n == 1 {
+		rest = "one has not come back yet"
+	}
+	return number(n) + " of them got in again, " + rest + "."
 }
 
 // contrastNames bounds how many neighbours are named.

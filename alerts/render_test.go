@@ -65,7 +65,7 @@ func textCases() []textCase {
 		in := upgrade()
 		at := start1004.Add(time.Duration(minutes) * time.Minute)
 		if kind == incident.ResolvedKind {
-			in.State, in.ResolvedAt = incident.Resolved, &at
+			in.State, in.Resolution, in.ResolvedAt = incident.Resolved, incident.Recovered, &at
 		}
 		if edit != nil {
 			edit(&in)
@@ -76,7 +76,10 @@ func textCases() []textCase {
 
 	add("one role on one route, opened", incident.Opened, 3, nil)
 	add("the same, grown", incident.Grew, 11, func(in *incident.Incident) { in.Identities, in.Accounts = 480, 71 })
-	add("the same, recovered", incident.ResolvedKind, 40, func(in *incident.Incident) { in.Identities, in.Accounts = 1104, 122 })
+	back := int64(980)
+	add("the same, recovered", incident.ResolvedKind, 40, func(in *incident.Incident) {
+		in.Identities, in.Accounts, in.GotInAgain = 1104, 122, &back
+	})
 	add("the same, opened again", incident.Reopened, 55, func(in *incident.Incident) { in.Identities, in.Accounts = 1190, 130 })
 	add("one person", incident.Opened, 3, func(in *incident.Incident) { in.Identities, in.Accounts = 1, 1 })
 	add("one person, recovered", incident.ResolvedKind, 1, func(in *incident.Incident) { in.Identities, in.Accounts = 1, 0 })
@@ -231,6 +234,11 @@ func dump(x alerts.Text) string {
 	line("contrast", x.Contrast)
 	line("since", x.Since)
 	line("layer", x.Layer)
+	line("sure", x.Sure)
+	line("back", x.Back)
+	for l := range strings.Lines(x.Check) {
+		line("check", strings.TrimSuffix(l, "\n"))
+	}
 	line("likely", x.Likely)
 	line("next", x.Next)
 	line("note", x.Note)

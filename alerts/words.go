@@ -7,6 +7,8 @@ import (
 	"time"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/denywatch/denywatch/internal/incident"
 )
 
 // Clean makes a value that came from a log or a marker safe to stand inside one
@@ -176,4 +178,35 @@ func upper(s string) string {
 		return s
 	}
 	return string(s[0]-'a'+'A') + s[1:]
+}
+
+// sure puts into words how unlikely the numbers of an open incident are by chance:
+// the likelihood ratio of the observed rate to the expected one over its requests
+// (a binomial's, in nats), in which every person counts once, since what one
+// person does is no independent evidence.
+func sure(in *incident.Incident) string {
+	if in.Requests <= 0 || in.Rule != nil {
+		return ""
+	}
+	o, e := min(max(in.ObservedRate, 0), 1), min(max(in.ExpectedRate, 1e-6), 1-1e-6)
+	term := func(p, q float64) float64 {
+		if p <= 0 {
+			return 0
+		}
+		return p * math.Log(p/q)
+	}
+	nats := float64(in.Requests) * (term(o, e) + term(1-o, 1-e))
+	switch {
+	case in.Direction == incident.Down:
+		nats /= 2 // nobody is counted: what one person does comes in clumps of about two
+	case in.Denials > 0:
+		nats *= min(float64(in.Identities)/float64(in.Denials), 1)
+	}
+	switch {
+	case nats >= 40:
+		return "As good as certain."
+	case nats >= 20:
+		return "Very unlikely to be chance."
+	}
+	return "Hardly chance, but the numbers are small yet."
 }

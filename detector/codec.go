@@ -398,7 +398,7 @@ func (f *finding) put(w *wire.Writer) error {
 	for _, x := range [...]float32{f.calmX, f.calmN, f.calmM} {
 		baseline.PutFloat(w, x)
 	}
-	for _, p := range [...]*people{&f.who, &f.named, &f.used, &f.accounts} {
+	for _, p := range [...]*people{&f.who, &f.named, &f.used, &f.back, &f.accounts} {
 		if err := p.put(w); err != nil {
 			return err
 		}
@@ -857,7 +857,7 @@ func (f *finding) get(r *wire.Reader, j *judge) {
 	for _, x := range [...]*float32{&f.calmX, &f.calmN, &f.calmM} {
 		*x = baseline.GetFloat(r)
 	}
-	for _, p := range [...]*people{&f.who, &f.named, &f.used, &f.accounts} {
+	for _, p := range [...]*people{&f.who, &f.named, &f.used, &f.back, &f.accounts} {
 		p.get(r)
 	}
 	for l := range f.layers {

@@ -20,13 +20,15 @@ func TestValidate(t *testing.T) {
 	if ps := ok.Validate(); len(ps) != 0 {
 		t.Fatalf("the defaults are refused: %v", ps)
 	}
-	for path, c := range map[string]detector.Config{
-		"alerts_per_week": {AlertsPerWeek: 0, Learn: time.Hour, MaxCells: 1000, MinIdentities: 3},
-		"learn":           {AlertsPerWeek: 1, Learn: -time.Hour, MaxCells: 1000, MinIdentities: 3},
-		"max_cells":       {AlertsPerWeek: 1, Learn: time.Hour, MaxCells: 1 << 30, MinIdentities: 3},
-		"first_visit[1]":  {AlertsPerWeek: 1, Learn: time.Hour, MaxCells: 1000, MinIdentities: 3, FirstVisit: []string{"/signup", "login"}},
-		"min_identities":  {AlertsPerWeek: 1, Learn: time.Hour, MaxCells: 1000},
+	for path, spoil := range map[string]func(*detector.Config){
+		"alerts_per_week": func(c *detector.Config) { c.AlertsPerWeek = 0 },
+		"learn":           func(c *detector.Config) { c.Learn = -time.Hour },
+		"max_cells":       func(c *detector.Config) { c.MaxCells = 1 << 30 },
+		"first_visit[1]":  func(c *detector.Config) { c.FirstVisit = []string{"/signup", "login"} },
+		"min_identities":  func(c *detector.Config) { c.MinIdentities = 0 },
 	} {
+		c := detector.Defaults()
+		spoil(&c)
 		ps := c.Validate()
 		if len(ps) != 1 || ps[0].Path != path || ps[0].Msg == "" {
 			t.Errorf("%s: %v", path, ps)

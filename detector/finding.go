@@ -65,6 +65,7 @@ type finding struct {
 	expected          float64
 	who, named        people
 	used              people // of who, let in on the route before
+	back              people // of who, let in again after they were last refused
 	accounts          people
 	layers            [event.Layers]int64
 	causes            []causeCount
@@ -455,6 +456,7 @@ func (j *judge) tend(partial bool) {
 		}
 		if seen != nil {
 			j.witness(f, seen)
+			j.welcomeBack(f, seen)
 		}
 		age := (now - f.awake) / j.step
 		if slices.Contains(refineAt[:], age) {

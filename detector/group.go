@@ -280,6 +280,11 @@ func (d *Detector) refresh(g *group, now int64) (open bool) {
 	// Of sampled hits each identity stands for its like.
 	inc.Identities = f.who.count() << min(f.sampled, 31)
 	inc.Accounts = f.accounts.count() << min(f.sampled, 31)
+	inc.GotInAgain = nil
+	if f.resolved != 0 && f.dir == baseline.Up && f.who.exact != nil {
+		n := min(f.back.count()<<min(f.sampled, 31), inc.Identities)
+		inc.GotInAgain = &n
+	}
 	inc.UsedToGetIn = min(f.used.count()<<min(f.sampled, 31), inc.Identities)
 	inc.Rule = nil
 	for _, s := range live {

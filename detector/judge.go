@@ -102,6 +102,7 @@ type judge struct {
 	dirty, dirtyBook        bool
 
 	slot    []touched
+	within  []admitted
 	acc     []baseline.Sum
 	sumOf   []int32
 	decay5  [256]float32
@@ -423,7 +424,7 @@ func (j *judge) close(c *slots.Closed, leaves []slots.Leaf, room *int) {
 // count takes the slot's leaves in: raw and capped counts of its cells, and the
 // detailed past.
 func (j *judge) count(c *slots.Closed, leaves []slots.Leaf, room *int) {
-	j.slot = j.slot[:0]
+	j.slot, j.within = j.slot[:0], j.within[:0]
 	if j.numbering != c.Numbering {
 		j.numbering = c.Numbering
 		clear(j.byNumber)
@@ -465,6 +466,9 @@ func (j *judge) count(c *slots.Closed, leaves []slots.Leaf, room *int) {
 			in, strangers := j.visitors.ask(l.Entered, routeHash(l.Key.Route))
 			ce.in += in
 			ce.new += strangers
+		}
+		if ce.mask != 0 && len(l.Entered) > 0 {
+			j.within = append(j.within, admitted{id, l.Entered})
 		}
 		for k := range l.Splits {
 			if s := &l.Splits[k]; s.Class == j.class {

@@ -40,7 +40,7 @@ import (
 //	expect quiet               nothing was told since the last expectation
 //	expect open k=v ...        exactly one incident is open, and it is like this: direction,
 //	                           service, prefix, route, role, geo ("-" for unbound), layer,
-//	                           class, resolution, used>=N, used<=N,
+//	                           class, resolution, used>=N, used<=N, back>=N,
 //	                           cause, marker, severity, lead, within=DURATION after its onset,
 //	                           identities>=N, identities<=N, accounts>=N, accounts<=N,
 //	                           rule=TEXT with _ for spaces, hint likewise, plan, flag
@@ -527,7 +527,11 @@ func like(in *incident.Incident, m map[string]string) error {
 	if in.Rule != nil {
 		text["rule"], text["hint"] = strings.ReplaceAll(in.Rule.Text, " ", "_"), strings.ReplaceAll(in.Rule.Hint, " ", "_")
 	}
-	count := map[string]int64{"identities": in.Identities, "accounts": in.Accounts, "denials": in.Denials, "requests": in.Requests, "contrast": int64(len(in.Contrast)), "used": in.UsedToGetIn}
+	back := int64(-1)
+	if in.GotInAgain != nil {
+		back = *in.GotInAgain
+	}
+	count := map[string]int64{"identities": in.Identities, "accounts": in.Accounts, "denials": in.Denials, "requests": in.Requests, "contrast": int64(len(in.Contrast)), "used": in.UsedToGetIn, "back": back}
 	if v, ok := m["within"]; ok {
 		d, err := time.ParseDuration(v)
 		if err != nil {

@@ -95,11 +95,14 @@ func Format(t incident.Transition, opt Options) string {
 	}
 	if t.Kind == incident.Grew || t.Kind == incident.ResolvedKind {
 		// What was said when it opened is not said again.
-		line(x.StepSentence(), x.Reason)
+		line(x.StepSentence(), x.Reason, x.Back)
+		for l := range strings.Lines(x.Check) {
+			b.WriteString("    " + l)
+		}
 		return b.String()
 	}
 	line(x.Reason, x.People, x.Contrast, x.Note)
-	line(x.Since, x.Layer)
+	line(x.Since, x.Layer, x.Sure)
 	switch {
 	case x.Likely != "":
 		line("Likely: " + x.Likely + ". Next: " + x.Next + ".")

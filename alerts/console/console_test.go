@@ -32,7 +32,9 @@ func life() []incident.Transition {
 	grown.Identities, grown.Accounts = 480, 71
 	done := in
 	end := start.Add(40 * time.Minute)
-	done.State, done.ResolvedAt, done.Identities, done.Accounts = incident.Resolved, &end, 1104, 122
+	back := int64(980)
+	done.State, done.Resolution, done.ResolvedAt, done.Identities, done.Accounts = incident.Resolved, incident.Recovered, &end, 1104, 122
+	done.GotInAgain = &back
 	small := incident.Incident{ID: "c3", State: incident.Open, Direction: incident.Up, StartedAt: start, Scope: incident.Scope{Route: "/x\x1b[2J\nfake"},
 		ObservedRate: 0.2, Severity: incident.Low}
 	return []incident.Transition{

@@ -89,8 +89,8 @@ func card(t incident.Transition) content {
 		step = "*" + x.StepSentence() + "*"
 		people = ""
 	}
-	section(step, x.Reason, people, x.Contrast)
-	section(x.Since, x.Layer)
+	section(step, x.Reason, people, x.Back, x.Contrast)
+	section(x.Since, x.Layer, x.Sure)
 	var fields []*slackgo.TextBlockObject
 	for _, f := range [][2]string{{"Likely", x.Likely}, {"Next", x.Next}} {
 		if f[1] != "" {
@@ -99,6 +99,9 @@ func card(t incident.Transition) content {
 	}
 	if fields != nil {
 		c.bar = append(c.bar, slackgo.NewSectionBlock(nil, fields, nil))
+	}
+	if x.Check != "" {
+		c.bar = append(c.bar, slackgo.NewSectionBlock(markdown("*For your tests*\n```\n"+controls(strings.ReplaceAll(x.Check, "`", "ˋ"))+"```", maxSection), nil, nil))
 	}
 	var tags []string
 	if x.Badge != "" {

@@ -46,7 +46,8 @@ func step(id string, seq int, kind incident.Kind) incident.Transition {
 		Contrast: []incident.Contrast{{Scope: incident.Scope{Service: "shop", Route: "/billing/upgrade", Role: "owner"}}, {Scope: incident.Scope{Service: "shop", Route: "/billing/upgrade", Role: "admin"}}},
 	}
 	if kind == incident.ResolvedKind {
-		in.State, in.ResolvedAt = incident.Resolved, &at
+		back := int64(980)
+		in.State, in.Resolution, in.ResolvedAt, in.GotInAgain = incident.Resolved, incident.Recovered, &at, &back
 	}
 	return incident.Transition{Seq: seq, Kind: kind, At: at, Incident: in}
 }

@@ -74,7 +74,7 @@ func timeline(out io.Writer, colour bool, inputs []*input, c *core, incidents []
 		fmt.Fprintf(w, " %s %s  %s  %s\n", paint(code, sign), when(in), paint("1", text.Headline), dim(strings.Join(tags, " · ")))
 		for _, l := range []string{
 			sentences(text.Reason, text.People),
-			sentences(text.Contrast, text.Since, text.Layer),
+			sentences(text.Contrast, text.Since, text.Layer, text.Sure),
 		} {
 			if l != "" {
 				fmt.Fprintf(w, "   %s\n", l)

@@ -115,6 +115,12 @@ type Incident struct {
 	// them, in slots before: up to two weeks ago, as far as memory reached. A few
 	// in a thousand strangers are taken for known.
 	UsedToGetIn int64 `json:"used_to_get_in"`
+	// GotInAgain is how many of Identities were let in again in the scope, after
+	// they were last refused, by the time recovery was certain; the others gave up
+	// or have not come back yet. nil while the incident is open, for a vanished wall,
+	// and where too many people were refused to tell. It may be too low where more
+	// people are let in than can be told one by one.
+	GotInAgain *int64 `json:"got_in_again,omitempty"`
 	// Layer is who refused, by the innermost vantage that saw it.
 	Layer string `json:"layer"`
 	// Causes are the layers' own words, the most frequent first.

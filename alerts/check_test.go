@@ -1,0 +1,76 @@
+package alerts_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"os/exec"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/denywatch/denywatch/alerts"
+	"github.com/denywatch/denywatch/internal/incident"
+)
+
+// TestRegressionCheck runs the check: it fails while the user is refused, passes
+// when he gets in, and does nothing else, whatever the log put into the scope.
+func TestRegressionCheck(t *testing.T) {
+	for _, bin := range []string{"sh", "curl"} {
+		if _, err := exec.LookPath(bin); err != nil {
+			t.Skipf("NOT TESTED: %s is not installed", bin)
+		}
+	}
+	status, asked := 403, ""
+	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked = r.URL.Path + " " + r.Header.Get("Authorization")
+		w.WriteHeader(status)
+	}))
+	defer srv.Close()
+	run := func(in incident.Incident) bool {
+		t.Helper()
+		cmd := exec.Command("sh", "-c", alerts.RegressionCheck(&in))
+		cmd.Env = []string{"BASE_URL=" + srv.URL, "TOKEN=t", "ID=7", "PATH=/usr/local/bin:/usr/bin:/bin"}
+		out, err := cmd.CombinedOutput()
+		if len(out) > 0 {
+			t.Errorf("it says %s", out)
+		}
+		return err == nil
+	}
+	over := incident.Incident{
+		ID: "3f2a", State: incident.Resolved, Resolution: incident.Recovered, Direction: incident.Up, Class: "refused",
+		StartedAt: time.Date(2026, 11, 18, 10, 4, 0, 0, time.UTC), UsedToGetIn: 3,
+		Scope: incident.Scope{Route: "/projects/{id}/export", Role: "member", Geo: "BR"},
+	}
+	if run(over) {
+		t.Error("it passes although the user is refused")
+	}
+	if asked != "/projects/7/export Bearer t" {
+		t.Errorf("it asked for %s", asked)
+	}
+	text := alerts.RegressionCheck(&over)
+	if !strings.Contains(text, "# incident 3f2a of 2026-11-18: a user with role member, country BR who got in before was refused here\n") {
+		t.Errorf("it says:\n%s", text)
+	}
+	status = 200
+	if !run(over) {
+		t.Error("it fails although the user gets in")
+	}
+	nasty := over
+	nasty.Scope = incident.Scope{Route: "/a$(exit 1)`exit 1`\"; exit 1; \"\\", Role: "x\nexit 1"}
+	if !run(nasty) {
+		t.Errorf("something of the log was run:\n%s", alerts.RegressionCheck(&nasty))
+	}
+	open := over
+	open.Direction = incident.Down
+	if run(open) {
+		t.Error("it passes although the door stands open")
+	}
+	status = 403
+	if !run(open) {
+		t.Error("it fails although the door is locked again")
+	}
+	over.State = incident.Open
+	if alerts.RegressionCheck(&over) != "" {
+		t.Error("there is a check before it is over")
+	}
+}
