@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/denywatch/denywatch/internal/event"
@@ -56,6 +57,11 @@ var families = []func() []candidate{
 	akamaiCandidates,
 	jsonCandidates,
 	logfmtCandidates,
+}
+
+// onlyJSON are the families whose every line holds a JSON object.
+var onlyJSON = map[string]bool{
+	familyJSON: true, familyCloudflare: true, familyAWSWAF: true, familyGCP: true, familyCaddy: true, familyAkamai: true,
 }
 
 // maxSample bounds how many lines Detect looks at.
@@ -137,9 +143,13 @@ func (c Config) resolveInner(lines [][]byte, path string) (Config, string, error
 	}
 	best, bestScore := candidate{}, 0
 	var refused error
+	object := slices.ContainsFunc(lines, func(l []byte) bool { return bytes.IndexByte(l, '{') >= 0 })
 	for _, strict := range []bool{true, false} {
 		for _, family := range families {
 			for _, cand := range family() {
+				if onlyJSON[cand.config.Format] && !object {
+					continue // compiling one costs more than all else here
+				}
 				cand.config.Mapping, cand.config.Timezone = c.Mapping, c.Timezone
 				f, err := compile(cand.config, strict)
 				if err != nil {
