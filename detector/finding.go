@@ -261,6 +261,9 @@ func (j *judge) open(l *located, fired []int32) scope {
 		j.locate(f, l)
 		j.hide(f)
 		j.recount(f, since)
+		if f.rules {
+			j.size(f)
+		}
 		j.reset(f.scope)
 		j.changed = append(j.changed, f)
 		return f.scope
@@ -278,9 +281,36 @@ func (j *judge) open(l *located, fired []int32) scope {
 	j.findings = append(j.findings, f)
 	j.hide(f)
 	j.recount(f, f.started)
+	if f.rules {
+		j.size(f)
+	}
 	j.reset(f.scope)
 	j.changed = append(j.changed, f)
 	return f.scope
+}
+
+// size measures the wall of a finding of rules from its onset on: the window that it was
+// located in may reach back much further.
+func (j *judge) size(f *finding) {
+	var n, x, m float64
+	for i := range j.past.slots {
+		p := &j.past.slots[i]
+		if p.start < f.from {
+			continue
+		}
+		for k := range p.counts {
+			t := &p.counts[k]
+			if j.cells[t.cell].mask != f.mask {
+				continue
+			}
+			if cn, cx, share, ok := j.what(f.win(0), f.dir, t); ok {
+				n, x, m = n+float64(cn), x+float64(cx), m+float64(cn)*share
+			}
+		}
+	}
+	if n > 0 {
+		f.measure(x/n, m/n)
+	}
 }
 
 func (j *judge) firstSeen(s scope) int64 {
@@ -294,13 +324,18 @@ func (j *judge) firstSeen(s scope) int64 {
 func (j *judge) locate(f *finding, l *located) {
 	f.scope = l.scope
 	f.known, f.rules = l.win.known, l.win.rules
-	f.rate, f.base = float64(l.X/l.N), float64(l.M/l.N)
+	f.measure(float64(l.X/l.N), float64(l.M/l.N))
+	f.calm = 0
+}
+
+// measure takes over the rate of refusals, and what is normal.
+func (f *finding) measure(rate, base float64) {
+	f.rate, f.base = rate, base
 	share := (f.rate - f.base) / max(1-f.base, 1e-3)
 	if f.dir == baseline.Down {
 		share = (f.base - f.rate) / max(f.base, 1e-3)
 	}
 	f.share = min(max(share, 0.002), 0.995)
-	f.calm = 0
 }
 
 // onset estimates the start of the slot in which the change began: the start
@@ -428,6 +463,9 @@ func (j *judge) widen(f *finding, l *located) {
 	}
 	j.locate(f, l)
 	j.hide(f)
+	if f.rules {
+		j.size(f)
+	}
 	if !first {
 		// What an earlier episode counted stays.
 	} else if len(j.past.slots) > 0 && j.past.slots[0].start <= max(f.started, j.born) {
@@ -461,6 +499,9 @@ func (j *judge) tend(partial bool) {
 		age := (now - f.awake) / j.step
 		if slices.Contains(refineAt[:], age) {
 			j.refine(f)
+			if f.rules && f.calm == 0 {
+				j.size(f)
+			}
 		}
 		recovered := seen != nil && j.recovered(f, partial) && age >= calmSlots
 		switch {

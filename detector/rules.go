@@ -24,9 +24,6 @@ const (
 	rulePrior   = 50
 	// ruleBase is how many requests' worth of baseline a rule is.
 	ruleBase = 1000
-	// learnedEvidence must speak for a learned wall's being gone when only those who
-	// came through say so; a declared one needs minEvidence.
-	learnedEvidence = 9
 	// A route keeps a role out if of at least wallRequests requests, with as many
 	// more as chance may hide (the rule of three), hardly any were let in.
 	wallRequests = 100
@@ -312,7 +309,8 @@ func (j *judge) broke(l *located) verdict {
 		if math.Abs(l.Shift()) < minRise || float64(l.X-l.M) < minRiseRate*float64(l.N) {
 			return tooLittle
 		}
-	case learned > declared && (l.sig < learnedEvidence || !j.fallen(l)):
+	case learned > declared && (l.sig < float64(j.h) || people*weight < float64(j.least) || !j.fallen(l)):
+		// Of many walls that were only learned, some let somebody in by chance.
 		return tooLittle
 	}
 	return worthy
@@ -451,23 +449,23 @@ const (
 // vantage sees it. Counts are discounted with a half-life of two days and lag by half
 // an hour or more; repeated refusals of one person count once a minute.
 type Door struct {
-	Vantage string `json:"vantage"`
-	Service string `json:"service"`
-	Route   string `json:"route"`
+	Vantage string
+	Service string
+	Route   string
 	// Role is incident.NoRole for requests without one.
-	Role  string    `json:"role"`
-	State DoorState `json:"state"`
+	Role  string
+	State DoorState
 	// Requests, Refused of them plainly, between Low and High as a share with 95 %
 	// certainty.
-	Requests float64 `json:"requests"`
-	Refused  float64 `json:"refused"`
-	Low      float64 `json:"low"`
-	High     float64 `json:"high"`
+	Requests float64
+	Refused  float64
+	Low      float64
+	High     float64
 	// Valid is how many of Refused the declared rules ask for; Broken how many are
 	// against them; Leaked how many requests were let in against them.
-	Valid  float64 `json:"valid"`
-	Broken float64 `json:"broken"`
-	Leaked float64 `json:"leaked"`
+	Valid  float64
+	Broken float64
+	Leaked float64
 }
 
 // Doors returns the learned access matrix: every route and role of which something is

@@ -293,7 +293,10 @@ func (j *judge) best(fired []int32, dir int8, keep uint16, must *scope, views []
 		}
 		switch {
 		case at < 0:
-		case w.rules && dir == baseline.Down:
+		case w.rules:
+			if dir == baseline.Up {
+				j.sharpen(&best, buf)
+			}
 			j.specify(&best, buf)
 		case dir == baseline.Down:
 			j.tighten(&best, buf)
@@ -322,9 +325,9 @@ func (j *judge) tighten(l *located, buf []candidate) {
 	}
 }
 
-// specify narrows what came through closed doors to the path and the role that all of
-// it has: where nobody is kept out the window says nothing, so that wider slices look
-// the same.
+// specify narrows a breach of rules to the path and the role that all requests of its
+// slice have: of one role on a route, or of people who are kept out, wider slices look
+// the same, and the rule is about the smaller one.
 func (j *judge) specify(l *located, buf []candidate) {
 	bound := func(s scope) (n int) {
 		if s.route != all {
@@ -341,7 +344,7 @@ func (j *judge) specify(l *located, buf []candidate) {
 	within, n := l.scope, l.N
 	for id := range buf {
 		c := &buf[id]
-		if c.N >= 0.99*n && c.scope.geo == within.geo && within.contains(&j.book, c.scope) && bound(c.scope) > bound(l.scope) {
+		if c.N >= 0.99*n && math.Abs(float64(c.X-l.X)) <= 0.01 && c.scope.geo == within.geo && within.contains(&j.book, c.scope) && bound(c.scope) > bound(l.scope) {
 			l.candidate = *c
 		}
 	}

@@ -144,6 +144,20 @@ func sameMarker(a, b marker.Marker) bool {
 	return errX == nil && errY == nil && string(x) == string(y)
 }
 
+// Access implements web.Backend.
+func (b backend) Access(ctx context.Context) ([]web.Door, error) {
+	var doors []detector.Door
+	if err := b.d.core.post(ctx, func() { doors = b.d.core.det.Doors() }); err != nil {
+		return nil, err
+	}
+	out := make([]web.Door, len(doors))
+	for i, d := range doors {
+		out[i] = web.Door{Vantage: d.Vantage, Service: d.Service, Route: d.Route, Role: d.Role, State: string(d.State),
+			Requests: d.Requests, Refused: d.Refused, Low: d.Low, High: d.High, Valid: d.Valid, Broken: d.Broken, Leaked: d.Leaked}
+	}
+	return out, nil
+}
+
 // Routes implements web.Backend.
 func (b backend) Routes(ctx context.Context) ([]web.RouteCount, error) {
 	var totals []slots.Total

@@ -13,6 +13,7 @@ import (
 	"github.com/denywatch/denywatch/alerts"
 	"github.com/denywatch/denywatch/alerts/console"
 	"github.com/denywatch/denywatch/detector/slots"
+	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/incident"
 	"github.com/denywatch/denywatch/parsers"
 )
@@ -48,8 +49,10 @@ func timeline(out io.Writer, colour bool, inputs []*input, c *core, incidents []
 		head += ", " + group3(late) + " late"
 	}
 	routes := map[string]bool{}
+	var valid [event.Vantages]uint64 // the same requests, never added up
 	for _, t := range c.ledger.Totals() {
 		routes[t.Service+"\x00"+t.Route] = true
+		valid[t.Vantage] += t.Valid
 	}
 	ds := c.det.Stats()
 	head += fmt.Sprintf("; %s, %s watched", count(len(routes), "route", "routes"), count(ds.Series, "series", "series"))
@@ -87,6 +90,9 @@ func timeline(out io.Writer, colour bool, inputs []*input, c *core, incidents []
 	default:
 		slices.Sort(delays)
 		fmt.Fprintf(w, "\n %s. Would have told you after %s (median).\n", count(n, "incident", "incidents"), delays[n/2].Round(time.Minute))
+	}
+	if n := slices.Max(valid[:]); n > 0 {
+		fmt.Fprintln(w, dim(fmt.Sprintf(" %s %s what your access rules ask for.", group3(n), plural(n, "refusal is", "refusals are"))))
 	}
 	return w.Flush()
 }

@@ -227,7 +227,7 @@ func TestWhoMayRead(t *testing.T) {
 		{"name on an open listener", openListener, "denywatch.example", 200},
 	} {
 		s, _ := newServer(t, Config{Hosts: []string{"denywatch.internal"}}, &fake{status: Status{Ready: true}})
-		for _, path := range []string{"/", "/v1/incidents", "/v1/markers", "/v1/routes", "/v1/status", "/metrics", "/readyz"} {
+		for _, path := range []string{"/", "/v1/incidents", "/v1/markers", "/v1/routes", "/v1/access", "/v1/status", "/metrics", "/readyz"} {
 			w := request{method: http.MethodGet, target: path, listen: c.listen, host: c.host}.do(t, s)
 			if w.Code != c.status {
 				t.Errorf("%s, %s: status %d, want %d", c.name, path, w.Code, c.status)

@@ -35,6 +35,8 @@ type Backend interface {
 	Mark(ctx context.Context, m marker.Marker) (Marked, error)
 	// Routes returns how many events were counted.
 	Routes(ctx context.Context) ([]RouteCount, error)
+	// Access returns the learned access matrix by vantage, service, route and role.
+	Access(ctx context.Context) ([]Door, error)
 	// Status says how the daemon is doing.
 	Status(ctx context.Context) (Status, error)
 	// WriteMetrics writes metrics in the Prometheus text format. It must not
@@ -49,6 +51,29 @@ type Marked struct {
 	// ProbationUntil is when the probation after the marker ends, in event time;
 	// zero if the marker opens none.
 	ProbationUntil time.Time
+}
+
+// Door is one route for one role: who gets in, as one vantage sees it. Counts fade with
+// a half-life of two days and lag by half an hour or more.
+type Door struct {
+	Vantage string `json:"vantage"`
+	Service string `json:"service"`
+	Route   string `json:"route"`
+	// Role is "_none" for requests without one.
+	Role string `json:"role"`
+	// State is lets_in, keeps_out, mixed or unknown.
+	State string `json:"state"`
+	// Requests and how many of them were Refused; with 95 % certainty the share lies
+	// between Low and High.
+	Requests float64 `json:"requests"`
+	Refused  float64 `json:"refused"`
+	Low      float64 `json:"low"`
+	High     float64 `json:"high"`
+	// Of the refused, Valid ones are asked for by the declared access rules and Broken
+	// ones are against them; Leaked requests were let in against them.
+	Valid  float64 `json:"valid"`
+	Broken float64 `json:"broken"`
+	Leaked float64 `json:"leaked"`
 }
 
 // RouteCount is how many events with one status column one route had, since

@@ -26,6 +26,7 @@ type fake struct {
 	timelines map[string][]incident.Transition
 	markers   []marker.Marker
 	routes    []RouteCount
+	doors     []Door
 	status    Status
 	metrics   string
 	marks     int
@@ -89,6 +90,10 @@ func (f *fake) Mark(ctx context.Context, m marker.Marker) (Marked, error) {
 
 func (f *fake) Routes(ctx context.Context) ([]RouteCount, error) {
 	return f.routes, run(ctx, f.onRead)
+}
+
+func (f *fake) Access(ctx context.Context) ([]Door, error) {
+	return f.doors, run(ctx, f.onRead)
 }
 
 func (f *fake) Status(ctx context.Context) (Status, error) {

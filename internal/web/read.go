@@ -20,6 +20,8 @@ const index = `denywatch: who is refused that should get in, and what stands ope
   GET  /v1/markers          what changed: releases and other markers
   POST /v1/markers          tell of a change
   GET  /v1/routes           events counted by vantage, service, route and status
+  GET  /v1/access           who gets in, by vantage, service, route and role
+                            state=lets_in|keeps_out|mixed|unknown
   GET  /v1/status           sources, sinks and what is wrong with them
   GET  /metrics             metrics in the Prometheus text format
   GET  /healthz             200 while the process lives
@@ -145,6 +147,28 @@ func (s *Server) getRoutes(w http.ResponseWriter, r *http.Request) error {
 		Routes []RouteCount `json:"routes"`
 	}{append([]RouteCount{}, counts...)})
 }
+
+// getAccess shows the learned access matrix.
+func (s *Server) getAccess(w http.ResponseWriter, r *http.Request) error {
+	q, err := query(r, "state")
+	if err != nil {
+		return err
+	}
+	state, given := q["state"]
+	if given && !slices.Contains(doorStates, state) {
+		return refuse(http.StatusBadRequest, "state is none of "+strings.Join(doorStates, ", "), "leave it out for all")
+	}
+	doors, err := s.backend.Access(r.Context())
+	if err != nil {
+		return err
+	}
+	return reply(w, http.StatusOK, struct {
+		Access []Door `json:"access"`
+	}{slices.DeleteFunc(append([]Door{}, doors...), func(d Door) bool { return given && d.State != state })})
+}
+
+// doorStates are the values of Door.State.
+var doorStates = []string{"lets_in", "keeps_out", "mixed", "unknown"}
 
 func (s *Server) getStatus(w http.ResponseWriter, r *http.Request) error {
 	if _, err := query(r); err != nil {

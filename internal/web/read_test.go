@@ -113,6 +113,8 @@ func TestBadQueries(t *testing.T) {
 		"/v1/incidents?a;b":               "cannot be read",
 		"/v1/incidents/open-late?x=1":     "takes no parameters",
 		"/v1/routes?x=1":                  "takes no parameters",
+		"/v1/access?x=1":                  "takes state",
+		"/v1/access?state=open":           "none of lets_in",
 		"/v1/status?x=1":                  "takes no parameters",
 	} {
 		told(t, get(t, s, target), 400, want)
@@ -149,6 +151,23 @@ func TestRoutesAndStatus(t *testing.T) {
 	}
 }
 
+func TestAccess(t *testing.T) {
+	s, _ := newServer(t, Config{}, &fake{doors: []Door{
+		{Vantage: "app", Service: "shop", Route: "/admin", Role: "viewer", State: "keeps_out", Requests: 80, Refused: 79, Low: 0.93, High: 0.998, Valid: 78, Leaked: 1},
+		{Vantage: "app", Service: "shop", Route: "/home", Role: "_none", State: "lets_in", Requests: 900, High: 0.004},
+	}})
+	const door = `{"vantage":"app","service":"shop","route":"/admin","role":"viewer","state":"keeps_out","requests":80,"refused":79,"low":0.93,"high":0.998,"valid":78,"broken":0,"leaked":1}`
+	for target, want := range map[string]string{
+		"/v1/access":                 `{"access":[` + door + `,{"vantage":"app","service":"shop","route":"/home","role":"_none","state":"lets_in","requests":900,"refused":0,"low":0,"high":0.004,"valid":0,"broken":0,"leaked":0}]}`,
+		"/v1/access?state=keeps_out": `{"access":[` + door + `]}`,
+		"/v1/access?state=mixed":     `{"access":[]}`,
+	} {
+		if w := get(t, s, target); strings.TrimSpace(w.Body.String()) != want {
+			t.Errorf("%s: %s\nwant %s", target, w.Body, want)
+		}
+	}
+}
+
 func TestHealth(t *testing.T) {
 	stuck := &fake{
 		status: Status{Problems: []string{"source web: permission denied; add the user denywatch to the group adm", "sink\nslack\x1b: channel_not_found"}},
@@ -179,7 +198,7 @@ func TestMetricsAndIndex(t *testing.T) {
 		t.Errorf("%d %s %v", w.Code, w.Body, w.Header())
 	}
 	w = get(t, s, "/")
-	for _, path := range []string{"/v1/incidents", "/v1/markers", "/v1/routes", "/v1/status", "/metrics", "/healthz", "/readyz"} {
+	for _, path := range []string{"/v1/incidents", "/v1/markers", "/v1/routes", "/v1/access", "/v1/status", "/metrics", "/healthz", "/readyz"} {
 		if !strings.Contains(w.Body.String(), path) {
 			t.Errorf("the index lacks %s", path)
 		}

@@ -69,6 +69,7 @@ func (s *Server) routes() *http.ServeMux {
 		"/v1/incidents":      {get: s.getIncidents, guard: s.localName},
 		"/v1/incidents/{id}": {get: s.getIncident, guard: s.localName},
 		"/v1/routes":         {get: s.getRoutes, guard: s.localName},
+		"/v1/access":         {get: s.getAccess, guard: s.localName},
 		"/v1/status":         {get: s.getStatus, guard: s.localName},
 		"/metrics":           {get: s.getMetrics, guard: s.localName},
 		"/readyz":            {get: s.getReady, guard: s.localName},
