@@ -40,13 +40,12 @@ const (
 // w3cDialect is what differs between the families.
 type w3cDialect struct {
 	separator byte
-	// columns are the default ones, layouts others that are common: what a line
-	// means that has as many columns and does not fit its header, or has none.
+	// columns are the default ones.
 	columns string
-	layouts []string
-	// grown says that columns were added at the end over the years, so that lines
-	// without a header may have fewer than the default.
-	grown bool
+	// infer appends to columns what words mean, those of a line that has no header
+	// or does not fit it; nothing if that cannot be told. standard are the default
+	// columns.
+	infer func(columns, standard []field, words [][]byte) []field
 	// telling is in the name of a column that the family always has, foreign in
 	// one that it never has.
 	telling, foreign string
@@ -76,17 +75,12 @@ var cloudFrontDialect = &w3cDialect{
 		"x-edge-result-type": w3cResult, "x-edge-detailed-result-type": w3cDetail,
 	},
 	decode: appendUnpercent, encoded: '%', finish: finishCloudFront,
-	layouts: []string{cloudFrontColumns}, grown: true,
+	infer: inferCloudFront,
 }
 
 var iisDialect = &w3cDialect{
 	separator: ' ', columns: iisColumns, telling: "", foreign: "x-edge-",
-	layouts: []string{
-		iisColumns,
-		"date time s-ip cs-method cs-uri-stem cs-uri-query s-port cs-username c-ip cs(User-Agent) sc-status sc-substatus sc-win32-status time-taken",                                                                                       // of IIS 7
-		"date time s-ip cs-method cs-uri-stem cs-uri-query s-port cs-username c-ip cs(User-Agent) cs(Referer) sc-status sc-substatus sc-win32-status sc-bytes cs-bytes time-taken",                                                         // of Azure
-		"date time s-sitename s-computername s-ip cs-method cs-uri-stem cs-uri-query s-port cs-username c-ip cs-version cs(User-Agent) cs(Cookie) cs(Referer) cs-host sc-status sc-substatus sc-win32-status sc-bytes cs-bytes time-taken", // all of them
-	},
+	infer: inferIIS,
 	names: map[string]field{
 		"date": w3cDate, "time": w3cTimeOfDay, "c-ip": fieldClient, "cs-method": fieldMethod,
 		"date-local": w3cDate, "time-local": w3cTimeOfDay, "cs-uri": fieldPath, // of others who write W3C logs
@@ -123,10 +117,8 @@ func w3cFamily(text string, v event.Vantage, d *w3cDialect) fixedFamily {
 			}
 			return func() Parser {
 				p := &w3cParser{d: d, mapping: mapping, clock: clock{loc: loc}}
-				p.columns = p.header(p.columns, []byte(columns))
-				for _, layout := range d.layouts {
-					p.layouts = append(p.layouts, p.header(nil, []byte(layout)))
-				}
+				p.columns = p.header(nil, []byte(columns))
+				p.standard = p.header(nil, []byte(d.columns))
 				return p
 			}
 		},
@@ -155,13 +147,14 @@ type w3cParser struct {
 	d       *w3cDialect
 	mapping map[string]field
 	columns []field
-	layouts [][]field
-	words   [][]byte // of the last line that was read loosely
-	clock   clock
-	day     [10]byte // of the last #Date, for logs without a date column
-	hasDay  bool
-	scratch []byte
-	vals    [w3cFields][]byte
+	// Of lines that are read loosely:
+	words             [][]byte
+	standard, guessed []field
+	clock             clock
+	day               [10]byte // of the last #Date, for logs without a date column
+	hasDay            bool
+	scratch           []byte
+	vals              [w3cFields][]byte
 }
 
 var w3cHeader = []byte("#Fields:")
@@ -224,15 +217,85 @@ func (p *w3cParser) loose(line []byte, e *event.Event) bool {
 	if len(p.words) == len(p.columns) && p.accept(p.columns, e) {
 		return true
 	}
-	for _, columns := range p.layouts {
-		if p.d.grown && len(p.words) >= cloudFrontLeast && len(p.words) < len(columns) {
-			columns = columns[:len(p.words)]
-		}
-		if len(p.words) == len(columns) && p.accept(columns, e) && len(e.Method) > 0 && (bytes.IndexByte(e.Client, '.') > 0 || bytes.IndexByte(e.Client, ':') >= 0) {
-			return true
+	if len(p.mapping) > 0 { // the columns that it names cannot be guessed
+		return false
+	}
+	p.guessed = p.d.infer(p.guessed[:0], p.standard, p.words)
+	return len(p.guessed) > 0 && p.accept(p.guessed, e) && len(e.Method) > 0 &&
+		(bytes.IndexByte(e.Client, '.') > 0 || bytes.IndexByte(e.Client, ':') >= 0)
+}
+
+// inferCloudFront takes the default columns, to which new ones were added at the
+// end over the years.
+func inferCloudFront(columns, standard []field, words [][]byte) []field {
+	if len(words) < cloudFrontLeast || len(words) > len(standard) {
+		return columns
+	}
+	return append(columns, standard[:len(words)]...)
+}
+
+// inferIIS relies on the order in which IIS writes the fields that are selected:
+// date time s-sitename s-computername s-ip cs-method cs-uri-stem cs-uri-query
+// s-port cs-username c-ip cs-version cs(User-Agent) cs(Cookie) cs(Referer) cs-host
+// sc-status sc-substatus sc-win32-status, and more. What begins with the method and
+// with the status is found by its look.
+func inferIIS(columns, _ []field, words [][]byte) []field {
+	method, status := 0, 0
+	for i := 2; i <= 5 && i+9 < len(words); i++ {
+		if stem := words[i+1]; capitals(words[i]) && len(stem) > 0 && (stem[0] == '/' || stem[0] == '*') {
+			method = i
+			break
 		}
 	}
-	return false
+	if method == 0 {
+		return columns
+	}
+	for i := method + 6; i+2 < len(words); i++ {
+		if n, ok := statusNumber(words[i]); ok && n >= 100 && digits(words[i+1]) && digits(words[i+2]) {
+			status = i
+			break
+		}
+	}
+	if status == 0 {
+		return columns
+	}
+	for range words {
+		columns = append(columns, fieldNone)
+	}
+	columns[0], columns[1] = w3cDate, w3cTimeOfDay
+	for i, f := range []field{fieldMethod, w3cStem, w3cQuery, fieldNone, fieldUser, fieldClient} {
+		columns[method+i] = f
+	}
+	columns[status], columns[status+1] = fieldStatus, w3cSubstatus
+	at := method + 6
+	if hasPrefix(words[at], "HTTP/") {
+		at++
+	}
+	if at < status {
+		columns[at] = fieldUserAgent
+	}
+	if status-at == 4 {
+		columns[status-1] = fieldHost
+	}
+	return columns
+}
+
+func capitals(v []byte) bool {
+	for _, c := range v {
+		if c-'A' >= 26 && c != '_' && c != '-' {
+			return false
+		}
+	}
+	return len(v) > 1
+}
+
+func digits(v []byte) bool {
+	for _, c := range v {
+		if c-'0' > 9 {
+			return false
+		}
+	}
+	return len(v) > 0
 }
 
 // accept tells whether p.words make a request under these columns.
