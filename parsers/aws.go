@@ -42,6 +42,8 @@ func (p *albParser) Parse(line []byte, e *event.Event) error {
 	switch string(first) {
 	case "http", "https", "h2", "grpcs", "ws", "wss":
 		first, rest = word(rest)
+	case "tls": // of a Network Load Balancer
+		return ErrConnection
 	}
 	if len(first) < isoMin || first[4] != '-' {
 		return ErrMismatch
@@ -52,6 +54,9 @@ func (p *albParser) Parse(line []byte, e *event.Event) error {
 	}
 	_, rest = word(rest) // the balancer
 	client, rest := word(rest)
+	if digits(client) { // a port: the connection log of a balancer
+		return ErrConnection
+	}
 	for range 4 { // the target and three durations
 		_, rest = word(rest)
 	}
