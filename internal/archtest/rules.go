@@ -118,8 +118,8 @@ var importRules = []importRule{
 		"a developer's tool that lets the simulator judge the detector, with counts as collectors make them",
 	},
 	{
-		"internal/web/...", list("internal/web/...", nouns, tools),
-		"pages and API show what internal/app hands them",
+		"internal/web/...", list("internal/web/...", "ingest/markers", nouns, tools),
+		"pages and API show what internal/app hands them, and take what deployment tools send",
 	},
 	{
 		"internal/client", list(nouns, tools),

@@ -17,6 +17,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/denywatch/denywatch/ingest/markers"
 	"github.com/denywatch/denywatch/internal/secret"
 )
 
@@ -34,6 +35,8 @@ type credentials struct {
 	tokens []hashedToken
 	keys   []Key
 	hosts  map[string]bool
+	// deployments verifies and decodes what deployment tools send.
+	deployments *markers.Adapters
 }
 
 // hashedToken has the token's hash only: comparing hashes takes the same time
@@ -44,7 +47,7 @@ type hashedToken struct {
 }
 
 func newCredentials(cfg Config) *credentials {
-	c := &credentials{hosts: map[string]bool{}}
+	c := &credentials{hosts: map[string]bool{}, deployments: markers.New(cfg.Deployments)}
 	for _, t := range cfg.Tokens {
 		c.tokens = append(c.tokens, hashedToken{t.Name, sha256.Sum256([]byte(t.Token.Reveal()))})
 	}
@@ -236,17 +239,17 @@ func readBody(w http.ResponseWriter, r *http.Request, types ...string) ([]byte, 
 	if r.Header.Get("Content-Encoding") != "" {
 		return nil, refuse(http.StatusUnsupportedMediaType, "a marker is sent uncompressed", "leave Content-Encoding out")
 	}
-	return readAll(w, r)
+	return readAll(w, r, maxBody)
 }
 
-// readAll reads the body within its bound.
-func readAll(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
+// readAll reads the body within a bound in bytes.
+func readAll(w http.ResponseWriter, r *http.Request, most int64) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, most))
 	if err == nil {
 		return body, nil
 	}
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return nil, refuse(http.StatusRequestEntityTooLarge, "the body is larger than 64 KiB", "send one marker in a request")
+		return nil, refuse(http.StatusRequestEntityTooLarge, fmt.Sprintf("the body is larger than %d KiB", most>>10), "send one marker in a request")
 	}
 	if netErr, ok := errors.AsType[net.Error](err); ok && netErr.Timeout() {
 		e := refuse(http.StatusRequestTimeout, "the body did not arrive in time", "send it again")

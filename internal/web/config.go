@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"strings"
 
+	"github.com/denywatch/denywatch/ingest/markers"
 	"github.com/denywatch/denywatch/internal/secret"
 )
 
@@ -18,6 +19,9 @@ type Config struct {
 	// Hosts are further names, without ports, by which the API is read on a
 	// loopback listener: those of a proxy that passes the Host header on.
 	Hosts []string `yaml:"hosts"`
+	// Deployments says which deployments that GitHub, GitLab and Argo CD tell of
+	// are markers.
+	Deployments markers.Config `yaml:"deployments"`
 }
 
 // Token is a caller that sends "Authorization: Bearer <token>".
@@ -110,6 +114,9 @@ func (c Config) Validate() []Problem {
 		case h == "" || len(h) > 253 || !printable(h) || strings.ContainsAny(h, ":/*"):
 			bad(at, "must be a host name such as denywatch.internal, without scheme, port or wildcard")
 		}
+	}
+	for _, p := range c.Deployments.Validate() {
+		bad("deployments."+p.Path, "%s", p.Msg)
 	}
 	return ps
 }

@@ -40,10 +40,20 @@ func (s *Server) postMarker(w http.ResponseWriter, r *http.Request) error {
 		return refuse(http.StatusBadRequest, clean(err.Error()),
 			`a marker is one JSON object such as {"kind":"release","service":"shop","version":"v2.31.0"}`)
 	}
+	return s.take(w, r, m, who)
+}
+
+// take hands a marker to the backend and answers what became of it.
+func (s *Server) take(w http.ResponseWriter, r *http.Request, m marker.Marker, who caller) error {
 	m, marked, err := s.mark(r.Context(), m, who.at)
 	if err != nil {
 		return err
 	}
+	return s.taken(w, m, marked, who)
+}
+
+// taken answers with a marker: 201 if it is new, 200 if it was known.
+func (s *Server) taken(w http.ResponseWriter, m marker.Marker, marked Marked, who caller) error {
 	s.log.Info("marker taken", "id", m.ID, "kind", string(m.Kind), "time", m.Time, "known", marked.Known, "caller", who.name)
 	status := http.StatusCreated
 	if marked.Known {

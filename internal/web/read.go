@@ -19,6 +19,9 @@ const index = `denywatch: who is refused that should get in, and what stands ope
   GET  /v1/incidents/{id}   one incident with its time line
   GET  /v1/markers          what changed: releases and other markers
   POST /v1/markers          tell of a change
+  POST /v1/markers/github   GitHub's webhook tells of a deployment
+  POST /v1/markers/gitlab   GitLab's webhook tells of a deployment
+  POST /v1/markers/argocd   Argo CD's notification tells of a deployment
   GET  /v1/routes           events counted by vantage, service, route and status
   GET  /v1/access           who gets in, by vantage, service, route and role
                             state=lets_in|keeps_out|mixed|unknown

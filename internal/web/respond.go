@@ -66,6 +66,9 @@ func (s *Server) routes() *http.ServeMux {
 	for path, res := range map[string]resource{
 		"/{$}":               {get: s.getIndex, guard: s.localName},
 		"/v1/markers":        {get: s.getMarkers, post: s.postMarker, guard: s.localName},
+		"/v1/markers/github": {post: s.postGitHub},
+		"/v1/markers/gitlab": {post: s.postGitLab},
+		"/v1/markers/argocd": {post: s.postArgoCD},
 		"/v1/incidents":      {get: s.getIncidents, guard: s.localName},
 		"/v1/incidents/{id}": {get: s.getIncident, guard: s.localName},
 		"/v1/routes":         {get: s.getRoutes, guard: s.localName},
