@@ -35,6 +35,10 @@ type causeCount struct {
 	n     int64
 }
 
+// betterLate is by how many nats a scope must be better when the windows do not
+// hold the onset any more.
+const betterLate = 4
+
 // finding is what one judge knows of an incident: one scope left its baseline in
 // one direction. Its cells are masked while it is open.
 type finding struct {
@@ -232,7 +236,16 @@ func (j *judge) open(l *located, fired []int32) scope {
 	for i := len(j.findings) - 1; i >= 0; i-- {
 		f := j.findings[i]
 		// What the statistics find may be more of what broke a rule.
-		if f.resolved != 0 || f.dir != l.dir || f.known != l.win.known || !f.rules && l.win.rules || now-f.awake > mergeWithin {
+		if f.resolved != 0 || f.dir != l.dir || !f.rules && l.win.rules || now-f.awake > mergeWithin {
+			continue
+		}
+		if f.known != l.win.known {
+			// What people who used to get in were seen by cannot be weighed against all
+			// refusals, but a part of what is found now is no incident of its own.
+			if !f.rules && l.scope.contains(&j.book, f.scope) {
+				j.widen(f, l)
+				return f.scope
+			}
 			continue
 		}
 		kind := window{since: j.reach(f), known: l.win.known, rules: l.win.rules}
@@ -550,7 +563,11 @@ func (j *judge) refine(f *finding) {
 	if f.dir == baseline.Down && w.scope.contains(&j.book, f.scope) && (float64(w.M-w.X) < 1.5*excess || float64(1-w.X/w.M) < 0.7*f.share) {
 		return
 	}
-	if w.score > score+betterBy {
+	better := float64(betterBy)
+	if since == 0 {
+		better = betterLate
+	}
+	if w.score > score+better {
 		j.widen(f, &w)
 	}
 }

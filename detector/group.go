@@ -106,7 +106,7 @@ func (d *Detector) settle(c *slots.Closed) []incident.Transition {
 				g.inc.Direction = direction(f)
 				g.members = []member{{judge: j.index, uid: f.uid}}
 				d.refresh(g, now)
-				g.inc.ID = identify(g)
+				g.inc.ID = d.identify(g)
 				d.groups = append(d.groups, g)
 				kind = incident.Opened
 			case g.inc.State == incident.Open:
@@ -170,16 +170,24 @@ func direction(f *finding) incident.Direction {
 	return incident.Up
 }
 
-// identify makes the public id from what the incident was when it opened.
-func identify(g *group) string {
+// identify makes the public id from what the incident was when it opened. Another of
+// the same onset and scope, found after the first was narrowed, is told from it by
+// when it opened.
+func (d *Detector) identify(g *group) string {
 	s := &g.inc.Scope
 	key := fmt.Sprintf("%q %s %d %q", s.Service, g.inc.Direction, g.inc.StartedAt.Unix(),
 		[]string{s.Prefix, s.Route, s.Role, s.Geo, s.Plan, s.Host})
 	if g.inc.Class != incident.ClassRefused {
 		key += " " + g.inc.Class
 	}
-	h := xxhash.Sum64String(key)
-	return hex.EncodeToString([]byte{byte(h >> 56), byte(h >> 48), byte(h >> 40), byte(h >> 32), byte(h >> 24), byte(h >> 16)})
+	for {
+		h := xxhash.Sum64String(key)
+		id := hex.EncodeToString([]byte{byte(h >> 56), byte(h >> 48), byte(h >> 40), byte(h >> 32), byte(h >> 24), byte(h >> 16)})
+		if !slices.ContainsFunc(d.groups, func(o *group) bool { return o.inc.ID == id }) {
+			return id
+		}
+		key += fmt.Sprintf(" %d", g.inc.OpenedAt.Unix())
+	}
 }
 
 // finding returns the finding of a member, nil when it ended long ago.

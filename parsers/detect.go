@@ -301,11 +301,10 @@ func (c candidate) ifAsGood(other candidate, n int, lines [][]byte) candidate {
 // serverOf guesses the server from the path and from what only one of them
 // writes; empty if nothing tells.
 func serverOf(lines [][]byte, path string) (server, hint string) {
-	p := strings.ToLower(path)
-	switch {
-	case strings.Contains(p, "nginx"):
+	switch p := strings.ToLower(path); {
+	case pathNames(p, "nginx"):
 		return familyNginx, "and its path names nginx"
-	case strings.Contains(p, "apache") || strings.Contains(p, "httpd"):
+	case pathNames(p, "apache") || pathNames(p, "httpd"):
 		return familyApache, "and its path names Apache"
 	}
 	json, pairs := lines[0][0] == '{', leadingPair(lines[0])
@@ -334,6 +333,15 @@ func serverOf(lines [][]byte, path string) (server, hint string) {
 		}
 	}
 	return "", ""
+}
+
+// pathNames tells whether a path names a server: its file does somewhere, or one of
+// its folders begins with the name. A folder that only has it in its name, such as
+// "behind-nginx", may well hold an application's log.
+func pathNames(path, server string) bool {
+	at := strings.LastIndexAny(path, `/\`) + 1
+	return strings.Contains(path[at:], server) || strings.HasPrefix(path, server) ||
+		strings.Contains(path[:at], "/"+server) || strings.Contains(path[:at], `\`+server)
 }
 
 // hasPair tells whether one of the key=value pairs of l has that key.

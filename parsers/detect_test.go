@@ -150,6 +150,23 @@ func TestDetectShipper(t *testing.T) {
 	}
 }
 
+// TestPathNames: a path is a hint at a server only where it names it.
+func TestPathNames(t *testing.T) {
+	for path, want := range map[string]bool{
+		"/var/log/nginx/access.json":   true,
+		"/logs/nginx-1.26/access.json": true,
+		"nginx/access.json":            true,
+		"/logs/shop.nginx.json":        true,
+		"C:\\logs\\nginx\\access.json": true,
+		"/logs/behind-nginx/app.jsonl": false,
+		"/logs/app.jsonl":              false,
+	} {
+		if got := pathNames(path, "nginx"); got != want {
+			t.Errorf("%s names nginx: %v, want %v", path, got, want)
+		}
+	}
+}
+
 func TestResolve(t *testing.T) {
 	line := [][]byte{[]byte(`{"status":403,"path":"/a","who":{"role":"x"}}`)}
 	c, why, err := Config{Mapping: map[string]string{"role": "who.role"}, Timezone: "+01:00"}.Resolve(line, "app.log")
