@@ -612,16 +612,45 @@ func (w *writer) layer() string {
 			break
 		}
 	}
-	switch reason := list(causes, namedCauses); {
-	case s == "" && reason == "":
-		return ""
-	case s == "":
-		return "Reason given: " + reason + "."
-	case reason == "":
-		return s + "."
-	default:
-		return s + ". Reason given: " + reason + "."
+	var out []string
+	if s != "" {
+		out = append(out, s+".")
 	}
+	if reason := list(causes, namedCauses); reason != "" {
+		out = append(out, "Reason given: "+reason+".")
+	}
+	if rules := w.rules(); rules != "" {
+		out = append(out, rules+".")
+	}
+	return strings.Join(out, " ")
+}
+
+// rules names the rules that refused most: "Rule 942100 (31 of 38 refusals)".
+func (w *writer) rules() string {
+	if w.in.Direction == incident.Down {
+		return "" // those that still refuse
+	}
+	var names []string
+	for _, r := range w.in.Rules {
+		if r.Name == "" || strings.HasPrefix(r.Name, "_") {
+			continue // several that are not told apart
+		}
+		n := number(r.Denials)
+		if len(names) == 0 && r.Denials <= w.in.Denials {
+			n += " of " + number(w.in.Denials) + " refusals"
+		}
+		names = append(names, w.val(r.Name, maxCause)+" ("+n+")")
+		if len(names) == namedCauses {
+			break
+		}
+	}
+	switch len(names) {
+	case 0:
+		return ""
+	case 1:
+		return "Rule " + names[0]
+	}
+	return "Rules " + list(names, namedCauses)
 }
 
 // isCode tells whether a cause is a code, as "plan_expired" is. An application

@@ -90,6 +90,12 @@ func textCases() []textCase {
 		in.Severity, in.Team, in.Journey, in.Accounts = incident.High, "security", "", 0
 		in.Contrast = []incident.Contrast{{Scope: incident.Scope{Geo: "DE"}}, {Scope: incident.Scope{Geo: "FR"}}, {Scope: incident.Scope{Geo: "US"}}, {Scope: incident.Scope{Geo: "JP"}}, {Scope: incident.Scope{Geo: "IN"}}}
 	})
+	add("a country at the edge, by rules", incident.Opened, 6, func(in *incident.Incident) {
+		noMarker(in)
+		in.Scope = incident.Scope{Geo: "BR"}
+		in.Layer, in.Causes = "edge", []string{"waf"}
+		in.Rules = []incident.RuleCount{{Cause: "waf", Name: "942100", Denials: in.Denials - 7}, {Cause: "waf", Name: "_other", Denials: 4}, {Cause: "waf", Name: "block <bad> \u202ebots", Denials: 2}, {Cause: "waf", Name: "third", Denials: 1}}
+	})
 	add("role in a country", incident.Opened, 3, func(in *incident.Incident) {
 		in.Scope.Role, in.Scope.Geo = "editor", "BR"
 		in.Contrast = []incident.Contrast{{Scope: incident.Scope{Service: "shop", Route: "/billing/upgrade", Role: "editor", Geo: "DE"}}, {Scope: incident.Scope{Service: "shop", Route: "/billing/upgrade", Role: "owner", Geo: "BR"}}}

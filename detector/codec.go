@@ -22,7 +22,7 @@ type Writer interface {
 }
 
 // stateVersion is the first byte of every block.
-const stateVersion = 4
+const stateVersion = 5
 
 // ErrState is wrapped by Load's errors: the blocks are not what Save wrote.
 var ErrState = errors.New("the detector's state cannot be read")
@@ -330,6 +330,7 @@ func (p *pastSlot) put(w *wire.Writer) {
 		w.Uint(uint64(s.layer))
 		w.Uint(uint64(s.n))
 		w.String(s.cause)
+		w.String(s.rule)
 	}
 }
 
@@ -415,6 +416,12 @@ func (f *finding) put(w *wire.Writer) error {
 	for _, r := range f.rulesBroken {
 		w.Word(r.rule)
 		w.Int(r.n)
+	}
+	w.Uint(uint64(len(f.byRule)))
+	for _, c := range f.byRule {
+		w.String(c.cause)
+		w.String(c.rule)
+		w.Int(c.n)
 	}
 	w.Uint(uint64(f.sampled))
 	w.Bool(f.degraded)
@@ -778,8 +785,8 @@ func (j *judge) getPast(r *wire.Reader, start int64) {
 	for range r.Len(26) {
 		p.leaks = append(p.leaks, pastLeak{cell(), r.Bool(), r.Word(), r.Word(), r.Word()})
 	}
-	for range r.Len(4) {
-		p.splits = append(p.splits, pastSplit{cell(), event.Layer(bounded(r, r.Uint(), 0, uint64(event.Layers)-1)), count(), r.String()})
+	for range r.Len(5) {
+		p.splits = append(p.splits, pastSplit{cell(), event.Layer(bounded(r, r.Uint(), 0, uint64(event.Layers)-1)), count(), strings.Clone(r.String()), strings.Clone(r.String())})
 	}
 	if p.start != start || r.Err != nil || len(j.past.slots) > 0 && j.past.slots[len(j.past.slots)-1].start >= start {
 		corrupt(r)
@@ -868,6 +875,9 @@ func (f *finding) get(r *wire.Reader, j *judge) {
 	}
 	for range r.Len(9) {
 		f.rulesBroken = append(f.rulesBroken, ruleCount{r.Word(), r.Int()})
+	}
+	for range r.Len(3) {
+		f.byRule = append(f.byRule, namedRule{strings.Clone(r.String()), strings.Clone(r.String()), r.Int()})
 	}
 	f.sampled = uint8(bounded(r, r.Uint(), 0, 63))
 	f.degraded, f.kept = r.Bool(), r.Bool()

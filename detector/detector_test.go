@@ -118,6 +118,67 @@ func TestSampledHits(t *testing.T) {
 	}
 }
 
+// TestRulesAreEvidence: an incident names the rules that refused, also after a
+// restart.
+func TestRulesAreEvidence(t *testing.T) {
+	d, w := detector.New(detector.Defaults()), shopWorld(5)
+	w.flows[1].cause = "waf"
+	rules := func(c *slots.Closed) {
+		for i := range c.Leaves {
+			l := &c.Leaves[i]
+			for k := range l.Splits {
+				if l.Splits[k].Cause != "waf" {
+					continue
+				}
+				l.Splits[k].Rule = "942100"
+				if n := l.Splits[k].N / 4; n > 0 {
+					l.Splits[k].N -= n
+					l.Splits = append(l.Splits, slots.Split{Class: event.Refused, Layer: event.LayerWeb, Cause: "waf", Rule: "949110", N: n})
+				}
+			}
+		}
+	}
+	steady(d, w, monday, 600, rules)
+	w.flows[1].deny = 0.7
+	steady(d, w, monday.Add(600*time.Minute), 20, rules)
+	if len(d.Incidents()) != 1 {
+		t.Fatalf("%d incidents", len(d.Incidents()))
+	}
+	in := d.Incidents()[0]
+	if len(in.Rules) != 2 || in.Rules[0].Name != "942100" || in.Rules[0].Cause != "waf" || in.Rules[1].Name != "949110" ||
+		in.Rules[0].Denials+in.Rules[1].Denials != in.Denials {
+		t.Fatalf("rules %+v of %d denials", in.Rules, in.Denials)
+	}
+}
+
+// TestBlindServiceDoesNotRecover: while a source of a service is not understood,
+// what its other sources say ends no incident of the service; other services'
+// incidents end.
+func TestBlindServiceDoesNotRecover(t *testing.T) {
+	for _, blind := range []string{"shop", "other"} {
+		d, w := detector.New(detector.Defaults()), shopWorld(5)
+		steady(d, w, monday, 600, nil)
+		w.flows[1].deny = 0.7
+		steady(d, w, monday.Add(600*time.Minute), 30, nil)
+		w.flows[1].deny = 0.004
+		steady(d, w, monday.Add(630*time.Minute), 60, func(c *slots.Closed) { c.Blind = []string{blind} })
+		if len(d.Incidents()) != 1 {
+			t.Fatalf("%d incidents", len(d.Incidents()))
+		}
+		in := d.Incidents()[0]
+		if open := in.State == incident.Open; open != (blind == "shop") {
+			t.Errorf("blind %s: the incident is %s", blind, in.State)
+		}
+		if in.Degraded != (blind == "shop") {
+			t.Errorf("blind %s: degraded %v", blind, in.Degraded)
+		}
+		steady(d, w, monday.Add(690*time.Minute), 60, nil)
+		if in := d.Incidents()[0]; in.State != incident.Resolved {
+			t.Errorf("blind %s before: the incident is %s", blind, in.State)
+		}
+	}
+}
+
 // TestMarkersUpFront: a replay that knows all markers before the first slot tells
 // the same as a live run that hears of each in its slot.
 func TestMarkersUpFront(t *testing.T) {

@@ -18,6 +18,7 @@ const (
 	// since it last did not.
 	calmEvidence = 5
 	maxCauses    = 64
+	maxRules     = 64
 	// together is how much of the score of two findings one scope must reach to
 	// stand for both.
 	together = 0.8
@@ -29,6 +30,12 @@ const (
 // refineAt are the ages in slots at which a young finding's scope is looked for
 // again.
 var refineAt = [...]int64{1, 2, 3, 5, 8, 12, 16, 25, 40, 60, 90, 120, 180}
+
+// namedRule counts refusals by a rule that a layer named.
+type namedRule struct {
+	cause, rule string
+	n           int64
+}
 
 type causeCount struct {
 	cause string
@@ -73,6 +80,7 @@ type finding struct {
 	accounts          people
 	layers            [event.Layers]int64
 	causes            []causeCount
+	byRule            []namedRule
 	sampled           uint8
 	degraded          bool
 	// kept is set while its incident is open, from whatever vantage.
@@ -186,6 +194,7 @@ func (j *judge) witness(f *finding, p *pastSlot) {
 		}
 		f.layers[s.layer] += int64(s.n)
 		f.blame(s.cause, int64(s.n))
+		f.blameRule(s.cause, s.rule, int64(s.n))
 	}
 	f.sampled = max(f.sampled, p.sampled)
 	f.degraded = f.degraded || p.partial || p.sampled > 0
@@ -203,6 +212,21 @@ func (f *finding) blame(cause string, n int64) {
 	}
 	if len(f.causes) < maxCauses {
 		f.causes = append(f.causes, causeCount{cause, n})
+	}
+}
+
+func (f *finding) blameRule(cause, rule string, n int64) {
+	if rule == "" {
+		return
+	}
+	for i := range f.byRule {
+		if x := &f.byRule[i]; x.cause == cause && x.rule == rule {
+			x.n += n
+			return
+		}
+	}
+	if len(f.byRule) < maxRules {
+		f.byRule = append(f.byRule, namedRule{cause, rule, n})
 	}
 }
 
@@ -484,7 +508,7 @@ func (j *judge) widen(f *finding, l *located) {
 	} else if len(j.past.slots) > 0 && j.past.slots[0].start <= max(f.started, j.born) {
 		f.requests, f.denials, f.expected = 0, 0, 0
 		f.who, f.named, f.used, f.accounts = people{}, people{}, people{}, people{}
-		f.layers, f.causes, f.rulesBroken = [event.Layers]int64{}, nil, nil
+		f.layers, f.causes, f.byRule, f.rulesBroken = [event.Layers]int64{}, nil, nil, nil
 		j.recount(f, f.started)
 	} else {
 		f.degraded = true // the past is gone: what was counted stays

@@ -23,6 +23,7 @@ const (
 	tellSlots   = 5
 	maxContrast = 3
 	topCauses   = 5
+	topRules    = 5
 	// A marker names incidents that begin up to this long after it.
 	blameWithin = 2 * time.Hour
 )
@@ -60,6 +61,7 @@ type group struct {
 func (g *group) clone() incident.Incident {
 	inc := g.inc
 	inc.Causes = slices.Clone(inc.Causes)
+	inc.Rules = slices.Clone(inc.Rules)
 	inc.Vantages = slices.Clone(inc.Vantages)
 	inc.Contrast = slices.Clone(inc.Contrast)
 	if inc.ResolvedAt != nil {
@@ -315,6 +317,7 @@ func (d *Detector) refresh(g *group, now int64) (open bool) {
 	inc.Vantages = inc.Vantages[:0:0]
 	inc.Degraded = false
 	causes := map[string]int64{}
+	var rules []incident.RuleCount
 	inner := -1
 	accepted := true
 	for i, s := range live {
@@ -328,6 +331,15 @@ func (d *Detector) refresh(g *group, now int64) (open bool) {
 		inc.Degraded = inc.Degraded || s.f.degraded
 		for _, c := range s.f.causes {
 			causes[c.cause] += c.n
+		}
+		for _, c := range s.f.byRule {
+			k := slices.IndexFunc(rules, func(r incident.RuleCount) bool { return r.Cause == c.cause && r.Name == c.rule })
+			if k < 0 {
+				k = len(rules)
+				rules = append(rules, incident.RuleCount{Cause: c.cause, Name: c.rule})
+			}
+			// Vantages see the same refusals: they are not added up.
+			rules[k].Denials = max(rules[k].Denials, c.n)
 		}
 		if s.f.denials > 0 && (inner < 0 || s.j.vantage > live[inner].j.vantage) {
 			inner = i
@@ -343,6 +355,10 @@ func (d *Detector) refresh(g *group, now int64) (open bool) {
 	}
 	slices.SortFunc(names, func(a, b string) int { return cmp.Or(-cmp.Compare(causes[a], causes[b]), cmp.Compare(a, b)) })
 	inc.Causes = names[:min(len(names), topCauses)]
+	slices.SortFunc(rules, func(a, b incident.RuleCount) int {
+		return cmp.Or(-cmp.Compare(a.Denials, b.Denials), cmp.Compare(a.Cause, b.Cause), cmp.Compare(a.Name, b.Name))
+	})
+	inc.Rules = rules[:min(len(rules), topRules)]
 	if !open {
 		inc.Resolution = incident.Recovered
 		if accepted {

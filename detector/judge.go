@@ -472,7 +472,7 @@ func (j *judge) count(c *slots.Closed, leaves []slots.Leaf, room *int) {
 		}
 		for k := range l.Splits {
 			if s := &l.Splits[k]; s.Class == j.class {
-				p.splits = append(p.splits, pastSplit{id, s.Layer, s.N, s.Cause})
+				p.splits = append(p.splits, pastSplit{id, s.Layer, s.N, s.Cause, s.Rule})
 			}
 		}
 	}

@@ -50,6 +50,7 @@ type pastSplit struct {
 	layer event.Layer
 	n     uint32
 	cause string
+	rule  string
 }
 
 type pastSlot struct {

@@ -8,11 +8,12 @@ import (
 	"github.com/denywatch/denywatch/internal/tally"
 )
 
-// Split counts denials of a leaf by class, layer and cause.
+// Split counts denials of a leaf by class, layer, cause and rule.
 type Split struct {
 	Class event.Denial
 	Layer event.Layer
 	Cause string
+	Rule  string
 	N     uint32
 }
 
@@ -44,7 +45,7 @@ type Leaf struct {
 	// Leaked counts requests that were let in though the declared access model keeps
 	// them out.
 	Leaked uint32
-	Splits []Split // in order of class, layer, cause
+	Splits []Split // in order of class, layer, cause, rule
 	Hits   []Hit   // in order of identity, class
 	Flags  []Flag  // in order of name
 	// Entered holds keyed hashes, as Hit.Identity, of identities that were let in

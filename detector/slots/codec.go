@@ -12,7 +12,7 @@ import (
 )
 
 // version is the version of the blocks below; it is the first byte of each.
-const version = 3
+const version = 5
 
 // totalsBlock is how many totals one durable block holds.
 const totalsBlock = 256
@@ -145,17 +145,18 @@ func (rs reasons) encode(w *wire.Writer) {
 		w.Word(k)
 		w.Uint(uint64(x.layer))
 		w.String(x.cause)
+		w.String(x.rule)
 	}
 }
 
 func decodeReasons(r *wire.Reader) reasons {
-	n := r.Len(10)
+	n := r.Len(11)
 	if n == 0 {
 		return nil
 	}
 	rs := make(reasons, n)
 	for range n {
-		rs[r.Word()] = reason{event.Layer(r.Uint()), r.String()}
+		rs[r.Word()] = reason{event.Layer(r.Uint()), r.String(), r.String()}
 	}
 	return rs
 }
@@ -177,6 +178,7 @@ func (s *openSlot) encode(w *wire.Writer) {
 		w.Uint(uint64(u.Class))
 		w.Uint(uint64(u.Layer))
 		w.String(u.Cause)
+		w.String(u.Rule)
 		for _, k := range u.Keys {
 			w.Word(k)
 		}
@@ -216,6 +218,7 @@ func (s *openSlot) encode(w *wire.Writer) {
 			w.Uint(uint64(x.Class))
 			w.Uint(uint64(x.Layer))
 			w.String(x.Cause)
+			w.String(x.Rule)
 			w.Uint(uint64(x.N))
 		}
 		w.Uint(uint64(len(a.Hits)))
@@ -257,9 +260,9 @@ func (l *Ledger) decodeSlot(v event.Vantage, b []byte) (*openSlot, error) {
 	if rs := decodeReasons(r); len(rs) > 0 {
 		s.reasons = rs
 	}
-	for range r.Len(10 + 8*tally.Keys) {
+	for range r.Len(11 + 8*tally.Keys) {
 		u := unexplained{key: l.getKey(v, r)}
-		u.Class, u.Layer, u.Cause = event.Denial(r.Uint()), event.Layer(r.Uint()), r.String()
+		u.Class, u.Layer, u.Cause, u.Rule = event.Denial(r.Uint()), event.Layer(r.Uint()), r.String(), r.String()
 		for i := range u.Keys {
 			u.Keys[i] = r.Word()
 		}
@@ -288,8 +291,8 @@ func (l *Ledger) decodeSlot(v event.Vantage, b []byte) (*openSlot, error) {
 			a.Denied[i] = uint32(r.Uint())
 		}
 		a.Leaked = uint32(r.Uint())
-		for range r.Len(4) {
-			a.Splits = append(a.Splits, Split{Class: event.Denial(r.Uint()), Layer: event.Layer(r.Uint()), Cause: r.String(), N: uint32(r.Uint())})
+		for range r.Len(5) {
+			a.Splits = append(a.Splits, Split{Class: event.Denial(r.Uint()), Layer: event.Layer(r.Uint()), Cause: r.String(), Rule: r.String(), N: uint32(r.Uint())})
 		}
 		for range r.Len(20) {
 			h := Hit{Class: event.Denial(r.Uint()), Named: r.Bool()}

@@ -184,6 +184,7 @@ type entered struct {
 type reason struct {
 	layer event.Layer
 	cause string
+	rule  string
 }
 
 // reasons are what is known about requests, by their keys.
@@ -195,7 +196,7 @@ func (rs reasons) add(key uint64, r reason) {
 	if key == 0 || len(rs) >= maxReasons {
 		return
 	}
-	if old, ok := rs[key]; !ok || r.layer > old.layer || r.layer == old.layer && r.cause < old.cause {
+	if old, ok := rs[key]; !ok || cmp.Or(-cmp.Compare(r.layer, old.layer), cmp.Compare(r.cause, old.cause), cmp.Compare(r.rule, old.rule)) < 0 {
 		rs[key] = r
 	}
 }
@@ -458,7 +459,7 @@ func (l *Ledger) applySlot(st *stream, src *Source, d *tally.SlotDelta) {
 	for i := range d.Unexplained {
 		u := unexplained{st.leaves[d.Unexplained[i].Leaf], d.Unexplained[i]}
 		if len(slot.open) >= maxOpen {
-			l.acc(slot, u.key).split(u.as(reason{u.Layer, u.Cause}))
+			l.acc(slot, u.key).split(u.as(reason{u.Layer, u.Cause, u.Rule}))
 			continue
 		}
 		slot.open = append(slot.open, u)
@@ -478,7 +479,7 @@ func (l *Ledger) applySlot(st *stream, src *Source, d *tally.SlotDelta) {
 			slot.reasons = reasons{}
 		}
 		for _, k := range r.Keys {
-			slot.reasons.add(k, reason{r.Layer, r.Cause})
+			slot.reasons.add(k, reason{r.Layer, r.Cause, r.Rule})
 		}
 	}
 	for i := range d.Flags {
@@ -563,21 +564,32 @@ func (l *Ledger) reclaim() {
 }
 
 func (a *leafAcc) split(d tally.Split) {
-	cause := d.Cause
-	for pass := range 2 {
-		for i := range a.Splits {
-			s := &a.Splits[i]
-			if s.Class == d.Class && s.Layer == d.Layer && s.Cause == cause {
-				s.N += d.N
-				return
-			}
-		}
-		if pass == 0 && len(a.Splits) < maxSplits {
-			break
-		}
-		cause = tally.Other
+	s := Split{Class: d.Class, Layer: d.Layer, Cause: d.Cause, Rule: d.Rule, N: d.N}
+	if a.add(s) {
+		return
 	}
-	a.Splits = append(a.Splits, Split{Class: d.Class, Layer: d.Layer, Cause: cause, N: d.N})
+	if len(a.Splits) >= maxSplits {
+		// First rules become one, then causes.
+		if s.Rule = tally.Other; a.add(s) {
+			return
+		}
+		if s.Cause, s.Rule = tally.Other, ""; a.add(s) {
+			return
+		}
+	}
+	a.Splits = append(a.Splits, s)
+}
+
+// add adds to the split that s belongs to, if there is one.
+func (a *leafAcc) add(s Split) bool {
+	for i := range a.Splits {
+		x := &a.Splits[i]
+		if x.Class == s.Class && x.Layer == s.Layer && x.Cause == s.Cause && x.Rule == s.Rule {
+			x.N += s.N
+			return true
+		}
+	}
+	return false
 }
 
 // mergeHits sorts the hits by identity and class and adds up equal ones.
@@ -813,7 +825,7 @@ func (x *Leaf) sort() {
 	}
 	if len(x.Splits) > 1 {
 		slices.SortFunc(x.Splits, func(x, y Split) int {
-			return cmp.Or(cmp.Compare(x.Class, y.Class), cmp.Compare(x.Layer, y.Layer), cmp.Compare(x.Cause, y.Cause))
+			return cmp.Or(cmp.Compare(x.Class, y.Class), cmp.Compare(x.Layer, y.Layer), cmp.Compare(x.Cause, y.Cause), cmp.Compare(x.Rule, y.Rule))
 		})
 	}
 	if len(x.Flags) > 1 {
@@ -932,7 +944,7 @@ func (l *Ledger) learn(v event.Vantage, slot *openSlot) {
 // to.
 func (l *Ledger) explain(v int, slot *openSlot) {
 	for _, u := range slot.open {
-		r := reason{u.Layer, u.Cause}
+		r := reason{u.Layer, u.Cause, u.Rule}
 	search:
 		for _, k := range u.Keys {
 			for _, rs := range []reasons{slot.reasons, l.before[v]} {
@@ -950,7 +962,7 @@ func (l *Ledger) explain(v int, slot *openSlot) {
 }
 
 func (u *unexplained) as(r reason) tally.Split {
-	return tally.Split{Class: u.Class, Layer: r.layer, Cause: r.cause, N: u.N}
+	return tally.Split{Class: u.Class, Layer: r.layer, Cause: r.cause, Rule: r.rule, N: u.N}
 }
 
 // merge adds y, a leaf of the same key, to x.
@@ -966,7 +978,7 @@ func merge(x, y *Leaf) {
 	x.Entered = append(x.Entered, y.Entered...)
 	a := leafAcc{Leaf: *x}
 	for _, s := range y.Splits {
-		a.split(tally.Split{Class: s.Class, Layer: s.Layer, Cause: s.Cause, N: s.N})
+		a.split(tally.Split{Class: s.Class, Layer: s.Layer, Cause: s.Cause, Rule: s.Rule, N: s.N})
 	}
 	for _, f := range y.Flags {
 		if j := slices.IndexFunc(a.Flags, func(x Flag) bool { return x.Name == f.Name }); j >= 0 {

@@ -29,6 +29,7 @@ const (
 	maxServices = 128
 	maxFlags    = 256
 	maxCauses   = 256
+	maxRules    = 512
 )
 
 const (
@@ -114,6 +115,7 @@ type Stream struct {
 	services *names
 	flags    *names
 	causes   *names
+	rules    *names
 	cache    []cached // routes by key, direct mapped
 	hits     int      // cache entries replaced since it grew
 	keys     []tally.Key
@@ -197,6 +199,7 @@ func (s *Stream) dictionaries() {
 	s.services = newNames(maxServices)
 	s.flags = newNames(maxFlags)
 	s.causes = newNames(maxCauses)
+	s.rules = newNames(maxRules)
 	s.cache = make([]cached, minCache)
 	s.leaves.reset()
 	s.expected, s.ruled = s.expected[:0], s.ruled[:0]
@@ -406,7 +409,7 @@ func (s *Stream) count() {
 		s.because(errExplains)
 		if class != event.NotDenied {
 			s.counter.Slot(s.slotOf(e.Time))
-			s.counter.Explain(tally.Reason{Keys: c.joinKeys(e, &s.scratch), Layer: layer, Cause: s.cause(e.Cause)})
+			s.counter.Explain(tally.Reason{Keys: c.joinKeys(e, &s.scratch), Layer: layer, Cause: s.cause(e.Cause), Rule: s.rule(e.Rule)})
 		}
 		return
 	}
@@ -452,7 +455,7 @@ func (s *Stream) count() {
 	if class != event.NotDenied || breach.Rule != 0 {
 		r = &s.refusal
 		*r = tally.Refusal{
-			Class: class, Layer: layer, Cause: s.cause(e.Cause), Identity: id, Account: account, Named: named,
+			Class: class, Layer: layer, Cause: s.cause(e.Cause), ByRule: s.rule(e.Rule), Identity: id, Account: account, Named: named,
 			Rule: breach.Rule, Presumed: breach.Presumed,
 		}
 		if c.Explained && r.Cause == "" && class != event.NotDenied {
@@ -587,6 +590,14 @@ func (s *Stream) cause(b []byte) string {
 		}
 	}
 	return s.causes.list[s.number(s.causes, b)]
+}
+
+// rule keeps the name of the rule that refused, made fit for messages.
+func (s *Stream) rule(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	return s.rules.list[s.number(s.rules, b)]
 }
 
 // layer tells who refused, as far as one line can (formats, section 8): a server

@@ -125,6 +125,9 @@ type Incident struct {
 	Layer string `json:"layer"`
 	// Causes are the layers' own words, the most frequent first.
 	Causes []string `json:"causes"`
+	// Rules are the rules that refused, as the layers call them, the most frequent
+	// first.
+	Rules []RuleCount `json:"rules,omitempty"`
 	// Marker is the id of the change the incident followed; MarkerInfo says
 	// more about it for texts.
 	Marker     string      `json:"marker"`
@@ -163,6 +166,16 @@ type MarkerInfo struct {
 	Service  string    `json:"service,omitempty"`
 	Version  string    `json:"version,omitempty"`
 	Previous string    `json:"previous,omitempty"`
+}
+
+// RuleCount is a rule that refused: of a firewall, a limit, an access policy.
+type RuleCount struct {
+	// Cause is the class of the refusals, one of those in Incident.Causes or empty.
+	Cause string `json:"cause,omitempty"`
+	// Name is the layer's own word, bounded and printable, but not trustworthy.
+	Name string `json:"name"`
+	// Denials are those since Incident.StartedAt in its scope.
+	Denials int64 `json:"denials"`
 }
 
 // Contrast is a neighbouring slice that shows what is not affected.

@@ -95,12 +95,13 @@ func (c *LeafCount) Requests() uint32 {
 	return n
 }
 
-// Split counts denials of a leaf by class, layer and cause.
+// Split counts denials of a leaf by class, layer, cause and rule.
 type Split struct {
 	Leaf  uint32
 	Class event.Denial
 	Layer event.Layer
 	Cause string // a bounded token such as "acl", or empty
+	Rule  string // the rule's name, bounded and printable, or empty
 	N     uint32
 }
 
@@ -147,10 +148,11 @@ const Keys = 4
 type Unexplained struct {
 	Leaf  uint32
 	Class event.Denial
-	// Layer and Cause are what the line says by itself, for when nobody knows
+	// Layer, Cause and Rule are what the line says by itself, for when nobody knows
 	// more.
 	Layer event.Layer
 	Cause string
+	Rule  string
 	// Keys name the request, the surest first; 0 is no key.
 	Keys [Keys]uint64
 	N    uint32
@@ -161,6 +163,7 @@ type Reason struct {
 	Keys  [Keys]uint64
 	Layer event.Layer
 	Cause string
+	Rule  string
 }
 
 // SlotDelta is what a stream saw of one slot since its last block. The same slot

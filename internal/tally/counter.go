@@ -16,6 +16,7 @@ type Refusal struct {
 	Presumed          bool
 	Layer             event.Layer
 	Cause             string // a bounded token that outlives the call
+	ByRule            string // the layer's name of the rule, as Cause
 	Identity, Account uint64
 	Named             bool
 	// Keys name the request for a join with Reasons; zero if there is none.
@@ -143,7 +144,7 @@ func (c *Counter) Add(leaf uint32, st Status, weight uint32, identity uint64, r 
 	default:
 		lc.Denied[r.Class] += weight
 		if r.Keys != [Keys]uint64{} && len(s.unexplained) < maxJoin {
-			s.unexplained = append(s.unexplained, Unexplained{leaf, r.Class, r.Layer, r.Cause, r.Keys, weight})
+			s.unexplained = append(s.unexplained, Unexplained{leaf, r.Class, r.Layer, r.Cause, r.ByRule, r.Keys, weight})
 		} else {
 			s.split(leaf, weight, r)
 		}
@@ -250,12 +251,12 @@ func (s *slot) split(leaf, weight uint32, r *Refusal) {
 	// Denials are rare and their kinds few; the newest are the likeliest.
 	for i := len(s.splits) - 1; i >= 0 && i >= len(s.splits)-32; i-- {
 		x := &s.splits[i]
-		if x.Leaf == leaf && x.Class == r.Class && x.Layer == r.Layer && x.Cause == r.Cause {
+		if x.Leaf == leaf && x.Class == r.Class && x.Layer == r.Layer && x.Cause == r.Cause && x.Rule == r.ByRule {
 			x.N += weight
 			return
 		}
 	}
-	s.splits = append(s.splits, Split{Leaf: leaf, Class: r.Class, Layer: r.Layer, Cause: r.Cause, N: weight})
+	s.splits = append(s.splits, Split{Leaf: leaf, Class: r.Class, Layer: r.Layer, Cause: r.Cause, Rule: r.ByRule, N: weight})
 	if len(s.splits) >= maxSplits {
 		s.splits = mergeSplits(s.splits)
 	}
@@ -267,11 +268,12 @@ func mergeSplits(in []Split) []Split {
 		class event.Denial
 		layer event.Layer
 		cause string
+		rule  string
 	}
 	at := make(map[key]int, len(in))
 	out := in[:0]
 	for _, x := range in {
-		k := key{x.Leaf, x.Class, x.Layer, x.Cause}
+		k := key{x.Leaf, x.Class, x.Layer, x.Cause, x.Rule}
 		if i, ok := at[k]; ok {
 			out[i].N += x.N
 			continue
