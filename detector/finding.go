@@ -655,15 +655,7 @@ func (j *judge) recovered(f *finding, partial bool) bool {
 
 // adopt accepts the level of a day-old finding as the new normal.
 func (j *judge) adopt(f *finding) {
-	for i := range j.cells {
-		c := &j.cells[i]
-		if c.mask != f.mask {
-			continue
-		}
-		if j.decay(c); c.n40 > 0.5 {
-			c.Replace(c.x40, c.n40)
-		}
-	}
+	j.accustom(f.mask)
 	j.settleRules(f.mask)
 	f.resolved, f.accepted = j.end(), true
 	j.show(f.mask, true)

@@ -32,6 +32,14 @@ type cell struct {
 	touch  int32 // 1 + its place in the current slot, 0 when not seen
 }
 
+// group is the series of the cell's role on its route, whose cells change together.
+func (c *cell) group() int32 {
+	if s := c.parents[lvRouteRole]; s >= 0 {
+		return s
+	}
+	return c.parents[lvRoute]
+}
+
 // series is a sum of cells that is judged.
 type series struct {
 	baseline.Evidence
@@ -757,12 +765,6 @@ func (j *judge) turn() {
 	discount := baseline.Discount(now - j.flushed)
 	j.flushed = now
 	epochs := map[int32]*baseline.Epoch{}
-	group := func(c *cell) int32 {
-		if s := c.parents[lvRouteRole]; s >= 0 {
-			return s
-		}
-		return c.parents[lvRoute]
-	}
 	known := j.visitors.age(now) >= knowAfter
 	for i := range j.cells {
 		c := &j.cells[i]
@@ -775,7 +777,7 @@ func (j *judge) turn() {
 		case c.Ends(now) && j.suspect(c) && c.Extend(now+baseline.Lag):
 			c.Turn(discount, known)
 		case c.Ends(now):
-			g := group(c)
+			g := c.group()
 			if epochs[g] == nil {
 				epochs[g] = new(baseline.Epoch)
 			}
@@ -786,7 +788,7 @@ func (j *judge) turn() {
 	}
 	for i := range j.cells {
 		if c := &j.cells[i]; c.mask == 0 && c.Ends(now) {
-			c.Begin(epochs[group(c)].Keep(), known)
+			c.Begin(epochs[c.group()].Keep(), known)
 			for _, s := range c.parents {
 				if s >= 0 {
 					j.series[s].Reset()

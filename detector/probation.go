@@ -95,15 +95,7 @@ func (j *judge) endAnnounced() {
 		if a.mask == 0 || j.start < a.sight {
 			continue
 		}
-		for i := range j.cells {
-			c := &j.cells[i]
-			if c.mask != a.mask {
-				continue
-			}
-			if j.decay(c); c.n40 > 0.5 {
-				c.Replace(c.x40, c.n40)
-			}
-		}
+		j.accustom(a.mask)
 		j.show(a.mask, true)
 		j.relearn()
 		a.mask = 0
@@ -140,4 +132,41 @@ func (j *judge) mutes(l *located) bool {
 		}
 	}
 	return false
+}
+
+// accustomed is as how many requests, at least, the new level of a role on a route
+// counts over all its cells.
+const accustomed = 5 * baseline.Prior
+
+// accustom makes the level of about the last 40 minutes the baseline of the cells of
+// a mask. Countries that were hardly seen in that time take it over from the others
+// of their role on the route: what happened, happened to them too.
+func (j *judge) accustom(mask uint16) {
+	type level struct{ x, n, cells float32 }
+	levels := map[int32]*level{}
+	for i := range j.cells {
+		c := &j.cells[i]
+		if c.mask != mask {
+			continue
+		}
+		j.decay(c)
+		l := levels[c.group()]
+		if l == nil {
+			l = new(level)
+			levels[c.group()] = l
+		}
+		l.x += c.x40
+		l.n += c.n40
+		l.cells++
+	}
+	for i := range j.cells {
+		c := &j.cells[i]
+		if c.mask != mask {
+			continue
+		}
+		if l := levels[c.group()]; l.n > 0.5 {
+			n := max(accustomed-l.n, 0) / l.cells
+			c.Replace(c.x40+n*l.x/l.n, c.n40+n)
+		}
+	}
 }

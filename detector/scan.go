@@ -31,12 +31,13 @@ const (
 	// The scan's decayed windows, in seconds.
 	shortTau          = 300
 	longTau           = 2400
-	penalty           = 1.5 // of the log of the number of scopes of a level
-	betterBy          = 2   // nats by which a new scope must win
-	maxRounds         = 3   // incidents a slot and direction
-	likewise          = 0.7 // of a change that another class must make up for
-	sharpShare        = 0.9 // of a rise that a slice of it must hold
-	sharpExcess       = 6   // denials from which on that is no chance
+	penalty           = 1.5  // of the log of the number of scopes of a level
+	betterBy          = 2    // nats by which a new scope must win
+	apartBy           = 0.05 // of a score by which two changes must explain more than one
+	maxRounds         = 3    // incidents a slot and direction
+	likewise          = 0.7  // of a change that another class must make up for
+	sharpShare        = 0.9  // of a rise that a slice of it must hold
+	sharpExcess       = 6    // denials from which on that is no chance
 	newRoute    int64 = 24 * 3600
 	newRequests       = 20   // baseline requests that make a route known
 	newOnset    int64 = 1800 // a new route refuses "from its first requests"
@@ -237,7 +238,7 @@ func (j *judge) part(s scope, dir int8, keep uint16, w window, score float64) (a
 	for _, i := range hidden {
 		j.cells[i].mask = keep
 	}
-	return a, ok && a.score+b.score > score+betterBy
+	return a, ok && a.score+b.score > score+max(betterBy, apartBy*score)
 }
 
 // weigh gives the score of a candidate: the log-likelihood that it moved as one,
