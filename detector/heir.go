@@ -86,6 +86,7 @@ func (j *judge) legacy(id int32) {
 				continue
 			}
 			c.Inherit(&o.Cell)
+			j.inheritRules(k, id)
 			c.in += o.in
 			c.new += o.new
 		}

@@ -81,6 +81,22 @@ func (j *judge) ruledBy(id int32) *ruling {
 	return r
 }
 
+// inheritRules adds what is known of the rules of one cell to another.
+func (j *judge) inheritRules(from, to int32) {
+	o := j.ruled[from]
+	if o == nil {
+		return
+	}
+	fresh := j.ruled[to] == nil
+	r := j.ruledBy(to)
+	if fresh {
+		r.let = breach{}
+	}
+	r.let.k, r.let.n = r.let.k+o.let.k, r.let.n+o.let.n
+	r.kept.k, r.kept.n = r.kept.k+o.kept.k, r.kept.n+o.kept.n
+	r.keeps = r.keeps || o.keeps
+}
+
 // configure takes over what the judge needs of a configuration.
 func (j *judge) configure(c *Config) {
 	j.access, j.least = c.Access, c.MinIdentities
