@@ -351,6 +351,7 @@ func variableName(family, s string) string {
 type Format struct {
 	config  Config
 	program *program
+	named   string // the name of program's format, if it has one
 	// others are formats that lines may have beside program.
 	others  []sibling
 	json    *jsonProgram
@@ -363,7 +364,15 @@ type Format struct {
 // Compile compiles c, reading the zone database if Timezone names a zone. The
 // error tells everything that is wrong. A Config whose format is "auto" cannot be
 // compiled: Resolve it first.
-func Compile(c Config) (*Format, error) { return compile(c, false) }
+func Compile(c Config) (*Format, error) {
+	f, err := compile(c, false)
+	if err == nil && f.program != nil && len(c.Mapping) == 0 {
+		if f.others, err = siblings(f.config.Format, f.named, f.program.loc); err != nil {
+			return nil, fmt.Errorf("log_format: %w", err)
+		}
+	}
+	return f, err
+}
 
 func compile(c Config, strict bool) (*Format, error) {
 	if ps := c.Validate(); len(ps) > 0 {
@@ -414,11 +423,7 @@ func compile(c Config, strict bool) (*Format, error) {
 		if f.program, err = assemble(elems, esc, loc, strict); err != nil {
 			return nil, fmt.Errorf("log_format: %w", err)
 		}
-		if !strict && len(c.Mapping) == 0 {
-			if f.others, err = siblings(n.Format, name, loc); err != nil {
-				return nil, fmt.Errorf("log_format: %w", err)
-			}
-		}
+		f.named = name
 		f.text = n.Format + " (" + describe(n, name, f.program) + ")"
 	}
 	return f, nil

@@ -194,6 +194,24 @@ func requests(c Config, lines [][]byte) int {
 	return n
 }
 
+// asksUpstream tells whether lines tell of a server further in, as those of a web
+// server or proxy do.
+func asksUpstream(c Config, lines [][]byte) bool {
+	f, err := compile(c, false)
+	if err != nil {
+		return false
+	}
+	p := f.New()
+	var e event.Event
+	for _, l := range lines {
+		e.Reset()
+		if p.Parse(l, &e) == nil && e.Upstream != event.UpstreamUnknown {
+			return true
+		}
+	}
+	return false
+}
+
 // hostInFront is the sign of formats that start with a host and then the client:
 // a user of two words in a format without a host looks the same.
 func hostInFront(line []byte, e *event.Event, err error) vote {
@@ -267,9 +285,13 @@ func settle(c candidate, n int, lines [][]byte, path string) (Config, string) {
 	twin.config.Format = familyNginx
 	switch {
 	case c.config.Format == familyJSON:
-		if server == familyNginx || server == familyApache {
+		switch {
+		case server == familyNginx || server == familyApache:
 			c.config.Format, c.config.LogFormat = server, nginxJSONFormat
 			c.why += ", " + hint
+		case asksUpstream(c.config, lines):
+			c.config.Format, c.config.LogFormat = familyNginx, nginxJSONFormat
+			c.why += ", and they tell what a server behind answered"
 		}
 	case c.config.Format == familyLogfmt:
 		if server == familyNginx || server == familyApache {
