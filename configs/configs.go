@@ -114,13 +114,19 @@ type Source struct {
 	// MaxLine is the longest line that is read; longer ones are counted and
 	// skipped.
 	MaxLine Size `yaml:"max_line" effect:"live"`
-	// Check, Grace, FromEnd and Poll say how files are followed; file.Config
+	// Check, Grace, FromEnd, Backfill and Poll say how files are followed; file.Config
 	// says more about each.
 	Check   time.Duration `yaml:"check" effect:"live"`
 	Grace   time.Duration `yaml:"grace" effect:"live"`
 	FromEnd bool          `yaml:"from_end" effect:"live"`
+	// Backfill is read in the very first run only.
+	Backfill time.Duration `yaml:"backfill" effect:"live"`
 	Poll    bool          `yaml:"poll" effect:"live"`
 }
+
+// DefaultBackfill is Source.Backfill if the file does not say: a week has all hours
+// of all days.
+const DefaultBackfill = 7 * 24 * time.Hour
 
 // DefaultMaxUnparsed is Source.MaxUnparsed if the file does not say: when most of
 // a log is not understood, the rest of it is no picture of the traffic.
@@ -129,7 +135,7 @@ const DefaultMaxUnparsed = 0.5
 func (s *Source) setDefaults() {
 	*s = Source{
 		Parse: parsers.Config{Format: "auto"}, Lateness: time.Minute, SampleRate: 1, MaxUnparsed: DefaultMaxUnparsed,
-		MaxLine: file.DefaultMaxLine, Check: file.DefaultCheck, Grace: file.DefaultGrace,
+		MaxLine: file.DefaultMaxLine, Check: file.DefaultCheck, Grace: file.DefaultGrace, Backfill: DefaultBackfill,
 	}
 }
 
@@ -137,7 +143,7 @@ func (s *Source) setDefaults() {
 func (s *Source) Follow() file.Config {
 	return file.Config{
 		Paths: s.Files, MaxLine: int(s.MaxLine), Check: s.Check, Grace: s.Grace,
-		FromEnd: s.FromEnd, Poll: s.Poll,
+		FromEnd: s.FromEnd, Backfill: s.Backfill, Poll: s.Poll,
 	}
 }
 

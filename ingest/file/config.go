@@ -62,6 +62,11 @@ type Config struct {
 	// after the start. Files that appear later, and files of later runs, are
 	// read from their start, because nothing else could be exact.
 	FromEnd bool `yaml:"from_end"`
+	// Backfill makes the very first run read, before each file that it finds, its
+	// rotated generations that were written to within this time, compressed ones
+	// too; 0 reads none. It means nothing with FromEnd. A generation that cannot be
+	// read is left out.
+	Backfill time.Duration `yaml:"backfill"`
 	// Poll turns nxadm/tail off: files are read by the block reader at every
 	// Check. Slower file systems than local ones are polled without asking.
 	Poll bool `yaml:"poll"`
@@ -98,6 +103,7 @@ func (c Config) Validate() []error {
 	span("check", c.Check, time.Millisecond, time.Minute)
 	span("grace", c.Grace, time.Millisecond, time.Hour)
 	span("rescan", c.Rescan, time.Millisecond, time.Hour)
+	span("backfill", c.Backfill, time.Minute, 365*24*time.Hour)
 	span("forget", c.Forget, time.Millisecond, 365*24*time.Hour)
 	return errs
 }

@@ -648,6 +648,66 @@ func TestFromEnd(t *testing.T) {
 	seen(t, h, filepath.Join(dir, "d.log"), []string{"too"})
 }
 
+// TestBackfill: the first run reads the rotated files of the last days first, in
+// order, and later runs do not read them again.
+func TestBackfill(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.log")
+	now := time.Now()
+	put := func(name, text string, age time.Duration) {
+		t.Helper()
+		f := filepath.Join(dir, name)
+		if strings.HasSuffix(name, ".gz") {
+			var b bytes.Buffer
+			z := gzip.NewWriter(&b)
+			_, _ = z.Write([]byte(text))
+			_ = z.Close()
+			text = b.String()
+		}
+		write(t, f, text)
+		if err := os.Chtimes(f, now.Add(-age), now.Add(-age)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	put("a.log.4.gz", "too old\n", 100*time.Hour)
+	put("a.log.3.gz", "three\n", 70*time.Hour)
+	put("a.log.2", "two\n", 48*time.Hour)
+	put("a.log.1", "one\n", 24*time.Hour)
+	put("b.log.1", "of another log\n", time.Hour)
+	put("a.log", "now\n", 0)
+	h := newHost(t)
+	cfg := quick(path)
+	cfg.Backfill = 72 * time.Hour
+	stop := run(t, cfg, h, quiet())
+	want := []string{"three", "two", "one", "now"}
+	seen(t, h, path, want)
+	write(t, path, "more\n")
+	want = append(want, "more")
+	seen(t, h, path, want)
+	stop()
+	write(t, path, "while down\n")
+	run(t, cfg, h, quiet())
+	seen(t, h, path, append(want, "while down"))
+}
+
+// TestBackfillInterrupted: a first run that is stopped in the middle of the past
+// goes on there.
+func TestBackfillInterrupted(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "a.log")
+	write(t, path+".1", "one\ntwo\nthree\n")
+	write(t, path, "now\n")
+	h := newHost(t)
+	cfg := quick(path)
+	cfg.Backfill = time.Hour
+	lines := 0
+	h.crash = func() bool { lines++; return lines == 2 }
+	run(t, cfg, h, quiet())
+	seen(t, h, path, []string{"one"})
+	run(t, cfg, h, quiet())
+	seen(t, h, path, []string{"one", "two", "three", "now"})
+}
+
 // TestStoppedByHost: a stream that its handler ended, while the source goes on,
 // is opened again from its position.
 func TestStoppedByHost(t *testing.T) {

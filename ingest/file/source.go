@@ -204,7 +204,9 @@ func (r *runner) open(path string, atStart bool) error {
 		return fmt.Errorf("open stream of %s: %w", path, err)
 	}
 	st := newStream(r.Source, path, h, pos)
-	st.fromEnd = r.cfg.FromEnd && r.first && atStart
+	if r.first && atStart {
+		st.fromEnd, st.backfill = r.cfg.FromEnd, r.cfg.Backfill
+	}
 	r.mu.Lock()
 	r.streams[path] = st
 	delete(r.notUntil, path)

@@ -50,8 +50,11 @@ type stream struct {
 	log     *slog.Logger
 	saved   ingest.Position
 	fromEnd bool
-	cancel  context.CancelFunc
-	retired atomic.Bool
+	// backfill is how long ago a rotated generation may have been written to for the
+	// stream to begin with it.
+	backfill time.Duration
+	cancel   context.CancelFunc
+	retired  atomic.Bool
 
 	cur  *generation   // being read
 	next []*generation // found behind it, oldest first, held open
@@ -132,7 +135,7 @@ func (st *stream) closeFiles() {
 func (st *stream) loop(ctx context.Context) error {
 	for {
 		err := st.resume()
-		st.fromEnd = false // what is found later was written since
+		st.fromEnd, st.backfill = false, 0 // what is found later was written since
 		if err == nil {
 			st.recovered()
 			break
@@ -257,9 +260,37 @@ func (st *stream) begin(g *generation) error {
 		g.start(off)
 		g.cut.skipping = inLine
 	}
-	g.knowHead()
-	g.announce = true
-	return st.queue([]*generation{g}, g.off)
+	gens := []*generation{g}
+	if st.backfill > 0 && !st.fromEnd {
+		gens = st.history(g)
+	}
+	gens[0].knowHead()
+	gens[0].announce = true
+	return st.queue(gens, gens[0].off)
+}
+
+// history returns live and, before it, the rotated generations that were written
+// to within the backfill.
+func (st *stream) history(live *generation) []*generation {
+	old, err := siblings(st.path, st.src.cfg.MaxLine)
+	if err != nil {
+		st.log.Warn("the rotated files beside the log cannot be looked at; they are not read", "error", err)
+		return []*generation{live}
+	}
+	now := time.Now()
+	var gens []*generation
+	for _, g := range old {
+		switch {
+		case g.live || g.openErr == nil && os.SameFile(g.info, live.info) || g.olderThan(st.backfill, now):
+			g.close()
+		case g.openErr != nil:
+			st.log.Warn("a rotated file cannot be read; it is left out", "file", g.path, "error", g.openErr)
+		default:
+			g.settled = true
+			gens = append(gens, g)
+		}
+	}
+	return withoutCopies(append(gens, live), nil)
 }
 
 // queue appends gens, of which the first starts at off. If one of them cannot be

@@ -43,6 +43,12 @@ const (
 	// historyBefore tells history from news: what happened longer than this
 	// before the state was born was over before anybody asked.
 	historyBefore = time.Hour
+	// metaHistory is the meta value that tells that the past was summarised.
+	metaHistory = "history"
+	// metaFirst is the meta value with the start of the first slot that was closed.
+	metaFirst = "first"
+	// maxHistory bounds the incidents of the past that are named.
+	maxHistory = 20
 	// maxTimelines bounds the incidents whose time line is kept.
 	maxTimelines = 1000
 )
@@ -179,6 +185,9 @@ func (c *core) advance() {
 	now := c.now()
 	for s := c.ledger.Next(now); s != nil; s = c.ledger.Next(now) {
 		c.dirty = true
+		if c.meta[metaFirst] == "" {
+			c.meta[metaFirst] = time.Unix(s.Start, 0).UTC().Format(time.RFC3339)
+		}
 		for _, src := range s.Turned {
 			c.turned(src, s.Start)
 		}
@@ -247,17 +256,25 @@ func (c *core) transition(t incident.Transition) {
 	c.pending = append(c.pending, t)
 }
 
-// tellHistory tells of incidents that began before anybody asked and are still
-// open now that the past has been read.
+// tellHistory says what the past would have told, once it has been read, and tells
+// of incidents that began before anybody asked and are still open.
 func (c *core) tellHistory(now int64) {
-	if len(c.untold) == 0 || now == event.NoTime {
+	if c.meta[metaHistory] != "" && len(c.untold) == 0 || now == event.NoTime || len(c.waiting) > 0 {
 		return
 	}
+	read := false
 	for v := range event.Vantages {
-		if w := c.ledger.Watermark(v); w > 0 && now-w > int64(historyBefore) {
+		w := c.ledger.Watermark(v)
+		if w > 0 && now-w > int64(historyBefore) {
 			return
 		}
+		_, closed := c.ledger.ClosedSlot(v)
+		read = read || w > 0 && closed
 	}
+	if !read {
+		return
+	}
+	c.summarise()
 	for _, id := range slices.Sorted(maps.Keys(c.untold)) {
 		if ts := c.timelines[id]; c.untold[id] && len(ts) > 0 {
 			c.pending = append(c.pending, ts[len(ts)-1])
