@@ -121,7 +121,7 @@ type Source struct {
 	FromEnd bool          `yaml:"from_end" effect:"live"`
 	// Backfill is read in the very first run only.
 	Backfill time.Duration `yaml:"backfill" effect:"live"`
-	Poll    bool          `yaml:"poll" effect:"live"`
+	Poll     bool          `yaml:"poll" effect:"live"`
 }
 
 // DefaultBackfill is Source.Backfill if the file does not say: a week has all hours
