@@ -23,15 +23,22 @@ type Position struct {
 }
 
 // Batch is a run of whole lines of one stream.
+//
+// It may be empty: then only the position moves, because lines were skipped that
+// were too long, or because a stream begins whose position is worth keeping
+// before there is any line.
 type Batch struct {
 	// Data holds lines that each end in '\n'. A last line that has no newline in
-	// its file gets one. The reader owns the bytes again when Handler.Batch
+	// its file, and will get none, is given one: only then len(Data) is
+	// End.Offset - Start.Offset + 1, else (where offsets count bytes) it is
+	// End.Offset - Start.Offset. The reader owns the bytes again when Handler.Batch
 	// returns.
 	Data []byte
 	// Start is the position of Data[0]; after n consumed bytes that end at a
 	// line end, the position is {Start.Offset + n, Start.Mark}.
 	Start Position
-	// End is the position after all of Data.
+	// End is the position after all of Data. Who consumed all of it goes on there,
+	// not at Start plus the bytes consumed.
 	End Position
 	// Skipped counts lines before Data[0] that were too long to deliver; their
 	// bytes lie before Start.

@@ -38,6 +38,11 @@ type snapshot struct {
 // publishEvery is how old a snapshot may be.
 const publishEvery = 500 * time.Millisecond
 
+// setBack is how far event time must be ahead of the clock for the clock to have
+// been set back: lines of hosts whose clocks are ahead move it on by five minutes
+// at most.
+const setBack = 5*time.Minute + leap
+
 // publish makes a snapshot for readers on other goroutines.
 func (c *core) publish() {
 	if time.Since(c.published) < publishEvery {
@@ -221,6 +226,11 @@ func (b backend) Status(context.Context) (web.Status, error) {
 			bad(true, "source %s: judging is suspended since %s: %s", name, x.SuspendedSince.Format(time.RFC3339), blindness(&src))
 		case src.Lines >= 100 && src.Unparsed*2 > src.Lines:
 			bad(true, "source %s: %d of %d lines are not understood; %s", name, src.Unparsed, src.Lines, remedy(&src))
+		}
+	}
+	for v := range event.Vantages {
+		if w, ok := s.watermark[v]; ok && w.Sub(s.now) > setBack {
+			bad(true, "the clock was set back, and event time of vantage %s has reached %s: until then lines count as late and are not judged", v, w.Format(time.RFC3339))
 		}
 	}
 	for _, h := range d.shown.outbox.Health() {

@@ -83,8 +83,13 @@ func Run(ctx context.Context, cfg *configs.Config, opt Options, reload <-chan st
 
 // start opens the state and builds everything; nothing runs yet.
 func start(ctx context.Context, cfg *configs.Config, opt Options) (_ *Daemon, err error) {
+	clock := collect.NewClock(nil)
 	if opt.Now == nil {
 		opt.Now = time.Now
+		clock.Now = newSteady(opt.Log.With("component", "core")).now
+		clock.Wall = func() int64 { return time.Now().UnixNano() }
+	} else {
+		clock.Now = func() int64 { return opt.Now().UnixNano() }
 	}
 	d := &Daemon{opt: opt, log: opt.Log, cfg: cfg, meters: newMeters()}
 	var undo []func()
@@ -104,7 +109,6 @@ func start(ctx context.Context, cfg *configs.Config, opt Options) (_ *Daemon, er
 		d.opt.Listener = ln
 	}
 	undo = append(undo, func() { _ = ln.Close() })
-	clock := collect.NewClock(func() int64 { return opt.Now().UnixNano() })
 	d.store, err = state.Open(cfg.State, opt.Log.With("component", "state"), func(s *state.Store) error {
 		d.core = newCore(slots.Config{Step: cfg.Slot}, cfg.Detection.Judge, clock, opt.Log.With("component", "core"))
 		for _, b := range []string{alerts.BucketOutbox, alerts.BucketSink, alerts.BucketDead} {

@@ -12,8 +12,12 @@ import (
 // Clock is what the detector tells the streams of event time: how far they may
 // read and which slots are closed. It is safe for concurrent use.
 type Clock struct {
-	// Now is the wall clock in nanoseconds since the epoch; nil in replay.
+	// Now is the time in nanoseconds since the epoch that event time follows when
+	// nothing is logged; nil in replay.
 	Now func() int64
+	// Wall is what the host's clock shows, in the same unit, where Now does not
+	// follow all its leaps; nil if they are the same.
+	Wall func() int64
 
 	horizon atomic.Int64
 	closed  [event.Vantages]atomic.Int64
@@ -39,6 +43,14 @@ func (c *Clock) now() int64 {
 		return event.NoTime
 	}
 	return c.Now()
+}
+
+// shown is what the host's clock shows; it is not for replay.
+func (c *Clock) shown() int64 {
+	if c.Wall == nil {
+		return c.Now()
+	}
+	return c.Wall()
 }
 
 // Horizon is the event time in nanoseconds beyond which no stream may read.

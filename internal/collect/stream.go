@@ -345,7 +345,7 @@ func (s *Stream) roll() {
 // future to be counted at all.
 func (s *Stream) advance(ctx context.Context, t int64) (bool, error) {
 	if now := s.clock.now(); now != event.NoTime && t > now+future {
-		return t <= now+farFuture, nil
+		return t <= max(now, s.clock.shown())+farFuture, nil
 	}
 	if s.newest == event.NoTime || t-s.newest > jump {
 		if s.leap == event.NoTime || t < s.leap-jump {
