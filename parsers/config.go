@@ -367,7 +367,7 @@ type Format struct {
 func Compile(c Config) (*Format, error) {
 	f, err := compile(c, false)
 	if err == nil && f.program != nil && len(c.Mapping) == 0 {
-		if f.others, err = siblings(f.config.Format, f.named, f.program.loc); err != nil {
+		if f.others, err = siblings(f.config, f.named, f.program.loc); err != nil {
 			return nil, fmt.Errorf("log_format: %w", err)
 		}
 	}

@@ -144,16 +144,19 @@ func (c Config) resolveInner(lines [][]byte, path string) (Config, string, error
 	best, bestScore := candidate{}, 0
 	var refused error
 	object := slices.ContainsFunc(lines, func(l []byte) bool { return bytes.IndexByte(l, '{') >= 0 })
-	for _, strict := range []bool{true, false} {
+	for _, how := range []compiler{strictly, loosely, withSiblings} {
 		for _, family := range families {
 			for _, cand := range family() {
 				if onlyJSON[cand.config.Format] && !object {
 					continue // compiling one costs more than all else here
 				}
 				cand.config.Mapping, cand.config.Timezone = c.Mapping, c.Timezone
-				f, err := compile(cand.config, strict)
+				f, err := how(cand.config)
 				if err != nil {
 					refused = err
+					continue
+				}
+				if f == nil {
 					continue
 				}
 				if n := score(f, cand.sign, lines); n > bestScore {
@@ -174,6 +177,25 @@ func (c Config) resolveInner(lines [][]byte, path string) (Config, string, error
 	}
 	found, why := settle(best, bestScore, lines, path)
 	return found, fmt.Sprintf("%d of the first %d lines %s", bestScore, len(lines), why), nil
+}
+
+// compiler is a way to compile a candidate; nil is a format that it has nothing new
+// to say about.
+type compiler func(c Config) (*Format, error)
+
+func strictly(c Config) (*Format, error) { return compile(c, true) }
+func loosely(c Config) (*Format, error)  { return compile(c, false) }
+
+// withSiblings is for the logs of several virtual hosts.
+func withSiblings(c Config) (*Format, error) {
+	if c.Format != familyNginx && c.Format != familyApache {
+		return nil, nil
+	}
+	f, err := Compile(c)
+	if err != nil || len(f.others) == 0 {
+		return nil, err
+	}
+	return f, nil
 }
 
 // requests counts the lines that are requests under c.
@@ -314,7 +336,7 @@ func settle(c candidate, n int, lines [][]byte, path string) (Config, string) {
 // ifAsGood is c if it understands at least n lines, else other: what nginx writes
 // between client and user is fixed, while Apache writes an identity there.
 func (c candidate) ifAsGood(other candidate, n int, lines [][]byte) candidate {
-	if f, err := compile(c.config, false); err == nil && score(f, c.sign, lines) >= n {
+	if f, err := Compile(c.config); err == nil && score(f, c.sign, lines) >= n {
 		return c
 	}
 	return other

@@ -64,6 +64,11 @@ func TestDetect(t *testing.T) {
 		{"BunkerWeb", "a.log", repeat(3, `shop.example 203.0.113.5 - 5f3a9c0e7b1d2486aa90c3e51f7b2d68 - `+at+` "GET /a HTTP/1.1" 403 153 "-" "x"`), "nginx/" + nginxBunkerWeb, "BunkerWeb"},
 		{"Nginx Proxy Manager", "a.log", repeat(3, at+` - 403 403 - GET https shop.example "/a" [Client 203.0.113.5] [Length 153] [Gzip -] [Sent-to 10.4.0.7] "x" "-"`), "nginx/" + nginxManagerProxy, "Nginx Proxy Manager"},
 		{"Nginx Proxy Manager without a proxy", "a.log", repeat(3, at+` 403 - GET https shop.example "/a" [Client 203.0.113.5] [Length 153] [Gzip 2.1] "x" "-"`), "nginx/" + nginxManagerStandard, "Nginx Proxy Manager"},
+		{"Nginx Proxy Manager with and without a proxy", "a.log", []string{
+			at + ` 403 - GET https shop.example "/a" [Client 203.0.113.5] [Length 153] [Gzip 2.1] "x" "-"`,
+			at + ` - 403 403 - GET https shop.example "/a" [Client 203.0.113.5] [Length 153] [Gzip -] [Sent-to 10.4.0.7] "x" "-"`,
+		}, "nginx/" + nginxManagerProxy, "2 of the first 2"},
+		{"virtual hosts that differ", "a.log", []string{combined, combined, "shop.example " + combined, "shop.example:80 " + combined}, "nginx/combined", "4 of the first 4"},
 		{"S3", "a.log", repeat(3, `c0ffee shop-assets `+at+` 203.0.113.5 - 5D3A0F REST.GET.OBJECT logo.png "GET /logo.png HTTP/1.1" 403 AccessDenied 243 - 7 - "-" "x" - b2== - TLS - shop-assets.s3.example TLSv1.3`), "s3/", "Amazon S3"},
 		{"IIS without a header", "a.log", repeat(3, `2026-11-14 10:12:13 10.0.0.4 GET /a - 443 - 203.0.113.5 x 403 14 0 5`), "iis/", "IIS"},
 		{"CloudFront of years ago without a header", "a.log", repeat(3, strings.ReplaceAll("2026-11-14 10:12:13 FRA1-C1 900 203.0.113.5 GET d0.cloudfront.example /a 403 - Mozilla/5.0%2520(X11) - - Error rid1== shop.example https 40 0.1 - TLSv1.2 X", " ", "\t")), "cloudfront/", "CloudFront"},

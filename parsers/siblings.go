@@ -18,17 +18,22 @@ type sibling struct {
 	sign    sign
 }
 
-// siblings are those of the format called name, none if it has none.
-func siblings(family, name string, loc *time.Location) ([]sibling, error) {
-	if name != "combined" && name != "main" && name != "common" {
-		return nil, nil
-	}
-	formats := []candidate{
-		{config: Config{Format: familyApache, LogFormat: "vhost_combined"}, sign: hostInFront},
-		{config: Config{Format: familyApache, LogFormat: apacheHostCombined}, sign: hostInFront},
-		{config: Config{Format: familyApache, LogFormat: "common"}, sign: userInPlace},
-	}
-	if family == familyNginx {
+// siblings are those of the format of c, which is called name; none if it has none.
+func siblings(c Config, name string, loc *time.Location) ([]sibling, error) {
+	var formats []candidate
+	known := name == "combined" || name == "main" || name == "common"
+	switch {
+	case c.LogFormat == nginxManagerProxy:
+		formats = []candidate{{config: Config{Format: familyNginx, LogFormat: nginxManagerStandard}, sign: userInPlace}}
+	case c.LogFormat == nginxManagerStandard:
+		formats = []candidate{{config: Config{Format: familyNginx, LogFormat: nginxManagerProxy}, sign: userInPlace}}
+	case known && c.Format == familyApache:
+		formats = []candidate{
+			{config: Config{Format: familyApache, LogFormat: "vhost_combined"}, sign: hostInFront},
+			{config: Config{Format: familyApache, LogFormat: apacheHostCombined}, sign: hostInFront},
+			{config: Config{Format: familyApache, LogFormat: "common"}, sign: userInPlace},
+		}
+	case known:
 		formats = []candidate{
 			{config: Config{Format: familyNginx, LogFormat: "vhost_combined"}, sign: hostInFront},
 			{config: Config{Format: familyNginx, LogFormat: nginxHostCombined}, sign: hostInFront},
