@@ -226,7 +226,7 @@ func (w *writer) headline(kind incident.Kind) string {
 		if whom == "" {
 			whom = "people"
 		}
-		if w.in.Rule != nil {
+		if w.in.AccessRule != nil {
 			s = place + " lets in " + whom + ", against your access rules"
 			break
 		}
@@ -258,7 +258,7 @@ func (w *writer) orEveryone(whom, otherwise string) string {
 // ruled says who gets in where by the access rule that is broken: "Your access rules
 // let role editor into everything under /billing".
 func (w *writer) ruled() string {
-	r := w.in.Rule
+	r := w.in.AccessRule
 	var who []string
 	part := func(one, many string, values []string) {
 		if len(values) == 0 {
@@ -304,7 +304,7 @@ func (w *writer) ruled() string {
 
 func (w *writer) reason(over bool) string {
 	their := "requests"
-	if w.whom(&w.in.Scope) != "" || w.in.Rule != nil {
+	if w.whom(&w.in.Scope) != "" || w.in.AccessRule != nil {
 		their = "their requests"
 	}
 	be := "are"
@@ -324,10 +324,10 @@ func (w *writer) reason(over bool) string {
 			share = "no requests"
 		}
 	}
-	if w.in.Rule != nil && w.in.Direction == incident.Down {
+	if w.in.AccessRule != nil && w.in.Direction == incident.Down {
 		return upper(w.ruled()) + "; " + number(w.in.Requests-w.in.Denials) + " of " + count(w.in.Requests, "request", "requests") + " got in."
 	}
-	if w.in.Rule != nil {
+	if w.in.AccessRule != nil {
 		return upper(w.ruled()) + "; " + share + " " + be + " " + w.done() + "."
 	}
 	usual := "usually " + percent(w.in.ExpectedRate)
@@ -341,7 +341,7 @@ func (w *writer) reason(over bool) string {
 }
 
 func (w *writer) people(over bool) string {
-	if w.in.Direction == incident.Down && w.in.Rule == nil {
+	if w.in.Direction == incident.Down && w.in.AccessRule == nil {
 		if w.in.Requests <= 0 {
 			return ""
 		}
@@ -674,7 +674,7 @@ func (w *writer) layerName() string {
 // advice gives the likely cause and where to mend it.
 func (w *writer) advice() (likely, next string) {
 	likely, next = w.usualAdvice()
-	if r := w.in.Rule; r != nil {
+	if r := w.in.AccessRule; r != nil {
 		if w.in.Direction == incident.Down {
 			likely, next = "an access check is missing or no longer matches", "restore the check, or change the rule if this door is meant to be open"
 		}

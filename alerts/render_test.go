@@ -146,35 +146,35 @@ func textCases() []textCase {
 		in.ExpectedRate, in.ObservedRate, in.Requests, in.Denials = 0.97, 0.004, 1240, 5
 		in.Contrast = []incident.Contrast{{Scope: incident.Scope{Service: "shop", Route: "/admin/users", Role: "guest"}}}
 	})
-	broken := &incident.Rule{Text: "allow /billing/** role=member,owner", Allow: true, Routes: []string{"/billing/**"}, Roles: []string{"member", "owner"},
+	broken := &incident.AccessRule{Text: "allow /billing/** role=member,owner", Allow: true, Routes: []string{"/billing/**"}, Roles: []string{"member", "owner"},
 		Hint: "Entitlements live in billing/plans.go."}
 	add("an access rule broken", incident.Opened, 3, func(in *incident.Incident) {
-		in.Rule, in.ExpectedRate, in.Identities, in.Accounts, in.UsedToGetIn = broken, 0, 5, 3, 2
+		in.AccessRule, in.ExpectedRate, in.Identities, in.Accounts, in.UsedToGetIn = broken, 0, 5, 3, 2
 	})
 	add("an access rule broken, recovered", incident.ResolvedKind, 33, func(in *incident.Incident) {
-		in.Rule, in.ExpectedRate, in.Identities, in.Accounts = broken, 0, 5, 3
+		in.AccessRule, in.ExpectedRate, in.Identities, in.Accounts = broken, 0, 5, 3
 	})
 	add("an access rule without a hint, everyone refused", incident.Opened, 3, func(in *incident.Incident) {
 		in.Scope = incident.Scope{Service: "shop", Route: "/docs/{page}"}
-		in.Rule = &incident.Rule{Text: "allow /docs/** /help", Allow: true, Routes: []string{"/docs/**", "/help"}}
+		in.AccessRule = &incident.AccessRule{Text: "allow /docs/** /help", Allow: true, Routes: []string{"/docs/**", "/help"}}
 		in.ObservedRate, in.ExpectedRate, in.Identities, in.Accounts, in.Contrast = 1, 0, 9, 0, nil
 	})
-	leak := &incident.Rule{Text: "deny /admin/**", Routes: []string{"/admin/**"}}
+	leak := &incident.AccessRule{Text: "deny /admin/**", Routes: []string{"/admin/**"}}
 	add("a leak", incident.Opened, 3, func(in *incident.Incident) {
-		in.Direction, in.Rule, in.Layer, in.Causes = incident.Down, leak, "unknown", nil
+		in.Direction, in.AccessRule, in.Layer, in.Causes = incident.Down, leak, "unknown", nil
 		in.Scope = incident.Scope{Service: "shop", Route: "/admin/users", Role: "viewer"}
 		in.ExpectedRate, in.ObservedRate, in.Requests, in.Denials, in.Identities, in.Accounts = 1, 0.1, 10, 1, 7, 2
 		in.Contrast = nil
 	})
 	add("a leak, recovered", incident.ResolvedKind, 50, func(in *incident.Incident) {
-		in.Direction, in.Rule, in.Layer, in.Causes = incident.Down, leak, "unknown", nil
+		in.Direction, in.AccessRule, in.Layer, in.Causes = incident.Down, leak, "unknown", nil
 		in.Scope = incident.Scope{Service: "shop", Route: "/admin/users", Role: "viewer"}
 		in.ExpectedRate, in.ObservedRate, in.Requests, in.Denials, in.Identities, in.Accounts = 1, 0.4, 30, 12, 7, 2
 		in.Contrast = nil
 	})
 	add("a leak to anonymous visitors on a plan's page, by method", incident.Opened, 3, func(in *incident.Incident) {
 		in.Direction, in.Layer, in.Causes = incident.Down, "unknown", nil
-		in.Rule = &incident.Rule{Text: "deny /exports/** method=POST,DELETE role=_none plan=free", Routes: []string{"/exports/**"}, Methods: []string{"POST", "DELETE"},
+		in.AccessRule = &incident.AccessRule{Text: "deny /exports/** method=POST,DELETE role=_none plan=free", Routes: []string{"/exports/**"}, Methods: []string{"POST", "DELETE"},
 			Roles: []string{"_none"}, Plans: []string{"free"}, Hint: "Exports are part of Pro"}
 		in.Scope = incident.Scope{Service: "shop", Route: "/exports/{id}", Role: incident.NoRole, Plan: "free"}
 		in.ExpectedRate, in.ObservedRate, in.Requests, in.Denials, in.Identities, in.Accounts, in.UsedToGetIn = 1, 0, 3, 0, 3, 0, 0

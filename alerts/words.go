@@ -185,7 +185,7 @@ func upper(s string) string {
 // (a binomial's, in nats), in which every person counts once, since what one
 // person does is no independent evidence.
 func sure(in *incident.Incident) string {
-	if in.Requests <= 0 || in.Rule != nil {
+	if in.Requests <= 0 || in.AccessRule != nil {
 		return ""
 	}
 	o, e := min(max(in.ObservedRate, 0), 1), min(max(in.ExpectedRate, 1e-6), 1-1e-6)

@@ -68,9 +68,9 @@ func (g *group) clone() incident.Incident {
 		t := *inc.ResolvedAt
 		inc.ResolvedAt = &t
 	}
-	if inc.Rule != nil {
-		r := *inc.Rule
-		inc.Rule = &r
+	if inc.AccessRule != nil {
+		r := *inc.AccessRule
+		inc.AccessRule = &r
 	}
 	if inc.MarkerInfo != nil {
 		m := *inc.MarkerInfo
@@ -296,13 +296,13 @@ func (d *Detector) refresh(g *group, now int64) (open bool) {
 		inc.GotInAgain = &n
 	}
 	inc.UsedToGetIn = min(f.used.count()<<min(f.sampled, 31), inc.Identities)
-	inc.Rule = nil
+	inc.AccessRule = nil
 	for _, s := range live {
-		if inc.Rule = s.j.rule(s.f); inc.Rule != nil {
+		if inc.AccessRule = s.j.rule(s.f); inc.AccessRule != nil {
 			break
 		}
 	}
-	if r := inc.Rule; r != nil && f.rules {
+	if r := inc.AccessRule; r != nil && f.rules {
 		// The rule speaks of nobody else, and what it tells apart may be no dimension.
 		for _, d := range [...]struct {
 			of *string

@@ -355,7 +355,7 @@ type ruleCount struct {
 }
 
 // rule is the declared rule that a finding breaks, nil if it is not about one.
-func (j *judge) rule(f *finding) *incident.Rule {
+func (j *judge) rule(f *finding) *incident.AccessRule {
 	if len(f.rulesBroken) == 0 {
 		return nil
 	}

@@ -106,7 +106,7 @@ func (s *scenario) story() string {
 		in := &t.Incident
 		fmt.Fprintf(&b, "  %s %s %s %s %+v since %s, %.4f against %.4f, %d of %d, %d people, %d accounts, layer %s %v, marker %q, rule %+v, seen by %v\n",
 			t.At.Format("02 15:04"), t.Kind, in.ID, in.Direction, in.Scope, in.StartedAt.Format("02 15:04"), in.ObservedRate, in.ExpectedRate,
-			in.Denials, in.Requests, in.Identities, in.Accounts, in.Layer, in.Causes, in.Marker, in.Rule, in.Vantages)
+			in.Denials, in.Requests, in.Identities, in.Accounts, in.Layer, in.Causes, in.Marker, in.AccessRule, in.Vantages)
 	}
 	return b.String()
 }
@@ -524,8 +524,8 @@ func like(in *incident.Incident, m map[string]string) error {
 	text := map[string]string{"direction": string(in.Direction), "service": in.Scope.Service, "prefix": in.Scope.Prefix, "route": in.Scope.Route,
 		"role": in.Scope.Role, "geo": in.Scope.Geo, "layer": in.Layer, "cause": cause, "marker": in.Marker, "severity": string(in.Severity), "lead": lead,
 		"vantages": strings.Join(in.Vantages, ","), "class": in.Class, "resolution": string(in.Resolution), "plan": in.Scope.Plan, "flag": in.Scope.Flag, "rule": "", "hint": ""}
-	if in.Rule != nil {
-		text["rule"], text["hint"] = strings.ReplaceAll(in.Rule.Text, " ", "_"), strings.ReplaceAll(in.Rule.Hint, " ", "_")
+	if in.AccessRule != nil {
+		text["rule"], text["hint"] = strings.ReplaceAll(in.AccessRule.Text, " ", "_"), strings.ReplaceAll(in.AccessRule.Hint, " ", "_")
 	}
 	back := int64(-1)
 	if in.GotInAgain != nil {

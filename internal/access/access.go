@@ -238,13 +238,13 @@ func (m *Model) Find(id uint64) (int, bool) {
 }
 
 // Describe returns the rule of an id for messages, nil if there is none.
-func (m *Model) Describe(id uint64) *incident.Rule {
+func (m *Model) Describe(id uint64) *incident.AccessRule {
 	i, ok := m.Find(id)
 	if !ok {
 		return nil
 	}
 	r := &m.rules[i]
-	return &incident.Rule{Text: r.Text(), Allow: r.verdict == Allow, Routes: slices.Clone(r.Route), Methods: slices.Clone(r.Method),
+	return &incident.AccessRule{Text: r.Text(), Allow: r.verdict == Allow, Routes: slices.Clone(r.Route), Methods: slices.Clone(r.Method),
 		Roles: slices.Clone(r.Role), Plans: slices.Clone(r.Plan), Geos: slices.Clone(r.Geo), Flags: slices.Clone(r.Flag), Hint: r.Hint}
 }
 

@@ -100,14 +100,14 @@ func TestAccessRulesInReplay(t *testing.T) {
 	}
 	clock := func(at time.Time) string { return at.Format("15:04") }
 	up, down := &got[0], &got[1]
-	if up.Direction != incident.Up || up.Scope.Route != "/billing/upgrade" || up.Scope.Role != "member" && up.Scope.Role != "" || up.Rule == nil ||
-		up.Rule.Text != "allow /billing/** role=member,owner" || up.Rule.Hint != "Entitlements live in billing/plans.go" ||
+	if up.Direction != incident.Up || up.Scope.Route != "/billing/upgrade" || up.Scope.Role != "member" && up.Scope.Role != "" || up.AccessRule == nil ||
+		up.AccessRule.Text != "allow /billing/** role=member,owner" || up.AccessRule.Hint != "Entitlements live in billing/plans.go" ||
 		clock(up.StartedAt) != "10:40" || up.OpenedAt.Sub(up.StartedAt) > 2*time.Minute || up.ResolvedAt == nil || up.Identities != 23 {
-		t.Errorf("the broken rule: %+v, rule %+v", up, up.Rule)
+		t.Errorf("the broken rule: %+v, rule %+v", up, up.AccessRule)
 	}
-	if down.Direction != incident.Down || down.Scope.Route != "/admin/users" || down.Scope.Role != "viewer" || down.Rule == nil ||
-		down.Rule.Text != "deny /admin/**" || clock(down.StartedAt) != "11:00" || down.OpenedAt.Sub(down.StartedAt) > 2*time.Minute || down.ResolvedAt == nil {
-		t.Errorf("the leak: %+v, rule %+v", down, down.Rule)
+	if down.Direction != incident.Down || down.Scope.Route != "/admin/users" || down.Scope.Role != "viewer" || down.AccessRule == nil ||
+		down.AccessRule.Text != "deny /admin/**" || clock(down.StartedAt) != "11:00" || down.OpenedAt.Sub(down.StartedAt) > 2*time.Minute || down.ResolvedAt == nil {
+		t.Errorf("the leak: %+v, rule %+v", down, down.AccessRule)
 	}
 	text, _ := replay(false)
 	for _, want := range []string{

@@ -102,15 +102,15 @@ type Incident struct {
 	ObservedRate float64 `json:"observed_rate"`
 	// Requests and Denials are counted in the scope since StartedAt, Identities
 	// and Accounts are distinct refused ones (exact while small, then +-1 %). They
-	// are the ones that were let in if a door stands open that Rule keeps closed.
+	// are the ones that were let in if a door stands open that AccessRule keeps closed.
 	Requests   int64 `json:"requests"`
 	Denials    int64 `json:"denials"`
 	Identities int64 `json:"identities"`
 	Accounts   int64 `json:"accounts"`
-	// Rule is the declared access rule that the incident breaks: people are refused
+	// AccessRule is the declared access rule that the incident breaks: people are refused
 	// whom it lets in, or, with direction down, let in whom it keeps out. nil if it
 	// breaks none.
-	Rule *Rule `json:"rule,omitempty"`
+	AccessRule *AccessRule `json:"access_rule,omitempty"`
 	// UsedToGetIn is how many of Identities were let in on the route that refused
 	// them, in slots before: up to two weeks ago, as far as memory reached. A few
 	// in a thousand strangers are taken for known.
@@ -143,8 +143,8 @@ type Incident struct {
 	Degraded bool `json:"degraded,omitempty"`
 }
 
-// Rule is a declared rule of the access model. Empty lists mean all.
-type Rule struct {
+// AccessRule is a declared rule of the access model. Empty lists mean all.
+type AccessRule struct {
 	// Text is the rule in one line, such as "allow /billing/** role=owner,admin".
 	Text string `json:"text"`
 	// Allow tells that the rule lets people in; else it keeps them out.
