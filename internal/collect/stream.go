@@ -302,7 +302,7 @@ var errExplains = &parsers.Skip{Reason: explains}
 // because counts why a line was skipped or not understood.
 func (s *Stream) because(err error) {
 	for i := range s.reasons {
-		if s.reasons[i].err == err {
+		if s.reasons[i].err == err { //nolint:errorlint // the very value: errors.Is takes every skip for ErrSkip
 			s.reasons[i].n++
 			return
 		}
