@@ -55,6 +55,12 @@ func (b *buckets) take(id uint64, now uint32) bool {
 	return ok
 }
 
+// empty reports whether an identity has no credit left at now.
+func (b *buckets) empty(id uint64, now uint32) bool {
+	t, ok := b.m[id>>60][id]
+	return ok && t.credit+min(now-t.at, creditMost) < creditPerDenial
+}
+
 // sweep drops the buckets that are full again.
 func (b *buckets) sweep(now uint32) {
 	for s := range b.m {

@@ -279,7 +279,11 @@ func (j *judge) open(l *located, fired []int32) scope {
 		}
 		// Two changes at a time stay two unless one scope explains both as well.
 		alone, _ := j.scoreOf(f.scope, f.dir, f.mask, j.views(kind))
-		if l.scope.contains(&j.book, f.scope) || w.score >= together*(l.score+alone) {
+		inside := l.scope.contains(&j.book, f.scope)
+		if inside && !w.matters() {
+			w = *l
+		}
+		if inside || w.matters() && w.score >= together*(l.score+alone) {
 			j.widen(f, &w)
 			return f.scope
 		}
@@ -574,7 +578,7 @@ func (j *judge) refine(f *finding) {
 		}
 		return
 	}
-	if !ok || w.sig < minEvidence {
+	if !ok || w.sig < minEvidence || !w.matters() {
 		return
 	}
 	if w.tight && f.scope.contains(&j.book, w.scope) {

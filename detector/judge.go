@@ -1,6 +1,7 @@
 package detector
 
 import (
+	"cmp"
 	"maps"
 	"math"
 	"slices"
@@ -529,6 +530,15 @@ func (j *judge) cap(l *slots.Leaf, id int32, n, x float32, sampled uint8, p *pas
 		kept += a
 		gone += r * (k - a) / k
 	}
+	// Where many are refused, an identity without credit that is let in now and then
+	// would look like a fall.
+	if j.normal(&j.cells[id]).Share() > oftenRefused {
+		for _, who := range l.Entered {
+			if _, refused := slices.BinarySearchFunc(l.Hits, who, func(h slots.Hit, id uint64) int { return cmp.Compare(h.Identity, id) }); !refused && j.buckets.empty(who, uint32(j.start)) {
+				gone++
+			}
+		}
+	}
 	if sampled == 0 {
 		kept += max(x-seen, 0)
 		return max(n-gone, kept), kept, yc, bc
@@ -639,6 +649,9 @@ func (j *judge) judgeSlot(c *slots.Closed) {
 		j.breaches(baseline.Down)
 	}
 }
+
+// oftenRefused is the rate of refusals from which on it matters who is let in.
+const oftenRefused = 0.1
 
 // busyRequests is from how many requests of about the last 40 minutes on a young
 // route is judged by itself. One that is asked for less could not be: its requests

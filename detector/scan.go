@@ -465,14 +465,13 @@ func (j *judge) accept(l *located) verdict {
 	if j.exchange(l) {
 		return exchanged
 	}
-	shift, moved := math.Abs(l.Shift()), math.Abs(float64(l.X-l.M))/float64(l.N)
 	if l.dir == baseline.Down {
 		if !j.fallen(l) {
 			return tooLittle
 		}
 		return worthy
 	}
-	if shift < minRise || moved < minRiseRate {
+	if !l.matters() {
 		return tooLittle
 	}
 	// A route without history is trusted little: all it ever showed must suffice.
@@ -495,6 +494,11 @@ func (j *judge) fallen(l *located) bool {
 	// The first minutes exaggerate: it must be plain that more than a half is gone.
 	plain := float64(l.G[l.Change()]-l.G[halved]) >= 3*l.phi
 	return plain && shift >= minFall && moved >= minFallRate && l.X <= (1-minFallShare)*l.M
+}
+
+// matters reports whether a rise is large enough to be one.
+func (l *located) matters() bool {
+	return l.dir == baseline.Down || math.Abs(l.Shift()) >= minRise && math.Abs(float64(l.X-l.M))/float64(l.N) >= minRiseRate
 }
 
 // exchange reports whether refusals of another class make up for a change since its
