@@ -114,7 +114,7 @@ func TestMemory(t *testing.T) {
 	used, s := heap()-before, d.Stats()
 	per := float64(used) / float64(s.Cells+s.Series)
 	t.Logf("%d cells, %d series: %.0f bytes each", s.Cells, s.Series, per)
-	if per > 240 {
+	if per > 200 {
 		t.Errorf("%.0f bytes for a cell or series", per)
 	}
 	runtime.KeepAlive(c)

@@ -710,16 +710,16 @@ func (j *judge) getCells(r *wire.Reader, total int) {
 		c.mask = uint16(bounded(r, r.Uint(), 0, math.MaxUint16))
 		c.season = uint16(bounded(r, r.Uint(), 0, maxSeasons))
 		key := cellKey{c.route, c.role, c.geo, c.plan, c.host}
-		if _, known := j.cellID[key]; known || r.Err != nil || int(c.season) >= len(j.seasons) {
+		if r.Err != nil || j.cellOfKey(key) >= 0 || int(c.season) >= len(j.seasons) {
 			corrupt(r)
 			return
 		}
 		id := int32(len(j.cells))
 		c.next = j.routes[c.route].cells
 		j.routes[c.route].cells = id
-		j.cellID[key] = id
 		j.seasonID[[2]int32{c.role, c.geo}] = c.season
 		j.cells = append(j.cells, c)
+		j.numberCell(id)
 	}
 }
 
@@ -747,14 +747,13 @@ func (j *judge) getSeries(r *wire.Reader, total int) {
 		}
 		s.Evidence.Get(r)
 		s.Dispersion.Get(r)
-		key := s.scope.key()
-		if _, known := j.seriesID[key]; known || r.Err != nil {
+		if r.Err != nil || j.seriesOfKey(s.scope.key()) >= 0 {
 			corrupt(r)
 			return
 		}
-		j.seriesID[key] = int32(len(j.series))
 		j.counts[s.level]++
 		j.series = append(j.series, s)
+		j.numberSeries(int32(len(j.series) - 1))
 	}
 }
 

@@ -81,13 +81,13 @@ type judge struct {
 	learn   int64 // seconds of silence after born
 
 	cells  []cell
-	cellID map[cellKey]int32
+	cellID finder // by cell.key
 	// byNumber are the cells of slots.Leaf.Number in numbering: 1 + the cell, 0 not
 	// known.
 	byNumber  []int32
 	numbering uint32
 	series    []series
-	seriesID  map[uint64]int32
+	seriesID  finder // by scope.key
 	counts    [monitored]int32 // series of each level
 	seasons   []baseline.Season
 	seasonID  map[[2]int32]uint16
@@ -142,7 +142,7 @@ const (
 
 func newJudge(v event.Vantage, service string, class event.Denial, learn int64) *judge {
 	j := &judge{vantage: v, service: service, class: class, learn: learn, born: -1,
-		cellID: map[cellKey]int32{}, seriesID: map[uint64]int32{}, seasonID: map[[2]int32]uint16{}, dirtyRuled: map[int]bool{}, dirty: true, dirtyBook: true}
+		seasonID: map[[2]int32]uint16{}, dirtyRuled: map[int]bool{}, dirty: true, dirtyBook: true}
 	for i := range j.buckets.dirty {
 		j.buckets.dirty[i] = true
 	}
@@ -163,7 +163,6 @@ func (j *judge) sibling(class event.Denial) *judge {
 	o.born, o.start, o.flushed = j.born, j.start, j.flushed
 	o.seasonID = maps.Clone(j.seasonID)
 	o.seasons = make([]baseline.Season, len(j.seasons))
-	o.cellID = maps.Clone(j.cellID)
 	o.announced = slices.Clone(j.announced)
 	for i := range j.cells {
 		c := &j.cells[i]
@@ -173,6 +172,7 @@ func (j *judge) sibling(class event.Denial) *judge {
 			n.mask = c.mask
 		}
 		o.cells = append(o.cells, n)
+		o.numberCell(int32(i))
 		if i%blockSize == 0 {
 			o.dirtyCells = append(o.dirtyCells, true)
 		}
@@ -263,7 +263,7 @@ func (j *judge) find(k *tally.Key, room *int) int32 {
 		plan, ok3 := j.plans.id[k.Plan]
 		host, ok4 := j.hosts.id[k.Host]
 		if ok1 && ok2 && ok3 && ok4 {
-			if id, ok := j.cellID[cellKey{route, role, geo, plan, host}]; ok {
+			if id := j.cellOfKey(cellKey{route, role, geo, plan, host}); id >= 0 {
 				return id
 			}
 		}
@@ -300,7 +300,7 @@ func (j *judge) create(k *tally.Key) int32 {
 	j.routes[route].cells = id
 	c.season = j.seasonFor(c.role, c.geo)
 	j.cells = append(j.cells, c)
-	j.cellID[ck] = id
+	j.numberCell(id)
 	if int(id)%blockSize == 0 {
 		j.dirtyCells = append(j.dirtyCells, true)
 	}
@@ -364,12 +364,11 @@ func (j *judge) link(id int32) {
 		if !ok[l] {
 			continue
 		}
-		key := ss[l].key()
-		s, known := j.seriesID[key]
-		if !known {
+		s := j.seriesOfKey(ss[l].key())
+		if s < 0 {
 			s = int32(len(j.series))
 			j.series = append(j.series, series{scope: ss[l], level: uint8(l)})
-			j.seriesID[key] = s
+			j.numberSeries(s)
 			j.counts[l]++
 			if int(s)%blockSize == 0 {
 				j.dirtySeries = append(j.dirtySeries, true)
