@@ -87,7 +87,7 @@ type judge struct {
 	byNumber  []int32
 	numbering uint32
 	series    []series
-	seriesID  finder // by scope.key
+	seriesID  finder           // by scope.key
 	counts    [monitored]int32 // series of each level
 	seasons   []baseline.Season
 	seasonID  map[[2]int32]uint16
