@@ -40,6 +40,7 @@ func (d *Detector) Save(w Writer) (err error) {
 	s.block("markers", d.dirtyMarks, d.putMarks)
 	s.block("incidents", d.dirty, d.putGroups)
 	s.block("scans", d.dirty, d.putScans)
+	s.block("trials", d.dirty, d.putTrials)
 	for i := range *d.visits {
 		if s.err == nil {
 			s.err = d.visits.save(i, s.all, w.Put)
@@ -484,7 +485,7 @@ func (d *Detector) load(l loader) error {
 	if err != nil {
 		return err
 	}
-	return errors.Join(l.block("incidents", d.getGroups), l.block("scans", d.getScans))
+	return errors.Join(l.block("incidents", d.getGroups), l.block("scans", d.getScans), l.block("trials", d.getTrials))
 }
 
 func (d *Detector) getHead(r *wire.Reader) {

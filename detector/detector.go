@@ -40,6 +40,8 @@ const (
 type mark struct {
 	marker.Marker
 	done [event.Vantages]bool
+	// trial is what is counted of it, nil before it took effect anywhere.
+	trial *trial
 }
 
 // Detector judges closed slots. Create it with New.
@@ -54,6 +56,7 @@ type Detector struct {
 	groups  []*group // in order of opening
 	visits  *visits
 	scans   []*suspect // in order of their beginning
+	live    []*trial   // of markers on probation
 	cells   [event.Denials]int
 
 	dirty, dirtyMarks, rewrite bool
@@ -107,8 +110,12 @@ func (d *Detector) forgetMarks(keep int) {
 	}
 	for i := range n {
 		delete(d.markIDs, d.marks[i].ID)
+		if t := d.marks[i].trial; t != nil {
+			t.over = true
+		}
 	}
 	if n > 0 {
+		d.live = slices.DeleteFunc(d.live, func(t *trial) bool { return t.over })
 		d.marks = slices.Delete(d.marks, 0, n)
 		d.dirtyMarks = true
 	}
@@ -144,6 +151,7 @@ func (d *Detector) Close(c *slots.Closed) []incident.Transition {
 			seen = &part
 		}
 		j.close(seen, j.leaves, &room)
+		d.observe(j)
 		d.cells[j.class] += len(j.cells) - had
 		if len(j.series) != before || j.turned {
 			j.h = float32(baseline.Threshold(d.series(), d.cfg.AlertsPerWeek, c.Step))
@@ -157,7 +165,9 @@ func (d *Detector) Close(c *slots.Closed) []incident.Transition {
 		j.leaves = nil
 	}
 	d.forgetMarks(0)
-	return d.settle(c)
+	out := d.settle(c)
+	d.conclude(c.Vantage, c.Step, out)
+	return out
 }
 
 // effect applies the markers that are due.
@@ -172,6 +182,7 @@ func (d *Detector) effect(c *slots.Closed) {
 		}
 		m.done[c.Vantage] = true
 		d.dirtyMarks = true
+		d.try(m, c.Start)
 		for _, j := range d.judges {
 			if j.vantage == c.Vantage {
 				j.apply(&m.Marker, c.Start)

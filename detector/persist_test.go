@@ -111,12 +111,18 @@ func (f *feed) play(t interface{ Fatal(...any) }, d *detector.Detector, rest fun
 			d = rest(i, d)
 		}
 	}
+	var verdicts []marker.Verdict
+	for _, m := range d.Markers() {
+		v, _ := d.Verdict(m.ID)
+		verdicts = append(verdicts, v)
+	}
 	return out.Bytes(), struct {
+		Verdicts  []marker.Verdict
 		Incidents []incident.Incident
 		Scans     []detector.Scan
 		Doors     []detector.Door
 		Stats     detector.Stats
-	}{d.Incidents(), d.Scans(), d.Doors(), d.Stats()}
+	}{verdicts, d.Incidents(), d.Scans(), d.Doors(), d.Stats()}
 }
 
 // TestRestartsChangeNothing saves and loads at random slots; every transition

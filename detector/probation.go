@@ -42,6 +42,9 @@ func (j *judge) apply(m *marker.Marker, now int64) {
 	}
 	c := j.choose(&scope)
 	if m.Expect == marker.ExpectNone {
+		if now < j.born+j.learn {
+			return // hardly anything is known that could be a judge
+		}
 		for i := range j.cells {
 			if x := &j.cells[i]; c.has(x) {
 				x.Freeze(now, at+probation)

@@ -52,6 +52,13 @@ import (
 //	                           role, geo, class, top_route; identities, strangers, denials,
 //	                           routes with >= or <=
 //	expect noscan              no scan is suspected
+//	expect verdict ID k=v ...  the marker's verdict is like this: verdict, ok, incidents
+//	                           (how many), earlier (their ids and verdicts, the latest
+//	                           first), until (DURATION after the marker), reason (a part of
+//	                           it, _ for spaces), uncovered (the route of the busiest), and
+//	                           of the first vantage with plain refusals requests, before,
+//	                           denials, expected, identities, valid, partial, power and
+//	                           covered (percent) with >= or <=
 //	first_visit ROUTE ...      routes where strangers are welcome
 //	min_identities N           people against a rule that are an incident
 //	allow|deny|either ROUTE k=v ...   declares an access rule, the last of all so far:
@@ -497,6 +504,9 @@ func (s *scenario) expect(words []string) error {
 		return firstErr(perr, alike(m,
 			map[string]string{"service": sc.Scope.Service, "prefix": sc.Scope.Prefix, "route": sc.Scope.Route, "role": sc.Scope.Role, "geo": sc.Scope.Geo, "class": sc.Class, "top_route": sc.TopRoute},
 			map[string]int64{"identities": sc.Identities, "strangers": sc.Strangers, "denials": sc.Denials, "requests": sc.Requests, "routes": int64(sc.Routes)}))
+	case "verdict":
+		m, perr := pairs(words[2:])
+		return firstErr(perr, s.verdict(words[1], m))
 	case "count":
 		if n, _ := strconv.Atoi(words[1]); n != opened {
 			return fmt.Errorf("%d were opened", opened)
@@ -504,6 +514,41 @@ func (s *scenario) expect(words []string) error {
 		return nil
 	}
 	return fmt.Errorf("unknown expectation")
+}
+
+// verdict compares a marker's verdict with what is expected of it.
+func (s *scenario) verdict(id string, m map[string]string) error {
+	v, ok := s.d.Verdict(id)
+	if !ok {
+		return fmt.Errorf("no marker is remembered")
+	}
+	text := map[string]string{"verdict": string(v.Verdict), "ok": strconv.FormatBool(v.OK), "until": v.Until.Sub(v.Marker.Time).String(), "uncovered": ""}
+	var earlier []string
+	for _, e := range v.Earlier {
+		earlier = append(earlier, e.ID+":"+string(e.Verdict))
+	}
+	text["earlier"] = strings.Join(earlier, ",")
+	count := map[string]int64{"incidents": int64(len(v.Incidents)), "rows": int64(len(v.Evidence))}
+	for _, e := range v.Evidence {
+		if e.Class != incident.ClassRefused {
+			continue
+		}
+		count["requests"], count["denials"], count["before"] = e.Since.Requests, e.Since.Denials, e.Before.Requests
+		count["expected"], count["identities"], count["valid"] = int64(e.ExpectedDenials), e.Identities, e.Valid
+		count["power"], count["covered"], count["partial"] = int64(100*e.Power), int64(100*e.Covered), int64(e.PartialSlots)
+		if len(e.Uncovered) > 0 {
+			text["uncovered"] = e.Uncovered[0].Scope.Route
+		}
+		break
+	}
+	reason := strings.ReplaceAll(m["reason"], "_", " ")
+	if delete(m, "reason"); !strings.Contains(v.Reason, reason) {
+		return fmt.Errorf("the reason is %q", v.Reason)
+	}
+	if err := alike(m, text, count); err != nil {
+		return fmt.Errorf("%w in %+v", err, v)
+	}
+	return nil
 }
 
 func firstErr(errs ...error) error {
