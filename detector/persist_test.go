@@ -119,7 +119,7 @@ func (f *feed) play(t interface{ Fatal(...any) }, d *detector.Detector, rest fun
 	return out.Bytes(), struct {
 		Verdicts  []marker.Verdict
 		Incidents []incident.Incident
-		Scans     []detector.Scan
+		Scans     []incident.Scan
 		Doors     []detector.Door
 		Stats     detector.Stats
 	}{verdicts, d.Incidents(), d.Scans(), d.Doors(), d.Stats()}

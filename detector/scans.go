@@ -3,7 +3,6 @@ package detector
 import (
 	"cmp"
 	"slices"
-	"time"
 
 	"github.com/denywatch/denywatch/internal/incident"
 )
@@ -18,32 +17,6 @@ const (
 	// scanGap is how long a scan may pause.
 	scanGap int64 = 60 * 60
 )
-
-// Scan is a rise of refusals that was not worth an incident, because only a few
-// identities, or ones that were never let in anywhere, are behind it. It is there
-// to be read and is told to nobody.
-type Scan struct {
-	// Vantage is from where it was seen, Class the class of the refusals.
-	Vantage string `json:"vantage"`
-	Class   string `json:"class"`
-	// Scope is the slice that explained the rise best.
-	Scope incident.Scope `json:"scope"`
-	// From is the estimated onset, To the end of the last slot that showed it.
-	From time.Time `json:"from"`
-	To   time.Time `json:"to"`
-	// Requests and Denials are counted in the scope between them, over everybody.
-	Requests int64 `json:"requests"`
-	Denials  int64 `json:"denials"`
-	// Identities are the distinct refused ones, Strangers those of them that were
-	// never let in anywhere before, as far as is known.
-	Identities int64 `json:"identities"`
-	Strangers  int64 `json:"strangers"`
-	// Routes is how many routes refused (64 and more are 64), TopRoute the one that
-	// refused most, TopDenials how often.
-	Routes     int    `json:"routes"`
-	TopRoute   string `json:"top_route"`
-	TopDenials int64  `json:"top_denials"`
-}
 
 // suspicion is a rejected rise of one slot, since an onset if that is not 0.
 type suspicion struct {
@@ -132,11 +105,11 @@ func (s *suspect) count(j *judge) {
 }
 
 // Scans returns the suspected scans that are remembered, the oldest first.
-func (d *Detector) Scans() []Scan {
-	out := make([]Scan, 0, len(d.scans))
+func (d *Detector) Scans() []incident.Scan {
+	out := make([]incident.Scan, 0, len(d.scans))
 	for _, s := range d.scans {
 		j := d.judges[s.judge]
-		x := Scan{Vantage: j.vantage.String(), Class: j.class.String(), Scope: j.public(j.service, s.scope), From: instant(s.from), To: instant(s.to),
+		x := incident.Scan{Vantage: j.vantage.String(), Class: j.class.String(), Scope: j.public(j.service, s.scope), From: instant(s.from), To: instant(s.to),
 			Requests: s.requests, Denials: s.denials, Identities: s.who.count(), Strangers: s.strangers.count(), Routes: len(s.routes)}
 		if len(s.routes) > 0 {
 			top := slices.MaxFunc(s.routes, func(a, b routeCount) int { return cmp.Or(cmp.Compare(a.n, b.n), -cmp.Compare(a.route, b.route)) })

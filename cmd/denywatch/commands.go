@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -181,6 +182,38 @@ func (c markCmd) Run(e *env) error {
 		fmt.Fprint(e.stdout, app.Describe(&incidents[i], e.colour(e.stdout)))
 	}
 	return exitCode(exitFound)
+}
+
+type verdictCmd struct {
+	ID     string        `arg:"" help:"Id of the marker, as mark prints it."`
+	URL    string        `default:"http://127.0.0.1:8403" env:"DENYWATCH_URL" help:"Where denywatch listens."`
+	Wait   time.Duration `help:"Wait this long while the verdict is pending, such as 30m. If it is pending still, it counts what was seen so far."`
+	Output string        `enum:"text,json" default:"text" help:"text: for people; json: as the API answers."`
+}
+
+// Run implements the command.
+func (c verdictCmd) Run(e *env) error {
+	v, err := (&client.Client{BaseURL: c.URL}).Verdict(e.ctx, c.ID, c.Wait)
+	if err != nil {
+		return err
+	}
+	if c.Output == "json" {
+		enc := json.NewEncoder(e.stdout)
+		enc.SetEscapeHTML(false)
+		enc.SetIndent("", "  ")
+		err = enc.Encode(v)
+	} else {
+		_, err = fmt.Fprint(e.stdout, app.DescribeVerdict(&v, e.colour(e.stdout)))
+	}
+	switch {
+	case err != nil:
+		return err
+	case v.Verdict == marker.Fail:
+		return exitCode(exitFound)
+	case !v.OK:
+		return exitCode(exitUnsure)
+	}
+	return nil
 }
 
 type versionCmd struct{}

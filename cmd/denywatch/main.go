@@ -27,7 +27,8 @@ var version = ""
 const (
 	exitOK       = 0
 	exitError    = 1
-	exitFound    = 3 // replay and mark --wait: incidents were found
+	exitFound    = 3 // replay, mark --wait and verdict: incidents were found
+	exitUnsure   = 4 // verdict: too little was seen to be sure
 	exitCanceled = 130
 )
 
@@ -46,6 +47,7 @@ type cli struct {
 	Parse   parseCmd   `cmd:"" help:"Show how log lines are understood."`
 	Check   checkCmd   `cmd:"" help:"Check the configuration: all problems at once, with line numbers."`
 	Mark    markCmd    `cmd:"" help:"Tell a running denywatch that something changed, such as a release."`
+	Verdict verdictCmd `cmd:"" help:"Ask a running denywatch what came of a change. Exit codes: 0 passed, 3 failed, 4 not enough data."`
 	Demo    demoCmd    `cmd:"" help:"Watch a simulated product whose release breaks one role on one route."`
 	Version versionCmd `cmd:"" help:"Show the version."`
 }

@@ -143,6 +143,32 @@ func (b backend) Mark(ctx context.Context, m marker.Marker) (web.Marked, error) 
 	return out, err
 }
 
+// Verdict implements web.Backend.
+func (b backend) Verdict(ctx context.Context, id string) (v marker.Verdict, err error) {
+	known := false
+	err = b.d.core.post(ctx, func() {
+		c := b.d.core
+		if v, known = c.det.Verdict(id); !known {
+			return
+		}
+		for _, src := range c.ledger.Sources() {
+			if src.Suspended != 0 {
+				v.Suspended = append(v.Suspended, src.Name)
+			}
+		}
+	})
+	if err == nil && !known {
+		err = web.ErrNotFound
+	}
+	return v, err
+}
+
+// Scans implements web.Backend.
+func (b backend) Scans(ctx context.Context) (out []incident.Scan, err error) {
+	err = b.d.core.post(ctx, func() { out = b.d.core.det.Scans() })
+	return out, err
+}
+
 func sameMarker(a, b marker.Marker) bool {
 	x, errX := json.Marshal(a)
 	y, errY := json.Marshal(b)

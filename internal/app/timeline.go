@@ -91,10 +91,39 @@ func timeline(out io.Writer, colour bool, inputs []*input, c *core, incidents []
 		slices.Sort(delays)
 		fmt.Fprintf(w, "\n %s. Would have told you after %s (median).\n", count(n, "incident", "incidents"), delays[n/2].Round(time.Minute))
 	}
+	if l := scansLine(c.det.Scans()); l != "" {
+		fmt.Fprintln(w, dim(" "+l))
+	}
 	if n := slices.Max(valid[:]); n > 0 {
 		fmt.Fprintln(w, dim(fmt.Sprintf(" %s %s what your access rules ask for.", group3(n), plural(n, "refusal is", "refusals are"))))
 	}
 	return w.Flush()
+}
+
+// maxScansShown bounds the scans of a summary.
+const maxScansShown = 3
+
+// scansLine tells of suspected scans, those with the most refusals first; empty if
+// there are none.
+func scansLine(scans []incident.Scan) string {
+	if len(scans) == 0 {
+		return ""
+	}
+	slices.SortStableFunc(scans, func(a, b incident.Scan) int { return -cmp.Compare(a.Denials, b.Denials) })
+	var parts []string
+	for i := range scans[:min(len(scans), maxScansShown)] {
+		s := &scans[i]
+		what := s.TopRoute
+		if s.Routes > 1 {
+			what += fmt.Sprintf(" and %d more", s.Routes-1)
+		}
+		parts = append(parts, fmt.Sprintf("%s (%s by %s, %s)", what, count(int(s.Denials), "refusal", "refusals"),
+			count(int(s.Identities), "address or user", "addresses or users"), fromTo(s.From.UTC(), s.To.UTC())))
+	}
+	if n := len(scans) - len(parts); n > 0 {
+		parts = append(parts, fmt.Sprintf("%d more", n))
+	}
+	return count(len(scans), "suspected scan", "suspected scans") + ", not told: " + strings.Join(parts, "; ")
 }
 
 // health tells what of a source was skipped or not understood, and when it was not

@@ -1,5 +1,5 @@
 // Package client calls the daemon's HTTP API for pipelines: it tells of a change
-// and waits for what the change broke.
+// and asks what came of it.
 //
 // It promises that a marker is sent until it is certainly taken or the bound is
 // reached, without ever becoming two; that its errors say what to do; and that no
@@ -39,7 +39,9 @@ const (
 	// DefaultPoll is how often WaitForIncident asks.
 	DefaultPoll = 10 * time.Second
 
-	tryTimeout   = 30 * time.Second
+	tryTimeout = 30 * time.Second
+	// longPoll is how long the daemon may hold back an answer.
+	longPoll     = 20 * time.Second
 	firstPause   = 250 * time.Millisecond
 	longestPause = 5 * time.Second
 	maxAnswer    = 4 << 20
@@ -71,6 +73,8 @@ type Result struct {
 	ProbationUntil time.Time `json:"probation_until,omitzero"`
 	// Incidents is the path that lists what the change broke.
 	Incidents string `json:"incidents"`
+	// Verdict is the path that says what came of it.
+	Verdict string `json:"verdict"`
 	// Known tells that the same marker was taken before.
 	Known bool `json:"known"`
 }
@@ -152,13 +156,54 @@ func (c *Client) WaitForIncident(ctx context.Context, markerID string, wait, pol
 		if left <= 0 {
 			return nil, nil
 		}
-		pause := time.NewTimer(min(poll, left))
-		select {
-		case <-pause.C:
-		case <-ctx.Done():
-			pause.Stop()
-			return nil, fmt.Errorf("ask for incidents: %w", context.Cause(ctx))
+		if err := rest(ctx, min(poll, left)); err != nil {
+			return nil, fmt.Errorf("ask for incidents: %w", err)
 		}
+	}
+}
+
+// Verdict asks what came of a marker. While that is pending it asks on until wait is
+// over and then returns the pending verdict. Like WaitForIncident it asks again while
+// the daemon cannot be asked, and fails if the last try failed too.
+func (c *Client) Verdict(ctx context.Context, markerID string, wait time.Duration) (marker.Verdict, error) {
+	end := time.Now().Add(wait)
+	for {
+		left := max(time.Until(end), 0)
+		path := "/v1/markers/" + url.PathEscape(markerID) + "/verdict"
+		if hold := min(left, longPoll).Truncate(time.Second); hold > 0 {
+			path += "?wait=" + hold.String()
+		}
+		var v marker.Verdict
+		asked := time.Now()
+		_, err := c.call(ctx, http.MethodGet, path, nil, &v)
+		if err == nil && v.Verdict == "" {
+			err = &callError{msg: c.strange("the answer holds no verdict")}
+		}
+		left = time.Until(end)
+		switch {
+		case err == nil && (v.Verdict != marker.Pending || left <= 0):
+			return v, nil
+		case err != nil && (left <= 0 || !passing(err) || ctx.Err() != nil):
+			return marker.Verdict{}, fmt.Errorf("ask for the verdict: %w", err)
+		}
+		// The daemon waits for us; where it did not, it is not asked all the time.
+		if pause := time.Second - time.Since(asked); pause > 0 {
+			if err := rest(ctx, min(pause, left)); err != nil {
+				return marker.Verdict{}, fmt.Errorf("ask for the verdict: %w", err)
+			}
+		}
+	}
+}
+
+// rest waits, or returns why ctx ended.
+func rest(ctx context.Context, d time.Duration) error {
+	pause := time.NewTimer(d)
+	defer pause.Stop()
+	select {
+	case <-pause.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
 	}
 }
 

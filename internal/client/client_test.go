@@ -94,6 +94,45 @@ func says(status int, text, hint string) answer {
 
 func wait(seconds string) http.Header { return http.Header{"Retry-After": {seconds}} }
 
+// TestVerdict: it is asked until there is one, or the time is over.
+func TestVerdict(t *testing.T) {
+	pending := answer{status: 200, body: `{"verdict":"pending","ok":true}`}
+	pass := answer{status: 200, body: `{"verdict":"pass","ok":true,"marker":{"id":"a/b"}}`}
+	for _, c := range []struct {
+		name   string
+		wait   time.Duration
+		script []answer
+		want   marker.Outcome
+		say    string
+		tries  int
+	}{
+		{"at once", 0, []answer{pass}, marker.Pass, "", 1},
+		{"still pending", 0, []answer{pending}, marker.Pending, "", 1},
+		{"in the end", time.Minute, []answer{pending, refused, pending, pass}, marker.Pass, "", 4},
+		{"never", 2500 * time.Millisecond, []answer{pending, pending, pending, pending, pass}, marker.Pending, "", 4},
+		{"unknown marker", time.Hour, []answer{says(404, "no marker of this id is known", "x")}, "", "no marker", 1},
+		{"away", 1500 * time.Millisecond, []answer{pending, refused, refused, pass}, "", "nothing listens", 3},
+		{"something else", 0, []answer{{status: 200, body: "{}"}}, "", "no verdict", 1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				d := &daemon{script: c.script}
+				v, err := d.client().Verdict(t.Context(), "a/b", c.wait)
+				if c.say == "" && err != nil || c.say != "" && (err == nil || !strings.Contains(err.Error(), c.say)) || v.Verdict != c.want || len(d.reqs) != c.tries {
+					t.Errorf("%+v, %v after %d tries", v, err, len(d.reqs))
+				}
+				path, query := "/v1/markers/a%2Fb/verdict", ""
+				if c.wait >= longPoll {
+					query = "wait=20s"
+				}
+				if q := d.reqs[0].URL; q.EscapedPath() != path || query != "" && q.RawQuery != query {
+					t.Errorf("asked %s", q)
+				}
+			})
+		})
+	}
+}
+
 func TestMark(t *testing.T) {
 	for _, c := range []struct {
 		name   string

@@ -33,6 +33,11 @@ type Backend interface {
 	// Mark takes a normalised marker. When it returns without error the marker is
 	// durable. The error is ErrConflict if the id is known with other content.
 	Mark(ctx context.Context, m marker.Marker) (Marked, error)
+	// Verdict says what came of a marker. The error is ErrNotFound if no marker of
+	// that id is known.
+	Verdict(ctx context.Context, id string) (marker.Verdict, error)
+	// Scans returns the suspected scans that are remembered, the oldest first.
+	Scans(ctx context.Context) ([]incident.Scan, error)
 	// Routes returns how many events were counted.
 	Routes(ctx context.Context) ([]RouteCount, error)
 	// Access returns the learned access matrix by vantage, service, route and role.

@@ -29,7 +29,10 @@ type fake struct {
 	doors     []Door
 	status    Status
 	metrics   string
+	verdicts  map[string]marker.Verdict
+	scans     []incident.Scan
 	marks     int
+	asked     int // for verdicts
 
 	onMark   func(ctx context.Context) error
 	onRead   func(ctx context.Context) error
@@ -86,6 +89,24 @@ func (f *fake) Mark(ctx context.Context, m marker.Marker) (Marked, error) {
 	}
 	f.markers = append(f.markers, m)
 	return Marked{ProbationUntil: until}, nil
+}
+
+func (f *fake) Verdict(ctx context.Context, id string) (marker.Verdict, error) {
+	if err := run(ctx, f.onRead); err != nil {
+		return marker.Verdict{}, err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.asked++
+	v, ok := f.verdicts[id]
+	if !ok {
+		return marker.Verdict{}, fmt.Errorf("marker %q: %w", id, ErrNotFound)
+	}
+	return v, nil
+}
+
+func (f *fake) Scans(ctx context.Context) ([]incident.Scan, error) {
+	return f.scans, run(ctx, f.onRead)
 }
 
 func (f *fake) Routes(ctx context.Context) ([]RouteCount, error) {

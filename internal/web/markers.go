@@ -24,6 +24,8 @@ type markedBody struct {
 	ProbationUntil time.Time `json:"probation_until,omitzero"`
 	// Incidents is where to ask whether it broke something.
 	Incidents string `json:"incidents"`
+	// Verdict is where to ask what came of it.
+	Verdict string `json:"verdict"`
 }
 
 // postMarker takes one marker: 201 if it is new, 200 if it was known.
@@ -63,6 +65,7 @@ func (s *Server) taken(w http.ResponseWriter, m marker.Marker, marked Marked, wh
 		ID:             m.ID,
 		ProbationUntil: marked.ProbationUntil,
 		Incidents:      "/v1/incidents?marker=" + url.QueryEscape(m.ID),
+		Verdict:        "/v1/markers/" + url.PathEscape(m.ID) + "/verdict",
 	})
 }
 

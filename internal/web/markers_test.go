@@ -34,7 +34,7 @@ func TestPostMarkerAnswers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := newServer(t, Config{}, &fake{})
 		w := post(t, s, release)
-		const want = `{"id":"shop-v2.31.0","probation_until":"2000-01-01T02:00:00Z","incidents":"/v1/incidents?marker=shop-v2.31.0"}` + "\n"
+		const want = `{"id":"shop-v2.31.0","probation_until":"2000-01-01T02:00:00Z","incidents":"/v1/incidents?marker=shop-v2.31.0","verdict":"/v1/markers/shop-v2.31.0/verdict"}` + "\n"
 		if w.Code != http.StatusCreated || w.Body.String() != want {
 			t.Errorf("%d %s, want %s", w.Code, w.Body, want)
 		}

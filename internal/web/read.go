@@ -19,9 +19,14 @@ const index = `denywatch: who is refused that should get in, and what stands ope
   GET  /v1/incidents/{id}   one incident with its time line
   GET  /v1/markers          what changed: releases and other markers
   POST /v1/markers          tell of a change
+  GET  /v1/markers/{id}/verdict
+                            what came of it: pending, pass, fail or
+                            not_enough_data, with the evidence
+                            wait=20s waits as long while it is pending
   POST /v1/markers/github   GitHub's webhook tells of a deployment
   POST /v1/markers/gitlab   GitLab's webhook tells of a deployment
   POST /v1/markers/argocd   Argo CD's notification tells of a deployment
+  GET  /v1/scans            suspected scans, of which nobody is told
   GET  /v1/routes           events counted by vantage, service, route and status
   GET  /v1/access           who gets in, by vantage, service, route and role
                             state=lets_in|keeps_out|mixed|unknown

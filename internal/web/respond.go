@@ -47,6 +47,9 @@ type resource struct {
 	guard func(r *http.Request) error
 	// free resources answer even when the server is at its limit.
 	free bool
+	// waits tells that requests may wait for something to happen, which has a limit
+	// of its own.
+	waits bool
 }
 
 func (res *resource) allow() string {
@@ -64,19 +67,21 @@ func (res *resource) allow() string {
 func (s *Server) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	for path, res := range map[string]resource{
-		"/{$}":               {get: s.getIndex, guard: s.localName},
-		"/v1/markers":        {get: s.getMarkers, post: s.postMarker, guard: s.localName},
-		"/v1/markers/github": {post: s.postGitHub},
-		"/v1/markers/gitlab": {post: s.postGitLab},
-		"/v1/markers/argocd": {post: s.postArgoCD},
-		"/v1/incidents":      {get: s.getIncidents, guard: s.localName},
-		"/v1/incidents/{id}": {get: s.getIncident, guard: s.localName},
-		"/v1/routes":         {get: s.getRoutes, guard: s.localName},
-		"/v1/access":         {get: s.getAccess, guard: s.localName},
-		"/v1/status":         {get: s.getStatus, guard: s.localName},
-		"/metrics":           {get: s.getMetrics, guard: s.localName},
-		"/readyz":            {get: s.getReady, guard: s.localName},
-		"/healthz":           {get: s.getHealth, guard: anyone, free: true},
+		"/{$}":                     {get: s.getIndex, guard: s.localName},
+		"/v1/markers":              {get: s.getMarkers, post: s.postMarker, guard: s.localName},
+		"/v1/markers/github":       {post: s.postGitHub},
+		"/v1/markers/gitlab":       {post: s.postGitLab},
+		"/v1/markers/argocd":       {post: s.postArgoCD},
+		"/v1/markers/{id}/verdict": {get: s.getVerdict, guard: s.localName, waits: true},
+		"/v1/scans":                {get: s.getScans, guard: s.localName},
+		"/v1/incidents":            {get: s.getIncidents, guard: s.localName},
+		"/v1/incidents/{id}":       {get: s.getIncident, guard: s.localName},
+		"/v1/routes":               {get: s.getRoutes, guard: s.localName},
+		"/v1/access":               {get: s.getAccess, guard: s.localName},
+		"/v1/status":               {get: s.getStatus, guard: s.localName},
+		"/metrics":                 {get: s.getMetrics, guard: s.localName},
+		"/readyz":                  {get: s.getReady, guard: s.localName},
+		"/healthz":                 {get: s.getHealth, guard: anyone, free: true},
 	} {
 		mux.Handle(path, s.serve(&res))
 	}
@@ -95,7 +100,11 @@ func (s *Server) serve(res *resource) http.Handler {
 		h.Set("Referrer-Policy", "no-referrer")
 		h.Set("X-Content-Type-Options", "nosniff")
 		defer s.recover(w)
-		ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
+		timeout := answerTimeout
+		if res != nil && res.waits {
+			timeout += maxWait
+		}
+		ctx, cancel := context.WithTimeout(r.Context(), timeout)
 		defer cancel()
 		if err := s.dispatch(res, w, r.WithContext(ctx)); err != nil {
 			s.fail(w, r, err)
@@ -108,6 +117,9 @@ func (s *Server) dispatch(res *resource, w http.ResponseWriter, r *http.Request)
 		return refuse(http.StatusNotFound, "there is nothing at this path", "GET / says what is here")
 	}
 	do, limit := res.get, s.reads
+	if res.waits {
+		limit = s.waits
+	}
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 	case http.MethodPost:

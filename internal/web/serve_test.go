@@ -290,7 +290,7 @@ func TestOverTheNetwork(t *testing.T) {
 	m := marker.Marker{Service: "shop", Version: "v3", Time: at(11), Scope: marker.Scope{Prefix: marker.List{"/billing"}}}
 	for _, known := range []bool{false, true} {
 		r, err := cl.Mark(t.Context(), m)
-		want := client.Result{ID: "shop-v3", ProbationUntil: at(13), Incidents: "/v1/incidents?marker=shop-v3", Known: known}
+		want := client.Result{ID: "shop-v3", ProbationUntil: at(13), Incidents: "/v1/incidents?marker=shop-v3", Verdict: "/v1/markers/shop-v3/verdict", Known: known}
 		if err != nil || r != want {
 			t.Errorf("marker: %+v, %v", r, err)
 		}

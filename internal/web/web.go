@@ -49,6 +49,11 @@ const (
 	// slowly sent bodies never keep anyone from reading.
 	maxReads = 64
 	maxPosts = 16
+	// maxWaits bounds the requests that may wait for something to happen, for maxWait
+	// at most; pollEvery is how often it is looked for.
+	maxWaits  = 64
+	maxWait   = 20 * time.Second
+	pollEvery = time.Second
 )
 
 // How long Serve lets requests end by themselves once it is told to stop, and
@@ -65,8 +70,8 @@ type Server struct {
 	mux     *http.ServeMux
 	creds   atomic.Pointer[credentials]
 
-	reads, posts chan struct{}
-	crossOrigin  *http.CrossOriginProtection
+	reads, posts, waits chan struct{}
+	crossOrigin         *http.CrossOriginProtection
 
 	// refusals keeps a caller that tries tokens from filling the log.
 	refusals   rate.Sometimes
@@ -80,6 +85,7 @@ func New(cfg Config, b Backend, log *slog.Logger) *Server {
 		log:         log.With("component", "web"),
 		reads:       make(chan struct{}, maxReads),
 		posts:       make(chan struct{}, maxPosts),
+		waits:       make(chan struct{}, maxWaits),
 		crossOrigin: http.NewCrossOriginProtection(),
 		refusals:    rate.Sometimes{First: 3, Interval: 10 * time.Second},
 	}
@@ -102,7 +108,7 @@ func (s *Server) Handler() http.Handler { return s.mux }
 // stop through ctx; when it returns no request uses the Backend any more, unless
 // the Backend ignored its context, which the error says.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
-	base, cut := context.WithCancel(context.WithValue(context.WithoutCancel(ctx), listenerKey{}, ln.Addr()))
+	base, cut := context.WithCancel(context.WithValue(context.WithValue(context.WithoutCancel(ctx), listenerKey{}, ln.Addr()), stopKey{}, ctx.Done()))
 	defer cut()
 	g := newGate()
 	srv := &http.Server{
@@ -148,6 +154,16 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 
 // listenerKey is the context key of the address that Serve listens on.
 type listenerKey struct{}
+
+// stopKey is the context key of the channel that is closed when Serve is told to
+// stop: who only waits need not go on.
+type stopKey struct{}
+
+// stopping is that channel; nil, which is never closed, outside of Serve.
+func stopping(r *http.Request) <-chan struct{} {
+	c, _ := r.Context().Value(stopKey{}).(<-chan struct{})
+	return c
+}
 
 // onLoopback reports whether r came through Serve on a loopback address.
 func onLoopback(r *http.Request) bool {
