@@ -386,7 +386,8 @@ func (w *writer) heads() string {
 	return s
 }
 
-// back is "22 of them got in again, the other 9 have not come back yet."
+// back says how many of the people got in again: "22 of them got in again, the
+// other 9 have not come back yet.".
 func (w *writer) back() string {
 	if w.in.GotInAgain == nil || w.in.Identities <= 1 {
 		return ""

@@ -817,23 +817,23 @@ type found struct {
 }
 
 // sort brings what a leaf holds into the order that Closed promises.
-func (x *Leaf) sort() {
-	if len(x.Hits) > 1 {
-		a := leafAcc{Leaf: *x}
+func (l *Leaf) sort() {
+	if len(l.Hits) > 1 {
+		a := leafAcc{Leaf: *l}
 		a.mergeHits()
-		x.Hits = a.Hits
+		l.Hits = a.Hits
 	}
-	if len(x.Splits) > 1 {
-		slices.SortFunc(x.Splits, func(x, y Split) int {
+	if len(l.Splits) > 1 {
+		slices.SortFunc(l.Splits, func(x, y Split) int {
 			return cmp.Or(cmp.Compare(x.Class, y.Class), cmp.Compare(x.Layer, y.Layer), cmp.Compare(x.Cause, y.Cause), cmp.Compare(x.Rule, y.Rule))
 		})
 	}
-	if len(x.Flags) > 1 {
-		slices.SortFunc(x.Flags, func(x, y Flag) int { return cmp.Compare(x.Name, y.Name) })
+	if len(l.Flags) > 1 {
+		slices.SortFunc(l.Flags, func(x, y Flag) int { return cmp.Compare(x.Name, y.Name) })
 	}
-	if len(x.Entered) > 1 {
-		slices.Sort(x.Entered)
-		x.Entered = slices.Compact(x.Entered)
+	if len(l.Entered) > 1 {
+		slices.Sort(l.Entered)
+		l.Entered = slices.Compact(l.Entered)
 	}
 }
 

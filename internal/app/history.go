@@ -31,9 +31,9 @@ func (c *core) summarise() {
 	for i := range past[:min(len(past), maxHistory)] {
 		in := &past[i]
 		text := alerts.Render(incident.Transition{Kind: incident.Opened, At: in.OpenedAt, Incident: *in})
-		c.log.Info("would have told: "+text.Headline, "incident", in.ID, "when", when(in), "severity", string(in.Severity), "people", in.Identities)
+		c.log.Info("the past would have told you", "what", text.Headline, "incident", in.ID, "when", when(in), "severity", string(in.Severity), "people", in.Identities)
 	}
 	if more := len(past) - maxHistory; more > 0 {
-		c.log.Info("would have told more; denywatch replay shows all", "incidents", more)
+		c.log.Info("the past would have told you more; denywatch replay shows all", "incidents", more)
 	}
 }
