@@ -29,7 +29,7 @@ const (
 
 // refineAt are the ages in slots at which a young finding's scope is looked for
 // again.
-var refineAt = [...]int64{1, 2, 3, 5, 8, 12, 16, 25, 40, 60, 90, 120, 180}
+var refineAt = [...]int64{1, 2, 3, 5, 8, 12, 16, 25}
 
 // namedRule counts refusals by a rule that a layer named.
 type namedRule struct {
