@@ -612,7 +612,7 @@ func (j *judge) many(l *located) verdict {
 	}
 	var xs []float64
 	for _, s := range who {
-		if s.met || cut == 0 {
+		if s.met || !guarded || cut == 0 {
 			xs = append(xs, s.x)
 		}
 	}
