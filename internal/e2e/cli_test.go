@@ -369,3 +369,54 @@ func TestMarkCLI(t *testing.T) {
 	}
 	d.stop(t)
 }
+
+// TestVerdictCLI is what a pipeline learns of a change: of one that broke a role, of
+// one that broke nothing so far, and of one whose service nobody asked for.
+func TestVerdictCLI(t *testing.T) {
+	t.Parallel()
+	dir, now := t.TempDir(), time.Now()
+	broke := now.Add(-4 * time.Minute)
+	f := newFeed(dir, newTraffic(5, wall{"/billing/upgrade", "viewer", broke, now}))
+	f.past(t, now.Add(-3*time.Hour), now, 3*3600*4)
+	conf := write(t, filepath.Join(dir, "c.yaml"), fmt.Sprintf(
+		"service: %s\nstate: %s/state\nlisten: 127.0.0.1:0\nslot: 10s\nsources: [{name: app, files: %s, format: json, lateness: 1s}]\n", service, dir, f.app.path))
+	d := serve(t, bin.normal, conf)
+	mark := func(args ...string) {
+		t.Helper()
+		if res := command(t, nil, append([]string{"mark", "--url", d.url, "--time", broke.UTC().Format(time.RFC3339)}, args...)...); res.code != 0 {
+			t.Fatalf("mark %v: %s", args, res.stderr)
+		}
+	}
+	mark("--id", "bad", "--service", service)
+	mark("--id", "good", "--service", service, "--route", "/search")
+	mark("--id", "other", "--service", "blog")
+	for _, x := range []struct {
+		id   string
+		code int
+		says []string
+	}{
+		{"bad", 3, []string{"bad: fail", "/billing/upgrade, role viewer", "used to get in", "of the usual traffic is covered"}},
+		{"good", 0, []string{"good: pending", "on probation until", "0 people refused"}},
+		{"other", 4, []string{"other: pending", "No requests"}},
+	} {
+		var res result
+		// A marker takes effect when the next slot closes.
+		servertest.Await(t, "the verdict on "+x.id, func() (bool, string) {
+			res = command(t, nil, "verdict", x.id, "--url", d.url)
+			return res.code == x.code && strings.Contains(res.stdout, x.says[0]) && !strings.Contains(res.stdout, "not taken effect"), res.stdout + res.stderr
+		})
+		for _, text := range x.says {
+			if !strings.Contains(res.stdout, text) {
+				t.Errorf("%s: no %q in\n%s", x.id, text, res.stdout)
+			}
+		}
+	}
+	var v struct{ Verdict, Reason string }
+	if res := command(t, nil, "verdict", "bad", "--url", d.url, "--output", "json", "--wait", "1m"); res.code != 3 || json.Unmarshal([]byte(res.stdout), &v) != nil || v.Verdict != "fail" || v.Reason == "" {
+		t.Errorf("json: %d %s%s", res.code, res.stdout, res.stderr)
+	}
+	if res := command(t, nil, "verdict", "never-told", "--url", d.url); res.code != 1 || !strings.Contains(res.stderr, "no marker of this id") {
+		t.Errorf("an unknown marker: %d %s", res.code, res.stderr)
+	}
+	d.stop(t)
+}
