@@ -4,10 +4,12 @@ import (
 	"fmt"
 	"runtime"
 	"testing"
+	"time"
 	"unsafe"
 
 	"github.com/denywatch/denywatch/detector/slots"
 	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/marker"
 	"github.com/denywatch/denywatch/internal/tally"
 )
 
@@ -61,6 +63,32 @@ func BenchmarkClose(b *testing.B) {
 			}
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(d.Stats().Series), "ns/series")
 			b.ReportMetric(float64(d.Stats().Series), "series")
+		})
+	}
+}
+
+// BenchmarkCloseOnProbation is BenchmarkClose with markers whose probation never
+// ends; the difference is what verdicts cost.
+func BenchmarkCloseOnProbation(b *testing.B) {
+	for _, marks := range []int{0, 1, 5} {
+		b.Run(fmt.Sprint(marks), func(b *testing.B) {
+			c := grid(200, 5, 12)
+			d := New(Defaults())
+			for range 200 {
+				next(c)
+				d.Close(c)
+			}
+			for i := range marks {
+				d.Mark(marker.Marker{ID: fmt.Sprint("m", i), Time: time.Unix(c.Start, 0), Service: "shop"})
+			}
+			for b.Loop() {
+				next(c)
+				d.Close(c)
+				for _, t := range d.live {
+					t.until = c.Start + probation
+				}
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(d.Stats().Series), "ns/series")
 		})
 	}
 }

@@ -212,6 +212,8 @@ func (r *tried) count(j *judge, p *pastSlot, t *trial) {
 	}
 	// What came while everything was only learned is what is normal now.
 	judged := t.at >= j.born+j.learn
+	// Cells of one slice follow each other.
+	at, n := int32(-1), float32(0)
 	for k := range p.counts {
 		x := &p.counts[k]
 		c := &j.cells[x.cell]
@@ -232,20 +234,32 @@ func (r *tried) count(j *judge, p *pastSlot, t *trial) {
 		if j.class != event.Refused {
 			continue
 		}
-		if r.slices == nil {
-			r.slices = map[int32]float32{}
+		if s := slice(c); s != at {
+			r.sliced(at, n, t)
+			at, n = s, 0
 		}
-		s := slice(c)
-		if _, ok := r.slices[s]; ok || len(r.slices) < maxSlices {
-			r.slices[s] += x.nc
-		} else {
-			t.degraded = true
-		}
+		n += x.nc
 	}
+	r.sliced(at, n, t)
 	for k := range p.hits {
 		if h := &p.hits[k]; r.in.has(&j.cells[h.cell]) {
 			r.who.add(h.id)
 		}
+	}
+}
+
+// sliced adds requests of a slice, unless it is none.
+func (r *tried) sliced(s int32, n float32, t *trial) {
+	if s < 0 {
+		return
+	}
+	if r.slices == nil {
+		r.slices = map[int32]float32{}
+	}
+	if _, ok := r.slices[s]; ok || len(r.slices) < maxSlices {
+		r.slices[s] += n
+	} else {
+		t.degraded = true
 	}
 }
 
