@@ -22,7 +22,7 @@ type Writer interface {
 }
 
 // stateVersion is the first byte of every block.
-const stateVersion = 5
+const stateVersion = 6
 
 // ErrState is wrapped by Load's errors: the blocks are not what Save wrote.
 var ErrState = errors.New("the detector's state cannot be read")
@@ -333,6 +333,14 @@ func (p *pastSlot) put(w *wire.Writer) {
 		w.String(s.cause)
 		w.String(s.rule)
 	}
+	w.Uint(uint64(len(p.flags)))
+	for i := range p.flags {
+		f := &p.flags[i]
+		w.Uint(uint64(f.route))
+		w.String(f.name)
+		w.Uint(uint64(f.n))
+		w.Uint(uint64(f.denied))
+	}
 }
 
 func (j *judge) putRest(w *wire.Writer) error {
@@ -391,6 +399,7 @@ func (f *finding) put(w *wire.Writer) error {
 	w.Bool(f.known)
 	w.Bool(f.rules)
 	w.Bool(f.accepted)
+	w.String(f.flag)
 	for _, x := range [...]int64{f.opened, f.started, f.resolved, f.awake, f.from, f.requests, f.denials, f.calmSince} {
 		w.Int(x)
 	}
@@ -788,6 +797,13 @@ func (j *judge) getPast(r *wire.Reader, start int64) {
 	for range r.Len(5) {
 		p.splits = append(p.splits, pastSplit{cell(), event.Layer(bounded(r, r.Uint(), 0, uint64(event.Layers)-1)), count(), strings.Clone(r.String()), strings.Clone(r.String())})
 	}
+	for range r.Len(4) {
+		route := bounded(r, r.Uint(), 0, uint64(len(j.routes)))
+		if route >= uint64(len(j.routes)) {
+			corrupt(r)
+		}
+		p.flags = append(p.flags, pastFlag{int32(route), strings.Clone(r.String()), count(), count()})
+	}
 	if p.start != start || r.Err != nil || len(j.past.slots) > 0 && j.past.slots[len(j.past.slots)-1].start >= start {
 		corrupt(r)
 		return
@@ -854,6 +870,7 @@ func (f *finding) get(r *wire.Reader, j *judge) {
 	f.scope = j.getScope(r)
 	f.dir = getDir(r)
 	f.fresh, f.known, f.rules, f.accepted = r.Bool(), r.Bool(), r.Bool(), r.Bool()
+	f.flag = strings.Clone(r.String())
 	f.opened, f.started, f.resolved = getTime(r), getTime(r), getTime(r)
 	f.awake, f.from = getTime(r), getTime(r)
 	f.requests, f.denials = r.Int(), r.Int()

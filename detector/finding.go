@@ -61,6 +61,8 @@ type finding struct {
 	// learned to be closed; rulesBroken counts which.
 	rules       bool
 	rulesBroken []ruleCount
+	// flag is the feature flag that all who are refused have on, "" for none.
+	flag string
 	// accepted tells that it did not recover but became the new normal.
 	accepted bool
 	// opened and resolved are ends of slots, started is the start of one; resolved
@@ -489,6 +491,7 @@ func (j *judge) recount(f *finding, since int64) {
 		}
 		j.witness(f, p)
 	}
+	j.tellFlag(f)
 	if f.scope.route != all && j.routeNames.list[f.scope.route] == tally.Other {
 		f.degraded = true
 	}
@@ -540,6 +543,7 @@ func (j *judge) tend(partial bool) {
 		age := (now - f.awake) / j.step
 		if slices.Contains(refineAt[:], age) {
 			j.refine(f)
+			j.tellFlag(f)
 			if f.rules && f.calm == 0 {
 				j.size(f)
 			}

@@ -475,6 +475,9 @@ func (j *judge) count(c *slots.Closed, leaves []slots.Leaf, room *int) {
 			ce.in += in
 			ce.new += strangers
 		}
+		if len(l.Flags) > 0 {
+			p.addFlags(ce.route, l.Flags)
+		}
 		if ce.mask != 0 && len(l.Entered) > 0 {
 			j.within = append(j.within, admitted{id, l.Entered})
 		}

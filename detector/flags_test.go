@@ -1,0 +1,86 @@
+package detector
+
+import (
+	"testing"
+
+	"github.com/denywatch/denywatch/detector/slots"
+	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/tally"
+)
+
+// TestFlagNamesIncident: a flag that all who are refused have on, and others do
+// not, is part of the scope, before and after a restart; one that everybody has
+// on, or that some of the refused have off, is not.
+func TestFlagNamesIncident(t *testing.T) {
+	for name, c := range map[string]struct {
+		with, denied uint32 // requests and denials with the flag
+		want         string
+	}{
+		"the refused have it":      {12, 10, "new_checkout"},
+		"everybody has it":         {40, 10, ""},
+		"half of the refused have": {12, 5, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			d := New(Defaults())
+			start, who := int64(1_700_000_040), uint64(1)
+			slot := func(refused uint32) {
+				l := slots.Leaf{Key: tally.Key{Service: "shop", Route: "/blog"}}
+				l.Status[tally.S2xx], l.Status[tally.S403] = 40-refused, refused
+				l.Denied[event.Refused] = refused
+				denied := c.denied
+				if refused == 0 {
+					denied = 0
+				}
+				l.Flags = []slots.Flag{{Name: "dark", Requests: 20, Denied: refused / 2}, {Name: "new_checkout", Requests: c.with, Denied: denied}}
+				for range refused {
+					l.Hits = append(l.Hits, slots.Hit{Class: event.Refused, Named: true, Identity: who << 8, Requests: 1, Denials: 1})
+					who++
+				}
+				home := slots.Leaf{Key: tally.Key{Service: "shop", Route: "/home"}}
+				home.Status[tally.S2xx] = 40
+				start += 60
+				d.Close(&slots.Closed{Vantage: event.App, Step: 60, Start: start, Leaves: []slots.Leaf{l, home}})
+			}
+			for range 300 {
+				slot(0)
+			}
+			for range 4 {
+				slot(10)
+			}
+			check := func() {
+				t.Helper()
+				if is := d.Incidents(); len(is) != 1 || is[0].Scope.Route != "/blog" || is[0].Scope.Flag != c.want {
+					t.Fatalf("incidents %+v, want one with flag %q", is, c.want)
+				}
+			}
+			check()
+			kept := blocks{}
+			if err := d.Save(kept); err != nil {
+				t.Fatal(err)
+			}
+			d = New(Defaults())
+			if err := d.Load(kept.each); err != nil {
+				t.Fatal(err)
+			}
+			slot(10)
+			check()
+		})
+	}
+}
+
+// blocks is a state in memory.
+type blocks map[string][]byte
+
+func (b blocks) Put(key string, value []byte) error {
+	b[key] = append([]byte(nil), value...)
+	return nil
+}
+
+func (b blocks) each(yield func(key string, value []byte) error) error {
+	for k, v := range b {
+		if err := yield(k, v); err != nil {
+			return err
+		}
+	}
+	return nil
+}
