@@ -623,6 +623,9 @@ func (w *writer) layer() string {
 	if rules := w.rules(); rules != "" {
 		out = append(out, rules+".")
 	}
+	if v := w.in.Version; v != "" {
+		out = append(out, "Only version "+w.val(v, maxValue)+" refuses; other versions answer too.")
+	}
 	return strings.Join(out, " ")
 }
 

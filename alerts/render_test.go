@@ -80,6 +80,7 @@ func textCases() []textCase {
 	add("the same, recovered", incident.ResolvedKind, 40, func(in *incident.Incident) {
 		in.Identities, in.Accounts, in.GotInAgain = 1104, 122, &back
 	})
+	add("the same while two versions run", incident.Grew, 12, func(in *incident.Incident) { in.Version = "v2.31.0" })
 	add("the same, opened again", incident.Reopened, 55, func(in *incident.Incident) { in.Identities, in.Accounts = 1190, 130 })
 	add("one person", incident.Opened, 3, func(in *incident.Incident) { in.Identities, in.Accounts = 1, 1 })
 	add("one person, recovered", incident.ResolvedKind, 1, func(in *incident.Incident) { in.Identities, in.Accounts = 1, 0 })

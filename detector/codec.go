@@ -400,6 +400,7 @@ func (f *finding) put(w *wire.Writer) error {
 	w.Bool(f.rules)
 	w.Bool(f.accepted)
 	w.String(f.flag)
+	w.String(f.version)
 	for _, x := range [...]int64{f.opened, f.started, f.resolved, f.awake, f.from, f.requests, f.denials, f.calmSince} {
 		w.Int(x)
 	}
@@ -870,7 +871,7 @@ func (f *finding) get(r *wire.Reader, j *judge) {
 	f.scope = j.getScope(r)
 	f.dir = getDir(r)
 	f.fresh, f.known, f.rules, f.accepted = r.Bool(), r.Bool(), r.Bool(), r.Bool()
-	f.flag = strings.Clone(r.String())
+	f.flag, f.version = strings.Clone(r.String()), strings.Clone(r.String())
 	f.opened, f.started, f.resolved = getTime(r), getTime(r), getTime(r)
 	f.awake, f.from = getTime(r), getTime(r)
 	f.requests, f.denials = r.Int(), r.Int()

@@ -63,6 +63,9 @@ type finding struct {
 	rulesBroken []ruleCount
 	// flag is the feature flag that all who are refused have on, "" for none.
 	flag string
+	// version is the version of the application that refuses all of them while others
+	// answer too, "" for none.
+	version string
 	// accepted tells that it did not recover but became the new normal.
 	accepted bool
 	// opened and resolved are ends of slots, started is the start of one; resolved

@@ -5,9 +5,11 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/denywatch/denywatch/baseline"
 	"github.com/denywatch/denywatch/detector/slots"
+	"github.com/denywatch/denywatch/internal/tally"
 )
 
 const (
@@ -49,7 +51,8 @@ func (p *pastSlot) addFlags(route int32, flags []slots.Flag) {
 }
 
 // tellFlag looks for a feature flag that all who are refused have on, while others
-// in the finding's routes have it off: that of the people refused everyone has it
+// in the finding's routes have it off, and for a version of the application that
+// refuses them all while others answer too: that of the people refused everyone has it
 // by chance would be as improbable as its share of requests to the power of their
 // number. Flags are no dimension; they are counted by route and name a finding.
 func (j *judge) tellFlag(f *finding) {
@@ -83,19 +86,24 @@ func (j *judge) tellFlag(f *finding) {
 	if total.denied < 3 {
 		return
 	}
-	names := slices.SortedFunc(maps.Keys(flags), func(a, b string) int {
-		return cmp.Or(cmp.Compare(flags[a].n, flags[b].n), cmp.Compare(a, b))
-	})
-	f.flag = ""
-	for _, name := range names { // the rarest first
-		s := flags[name]
-		share := s.n / total.n
-		if s.denied < flagShare*total.denied || share > flagCommon || name == "" {
-			continue
+	// The rarest that nearly all the refused have.
+	tell := func(version bool) string {
+		names := slices.DeleteFunc(slices.Collect(maps.Keys(flags)), func(n string) bool {
+			return n == "" || strings.HasPrefix(n, tally.VersionFlag) != version
+		})
+		price := math.Log(float64(max(len(names), 1)))
+		names = slices.DeleteFunc(names, func(n string) bool {
+			return flags[n].denied < flagShare*total.denied || flags[n].n > flagCommon*total.n
+		})
+		if len(names) == 0 {
+			return ""
 		}
-		if float64(f.who.count())*-math.Log(share) >= flagEvidence+math.Log(float64(len(names))) {
-			f.flag = name
+		name := slices.MinFunc(names, func(a, b string) int { return cmp.Or(cmp.Compare(flags[a].n, flags[b].n), cmp.Compare(a, b)) })
+		if float64(f.who.count())*-math.Log(flags[name].n/total.n) < flagEvidence+price {
+			return ""
 		}
-		return
+		return name
 	}
+	f.flag = tell(false)
+	f.version = strings.TrimPrefix(tell(true), tally.VersionFlag)
 }

@@ -15,10 +15,12 @@ func TestFlagNamesIncident(t *testing.T) {
 	for name, c := range map[string]struct {
 		with, denied uint32 // requests and denials with the flag
 		want         string
+		version      string // of the new version, which answers a third of the requests
 	}{
-		"the refused have it":      {12, 10, "new_checkout"},
-		"everybody has it":         {40, 10, ""},
-		"half of the refused have": {12, 5, ""},
+		"the refused have it":      {12, 10, "new_checkout", ""},
+		"everybody has it":         {40, 10, "", ""},
+		"half of the refused have": {12, 5, "", ""},
+		"the new version refuses":  {12, 5, "", "v2"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			d := New(Defaults())
@@ -31,7 +33,10 @@ func TestFlagNamesIncident(t *testing.T) {
 				if refused == 0 {
 					denied = 0
 				}
-				l.Flags = []slots.Flag{{Name: "dark", Requests: 20, Denied: refused / 2}, {Name: "new_checkout", Requests: c.with, Denied: denied}}
+				if c.version != "" {
+					l.Flags = append(l.Flags, slots.Flag{Name: tally.VersionFlag + "v1", Requests: 27}, slots.Flag{Name: tally.VersionFlag + c.version, Requests: 13, Denied: refused})
+				}
+				l.Flags = append(l.Flags, []slots.Flag{{Name: "dark", Requests: 20, Denied: refused / 2}, {Name: "new_checkout", Requests: c.with, Denied: denied}}...)
 				for range refused {
 					l.Hits = append(l.Hits, slots.Hit{Class: event.Refused, Named: true, Identity: who << 8, Requests: 1, Denials: 1})
 					who++
@@ -49,8 +54,8 @@ func TestFlagNamesIncident(t *testing.T) {
 			}
 			check := func() {
 				t.Helper()
-				if is := d.Incidents(); len(is) != 1 || is[0].Scope.Route != "/blog" || is[0].Scope.Flag != c.want {
-					t.Fatalf("incidents %+v, want one with flag %q", is, c.want)
+				if is := d.Incidents(); len(is) != 1 || is[0].Scope.Route != "/blog" || is[0].Scope.Flag != c.want || is[0].Version != c.version {
+					t.Fatalf("incidents %+v, want one with flag %q and version %q", is, c.want, c.version)
 				}
 			}
 			check()

@@ -120,6 +120,11 @@ var recognised = map[field][]string{
 		"featureflag.key feature.flags flags.enabled",
 		"features enabledfeatures experiments",
 	},
+	fieldVersion: {
+		"service.version serviceversion labels.version app.version appversion",
+		"releaseversion buildversion build.version labels.release",
+		"deployment.version release",
+	},
 	fieldRequestID: {
 		"http.request.id requestid httprequestid",
 		"rid reqid xrequestid req.id request.id request.requestid httprequest.requestid trackingreference",

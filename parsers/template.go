@@ -30,6 +30,7 @@ const (
 	fieldPlan
 	fieldGeo
 	fieldFlags
+	fieldVersion
 	fieldRequestID
 	fieldCause
 	fieldRequest
@@ -47,7 +48,7 @@ var keys = [fields]string{
 	fieldTime: "time", fieldService: "service", fieldHost: "host", fieldMethod: "method", fieldPath: "path",
 	fieldRoute: "route", fieldStatus: "status", fieldUpstream: "upstream_status", fieldClient: "client",
 	fieldUser: "user", fieldAccount: "account", fieldRole: "role", fieldPlan: "plan", fieldGeo: "geo",
-	fieldFlags: "flags", fieldRequestID: "request_id", fieldCause: "cause",
+	fieldFlags: "flags", fieldVersion: "version", fieldRequestID: "request_id", fieldCause: "cause",
 }
 
 // escaping is how a format writes bytes that would break it.
@@ -796,6 +797,8 @@ func setText(f field, v []byte, e *event.Event) {
 		e.Geo = v
 	case fieldFlags:
 		e.Flags = splitList(e.Flags, v)
+	case fieldVersion:
+		e.Version = v
 	case fieldRequestID:
 		e.RequestID = v
 	case fieldUserAgent:

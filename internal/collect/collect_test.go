@@ -67,6 +67,7 @@ type rig struct {
 	leaves []tally.LeafCount
 	splits []tally.Split
 	hits   []tally.Hit
+	flags  map[string][2]uint32 // requests and denials by "route flag"
 }
 
 func newRig(t *testing.T, now func() int64, change func(*Config)) *rig {
@@ -81,7 +82,7 @@ func newRig(t *testing.T, now func() int64, change func(*Config)) *rig {
 	if change != nil {
 		change(c)
 	}
-	g := &rig{clock: NewClock(now), out: make(chan *tally.Block), lines: map[string]uint32{}, reasons: map[string]uint64{}, health: map[int64][2]uint64{}}
+	g := &rig{clock: NewClock(now), out: make(chan *tally.Block), lines: map[string]uint32{}, reasons: map[string]uint64{}, health: map[int64][2]uint64{}, flags: map[string][2]uint32{}}
 	g.seen, g.acks = make(chan int64, 1000), make(chan tally.Block)
 	go g.pump()
 	t.Cleanup(func() { close(g.out) })
@@ -142,6 +143,10 @@ func (g *rig) take(b *tally.Block) {
 		g.leaves = append(g.leaves, d.Leaves...)
 		g.splits = append(g.splits, d.Splits...)
 		g.hits = append(g.hits, d.Hits...)
+		for _, f := range d.Flags {
+			k := g.keys[f.Leaf].Route + " " + f.Flag
+			g.flags[k] = [2]uint32{g.flags[k][0] + f.Requests, g.flags[k][1] + f.Denied}
+		}
 		for _, l := range d.Leaves {
 			for st, n := range l.Status {
 				if n > 0 {
@@ -172,6 +177,46 @@ func TestCountsAndPositions(t *testing.T) {
 	}
 	if g.stats.Lines != 4 || g.stats.Unparsed != 1 || g.stats.Bytes != uint64(g.at) {
 		t.Fatalf("stats %+v", g.stats)
+	}
+}
+
+// TestFlagsAndVersions: flags and versions are counted beside the leaves, and no
+// flag can pass for a version.
+func TestFlagsAndVersions(t *testing.T) {
+	ctx := context.Background()
+	g := newRig(t, nil, func(c *Config) {
+		f, err := parsers.Compile(parsers.Config{Format: "json"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.NewParser = func(string, [][]byte) (parsers.Parser, error) { return f.New(), nil }
+	})
+	g.clock.Move(1 << 62)
+	for i := range 2 {
+		at := 600 + i
+		if err := g.batch(ctx,
+			fmt.Sprintf(`{"time":%d,"method":"GET","path":"/a","status":200,"service.version":"v1","flags":["new"]}`, at),
+			fmt.Sprintf(`{"time":%d,"method":"GET","path":"/a","status":403,"service.version":"v2","flags":["new","\u0000version v3"]}`, at),
+			fmt.Sprintf(`{"time":%d,"method":"GET","path":"/b","status":200,"service":{"version":"v2"}}`, at),
+		); err != nil {
+			t.Fatal(err)
+		}
+		if err := g.h.CaughtUp(ctx); err != nil {
+			t.Fatal(err)
+		}
+	}
+	g.drain()
+	want := map[string][2]uint32{
+		"/a new": {4, 2}, "/a \x00version v1": {2, 0}, "/a \x00version v2": {2, 2}, "/b \x00version v2": {2, 0},
+	}
+	for k, n := range g.flags {
+		if w, ok := want[k]; ok && w != n || !ok && strings.Contains(k, "\x00") {
+			t.Errorf("%q: %v, want %v", k, n, w)
+		}
+		delete(want, k)
+	}
+	if len(want) > 0 {
+		t.Errorf("not counted: %q of %q", want, g.flags)
 	}
 }
 

@@ -114,6 +114,7 @@ type Stream struct {
 	hosts    *names
 	services *names
 	flags    *names
+	versions *names
 	causes   *names
 	rules    *names
 	cache    []cached // routes by key, direct mapped
@@ -198,6 +199,7 @@ func (s *Stream) dictionaries() {
 	s.hosts = newNames(maxHosts)
 	s.services = newNames(maxServices)
 	s.flags = newNames(maxFlags)
+	s.versions = newNames(maxFlags)
 	s.causes = newNames(maxCauses)
 	s.rules = newNames(maxRules)
 	s.cache = make([]cached, minCache)
@@ -471,7 +473,15 @@ func (s *Stream) count() {
 	}
 	s.counter.Add(leaf, tally.StatusOf(e.Status), weight, id, r)
 	for _, f := range e.Flags {
-		s.counter.Flag(leaf, s.flags.list[s.number(s.flags, f)], weight, class != event.NotDenied && class != event.Valid)
+		id := s.number(s.flags, f)
+		s.counter.Flag(leaf, id, s.flags.list[id], weight, class != event.NotDenied && class != event.Valid)
+	}
+	if len(e.Version) > 0 {
+		id, ok := s.versions.ids[string(e.Version)]
+		if !ok {
+			id, _ = s.versions.add(string(e.Version), tally.VersionFlag+clean(e.Version))
+		}
+		s.counter.Flag(leaf, 1<<16+id, s.versions.list[id], weight, class != event.NotDenied && class != event.Valid)
 	}
 }
 

@@ -53,6 +53,8 @@ type Event struct {
 	Geo []byte
 	// Flags are the feature flags that were on.
 	Flags [][]byte
+	// Version is the version of the application that answered.
+	Version []byte
 	// RequestID is the id that other logs of the same request share.
 	RequestID []byte
 	// Conn is the server's own number of the client's connection, by which its

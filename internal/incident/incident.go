@@ -121,6 +121,9 @@ type Incident struct {
 	// and where too many people were refused to tell. It may be too low where more
 	// people are let in than can be told one by one.
 	GotInAgain *int64 `json:"got_in_again,omitempty"`
+	// Version is the only version of the application that refuses, while other
+	// versions answer requests in the scope too; empty if that is not so or not known.
+	Version string `json:"version,omitempty"`
 	// Layer is who refused, by the innermost vantage that saw it.
 	Layer string `json:"layer"`
 	// Causes are the layers' own words, the most frequent first.

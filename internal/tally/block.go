@@ -132,6 +132,10 @@ type Entered struct {
 	Leaf     uint32
 }
 
+// VersionFlag begins the flag that stands for the version of the application that
+// answered: versions are side counts as flags are. No flag begins so.
+const VersionFlag = "\x00version "
+
 // FlagCount counts events of a route that had a feature flag on.
 type FlagCount struct {
 	Leaf             uint32 // a leaf of that route; its other dimensions are not meant

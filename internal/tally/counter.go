@@ -75,6 +75,7 @@ type slot struct {
 	counts []LeafCount
 	splits []Split
 	flags  []FlagCount
+	flagAt map[uint64]int32 // by leaf and the flag's id: the place in flags
 
 	unexplained []Unexplained
 	reasons     []Reason
@@ -211,26 +212,27 @@ func (c *Counter) Explain(r Reason) {
 	}
 }
 
-// Flag counts an event of a leaf that had a feature flag on; name must outlive
-// the call.
-func (c *Counter) Flag(leaf uint32, name string, weight uint32, denied bool) {
+// Flag counts an event of a leaf that had a feature flag on. id stands for name in
+// the counter; name must outlive the call.
+func (c *Counter) Flag(leaf, id uint32, name string, weight uint32, denied bool) {
 	s := c.cur
-	for i := range s.flags {
-		f := &s.flags[i]
-		if f.Leaf == leaf && f.Flag == name {
-			f.Requests += weight
-			if denied {
-				f.Denied += weight
-			}
+	key := uint64(leaf)<<32 | uint64(id)
+	i, ok := s.flagAt[key]
+	if !ok {
+		if len(s.flags) >= maxSplits {
 			return
 		}
-	}
-	if len(s.flags) < maxSplits {
-		f := FlagCount{Leaf: leaf, Flag: name, Requests: weight}
-		if denied {
-			f.Denied = weight
+		if s.flagAt == nil {
+			s.flagAt = map[uint64]int32{}
 		}
-		s.flags = append(s.flags, f)
+		i = int32(len(s.flags))
+		s.flagAt[key] = i
+		s.flags = append(s.flags, FlagCount{Leaf: leaf, Flag: name})
+	}
+	f := &s.flags[i]
+	f.Requests += weight
+	if denied {
+		f.Denied += weight
 	}
 }
 
@@ -436,6 +438,7 @@ func (c *Counter) Take(b *Block) {
 		d.Leaves, s.counts = s.counts, d.Leaves[:0]
 		d.Splits, s.splits = s.splits, d.Splits[:0]
 		d.Flags, s.flags = s.flags, d.Flags[:0]
+		clear(s.flagAt)
 		d.Unexplained, s.unexplained = s.unexplained, d.Unexplained[:0]
 		d.Reasons, s.reasons = s.reasons, d.Reasons[:0]
 		d.Entered, s.entered = s.entered, d.Entered[:0]
@@ -470,7 +473,7 @@ func (c *Counter) Forget(closed int64) {
 		}
 		clear(s.who)
 		*s = slot{
-			index: s.index, counts: s.counts[:0], splits: s.splits[:0], flags: s.flags[:0],
+			index: s.index, counts: s.counts[:0], splits: s.splits[:0], flags: s.flags[:0], flagAt: s.flagAt,
 			unexplained: s.unexplained[:0], reasons: s.reasons[:0], entered: s.entered[:0],
 			who: s.who, refused: s.refused[:0], changed: s.changed[:0],
 		}
