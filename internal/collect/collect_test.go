@@ -216,7 +216,7 @@ func TestFlagsAndVersions(t *testing.T) {
 		delete(want, k)
 	}
 	if len(want) > 0 {
-		t.Errorf("not counted: %q of %q", want, g.flags)
+		t.Errorf("not counted: %v of %v", want, g.flags)
 	}
 }
 
