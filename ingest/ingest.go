@@ -35,7 +35,7 @@ type Batch struct {
 	// returns.
 	Data []byte
 	// Start is the position of Data[0]; after n consumed bytes that end at a
-	// line end, the position is {Start.Offset + n, Start.Mark}.
+	// line end, the position is {Start.Offset + n, Start.Mark}, unless PerLine.
 	Start Position
 	// End is the position after all of Data. Who consumed all of it goes on there,
 	// not at Start plus the bytes consumed.
@@ -43,6 +43,9 @@ type Batch struct {
 	// Skipped counts lines before Data[0] that were too long to deliver; their
 	// bytes lie before Start.
 	Skipped int
+	// PerLine tells that offsets count lines (the messages of a partition), not
+	// bytes: after i lines of Data the position is {Start.Offset + i, Start.Mark}.
+	PerLine bool
 }
 
 // Handler takes one stream. Its methods are called from one goroutine.
@@ -72,6 +75,9 @@ type Host interface {
 	Open(ctx context.Context, stream string) (Handler, Position, error)
 	// Saved lists the streams this source had in an earlier run, sorted.
 	Saved() []string
+	// Durable returns the position of a stream in the last durable cut: everything
+	// before it survives a crash. It is false while no cut holds the stream.
+	Durable(stream string) (Position, bool)
 	// Ready tells that all streams that exist at start have been opened. Event
 	// time stands still until every source is ready.
 	Ready()

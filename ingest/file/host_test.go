@@ -89,6 +89,8 @@ func (h *testHost) Saved() []string {
 	return out
 }
 
+func (h *testHost) Durable(string) (ingest.Position, bool) { return ingest.Position{}, false }
+
 func (h *testHost) Ready() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

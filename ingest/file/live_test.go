@@ -30,6 +30,9 @@ func (h *lagHost) Open(context.Context, string) (ingest.Handler, ingest.Position
 }
 func (h *lagHost) Saved() []string { return nil }
 func (h *lagHost) Ready()          {}
+func (h *lagHost) Durable(string) (ingest.Position, bool) {
+	return ingest.Position{}, false
+}
 
 func (h *lagHost) Batch(_ context.Context, b *ingest.Batch) error {
 	if len(b.Data) == 0 {

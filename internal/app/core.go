@@ -9,6 +9,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -59,6 +60,37 @@ type position struct {
 	At     ingest.Position `json:"at"`
 }
 
+// durable is where streams stand in the last durable cut. It is safe for
+// concurrent use: sources ask what they may commit elsewhere.
+type durable struct {
+	mu sync.Mutex
+	at map[string]ingest.Position
+}
+
+// update takes over the positions of changed streams; those that have none are
+// forgotten.
+func (d *durable) update(changed map[string]bool, positions map[string]position) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.at == nil {
+		d.at = map[string]ingest.Position{}
+	}
+	for stream := range changed {
+		if p, ok := positions[stream]; ok {
+			d.at[stream] = p.At
+		} else {
+			delete(d.at, stream)
+		}
+	}
+}
+
+func (d *durable) position(stream string) (ingest.Position, bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	p, ok := d.at[stream]
+	return p, ok
+}
+
 // streamStatus is what is known of a stream's progress.
 type streamStatus struct {
 	Source  string
@@ -95,6 +127,7 @@ type core struct {
 	waitingSince time.Time
 	positions    map[string]position
 	dirtyPos     map[string]bool
+	durable      durable
 	streams      map[string]*streamStatus
 	meta         map[string]string // small values of bucketMeta
 
@@ -410,6 +443,7 @@ func (c *core) cut() error {
 	c.goodCut = c.lastCut
 	c.cutErr, c.dirty, c.urgent = nil, false, false
 	c.ledger.Saved()
+	c.durable.update(c.dirtyPos, c.positions)
 	clear(c.dirtyPos)
 	c.pending, c.fresh = c.pending[:0], c.fresh[:0]
 	c.outbox.Add(deliveries)
@@ -466,6 +500,7 @@ func (c *core) load(s *state.Store) error {
 			return damaged(err)
 		}
 		c.positions[k] = p
+		c.durable.update(map[string]bool{k: true}, c.positions)
 		return nil
 	}); err != nil {
 		return err

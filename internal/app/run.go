@@ -213,6 +213,7 @@ func (d *Daemon) startSources(ctx context.Context, cfg *configs.Config, cs []*co
 	for i := range cfg.Sources {
 		s := &cfg.Sources[i]
 		log := d.opt.Log.With("component", "ingest", "source", s.Name)
+		cs[i].Durable = d.core.durable.position
 		src := file.New(s.Follow(), log)
 		host := collect.NewHost(cs[i], saved, own[s.Name], d.core.clock, names, d.core.in)
 		g.start(func() { supervise(ctx, s.Name, src, host, log) })

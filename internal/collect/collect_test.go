@@ -278,6 +278,32 @@ func TestParkedStreamStops(t *testing.T) {
 	}
 }
 
+// TestPositionsThatCountLines: a parked stream of numbered lines stops at the number
+// of the line that it did not count.
+func TestPositionsThatCountLines(t *testing.T) {
+	g := newRig(t, nil, nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- g.h.Batch(ctx, &ingest.Batch{
+			Data: []byte("600 200 /a\n601 200 /a\n602 200 /a\n"), PerLine: true,
+			Start: ingest.Position{Offset: 40}, End: ingest.Position{Offset: 43},
+		})
+	}()
+	<-g.seen // opened
+	<-g.seen // parked
+	cancel()
+	if err := <-done; !errors.Is(err, context.Canceled) {
+		t.Fatalf("got %v", err)
+	}
+	if err := g.h.Close(context.Background(), false); err != nil {
+		t.Fatal(err)
+	}
+	if last := g.drain(); last.Position.Offset != 41 || g.stats.Lines != 1 {
+		t.Fatalf("stopped at %d with %d lines", last.Position.Offset, g.stats.Lines)
+	}
+}
+
 // TestOneWildTime: a single damaged time stamp does not move event time on.
 func TestOneWildTime(t *testing.T) {
 	g := newRig(t, nil, nil)

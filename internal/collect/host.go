@@ -118,6 +118,14 @@ func (h *Host) Saved() []string {
 	return slices.Clone(h.own)
 }
 
+// Durable implements ingest.Host.
+func (h *Host) Durable(stream string) (ingest.Position, bool) {
+	if h.config.Durable == nil {
+		return ingest.Position{}, false
+	}
+	return h.config.Durable(stream)
+}
+
 // Ready implements ingest.Host.
 func (h *Host) Ready() {
 	h.mu.Lock()

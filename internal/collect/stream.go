@@ -84,6 +84,9 @@ type Config struct {
 	Access *access.Model
 	// Country looks a client's address up; nil if nobody can.
 	Country func(addr []byte) string
+	// Durable tells where a stream stands in the last durable cut; nil where there
+	// are no cuts.
+	Durable func(stream string) (ingest.Position, bool)
 	// NewParser makes the parser of a stream. sample holds the first lines that
 	// were delivered, for formats that are recognised by their looks; it dies
 	// when the call returns.
@@ -219,6 +222,7 @@ func (s *Stream) Batch(ctx context.Context, b *ingest.Batch) error {
 	s.changed = true
 	s.stats.Oversize += uint64(b.Skipped)
 	s.tooLong += uint64(b.Skipped)
+	at := b.Start.Offset // of the line
 	for off := 0; off < len(b.Data); {
 		n := bytes.IndexByte(b.Data[off:], '\n')
 		if n < 0 {
@@ -227,7 +231,7 @@ func (s *Stream) Batch(ctx context.Context, b *ingest.Batch) error {
 		s.ev.Reset()
 		err := s.parser.Parse(b.Data[off:off+n], &s.ev)
 		if err == nil && s.ev.Time > s.newest && s.ev.Time != event.NoTime {
-			s.pos.Offset = b.Start.Offset + int64(off)
+			s.pos.Offset = at
 			ok, werr := s.advance(ctx, s.ev.Time)
 			if werr != nil {
 				return werr
@@ -242,11 +246,14 @@ func (s *Stream) Batch(ctx context.Context, b *ingest.Batch) error {
 		if err == nil {
 			s.count()
 		} else {
-			s.bad(err, b.Data[off:off+n], b.Start.Offset+int64(off))
+			s.bad(err, b.Data[off:off+n], at)
 		}
 		off += n + 1
+		if at++; !b.PerLine {
+			at += int64(n)
+		}
 		if s.lines >= handLines {
-			s.pos.Offset = b.Start.Offset + int64(off)
+			s.pos.Offset = at
 			if off >= len(b.Data) {
 				s.pos = b.End
 			}
