@@ -193,11 +193,11 @@ func TestFlagsAndVersions(t *testing.T) {
 	})
 	g.clock.Move(1 << 62)
 	for i := range 2 {
-		at := 600 + i
+		at := fmt.Sprintf("2026-03-02T10:00:0%dZ", i)
 		if err := g.batch(ctx,
-			fmt.Sprintf(`{"time":%d,"method":"GET","path":"/a","status":200,"service.version":"v1","flags":["new"]}`, at),
-			fmt.Sprintf(`{"time":%d,"method":"GET","path":"/a","status":403,"service.version":"v2","flags":["new","\u0000version v3"]}`, at),
-			fmt.Sprintf(`{"time":%d,"method":"GET","path":"/b","status":200,"service":{"version":"v2"}}`, at),
+			fmt.Sprintf(`{"time":"%s","method":"GET","path":"/a","status":200,"service.version":"v1","flags":["new"]}`, at),
+			fmt.Sprintf(`{"time":"%s","method":"GET","path":"/a","status":403,"service.version":"v2","flags":["new","\u0000version v3"]}`, at),
+			fmt.Sprintf(`{"time":"%s","method":"GET","path":"/b","status":200,"service":{"version":"v2"}}`, at),
 		); err != nil {
 			t.Fatal(err)
 		}
