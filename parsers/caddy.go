@@ -42,7 +42,7 @@ func caddyFamily() fixedFamily {
 				request: func(p *jsonParser) bool { return caddyAccess(p) && p.seen&(1<<fieldMethod) != 0 },
 				finish: func(p *jsonParser, e *event.Event) error {
 					if !caddyAccess(p) {
-						return ErrSkip
+						return ErrOtherLogger
 					}
 					caddyAnswer(p, e)
 					return nil

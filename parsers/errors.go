@@ -55,6 +55,15 @@ var (
 	ErrConnection = &Skip{Reason: "connection", text: "a connection, not a request"}
 	// ErrHousekeeping: what a storage does by itself.
 	ErrHousekeeping = &Skip{Reason: "housekeeping", text: "what the storage does by itself, not a request"}
+	// ErrNoStatus: a line without a status, such as the ordinary lines of an
+	// application's log.
+	ErrNoStatus = &Skip{Reason: "no_status", text: "no status, so not a request"}
+	// ErrOtherLogger: a line of another logger than that of requests.
+	ErrOtherLogger = &Skip{Reason: "other_logger", text: "another logger's line, not a request"}
+	// ErrNotice: what a proxy says of itself, its servers and its configuration.
+	ErrNotice = &Skip{Reason: "notice", text: "a message of the proxy's own, not a request"}
+	// ErrNoRefusal: a line of an error log that explains no refusal.
+	ErrNoRefusal = &Skip{Reason: "no_refusal", text: "explains no refusal"}
 	// ErrHeader: a line that describes the lines after it.
 	ErrHeader = &Skip{Reason: "header", text: "a header of the log, not a request"}
 )

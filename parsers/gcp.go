@@ -72,7 +72,7 @@ func gcpCandidates() []candidate {
 func finishGCP(p *jsonParser, e *event.Event) error {
 	details := p.own(gcpDetails)
 	if len(details) == 0 && !bytes.HasSuffix(p.raw(gcpType), gcpEntry) && !bytes.HasPrefix(p.raw(gcpResource), gcpResourceType) {
-		return ErrSkip // of another service
+		return ErrOtherLogger // of another service
 	}
 	if host, path := cutURL(e.Path); len(host) > 0 {
 		e.Host, e.Path = host, path

@@ -94,7 +94,7 @@ func (p *haproxyParser) Parse(line []byte, e *event.Event) error {
 	line = bytes.TrimRight(line, " \r")
 	for _, s := range haproxyMessages {
 		if hasPrefix(line, s) {
-			return ErrSkip
+			return ErrNotice
 		}
 	}
 	sp := bytes.IndexByte(line, ' ')
@@ -117,7 +117,7 @@ func (p *haproxyParser) Parse(line []byte, e *event.Event) error {
 	server, b := word(b)
 	timers, b := word(b)
 	if bytes.HasSuffix(frontend, colonByte) {
-		return ErrSkip // "fe/1: Connection error during SSL handshake"
+		return ErrConnection // "fe/1: Connection error during SSL handshake"
 	}
 	slash := bytes.LastIndexByte(server, '/')
 	waited, n := timer(timers)
@@ -129,7 +129,7 @@ func (p *haproxyParser) Parse(line []byte, e *event.Event) error {
 	case slash < 0:
 		return ErrMismatch
 	case n == 3 || n == 2:
-		return ErrSkip // the TCP format has three
+		return ErrConnection // the TCP format has three
 	case n != 5:
 		return ErrMismatch
 	}

@@ -692,7 +692,7 @@ func (p *jsonParser) fill(e *event.Event) error {
 	has := func(f field) bool { return p.seen&(1<<f) != 0 }
 	if !has(fieldStatus) || p.vals[fieldStatus].rank%containerRank == codeRank && !has(fieldPath) && !has(fieldRequest) {
 		if p.prog.dialect.request == nil || !p.prog.dialect.request(p) {
-			return ErrSkip
+			return ErrNoStatus
 		}
 	} else {
 		e.Status, _ = statusWord(p.vals[fieldStatus].raw)

@@ -95,6 +95,8 @@ func wrong(v string, d Dims) string {
 		return "has spaces at its start or end"
 	case d == Method && strings.ToUpper(v) != v:
 		return fmt.Sprintf("methods are written in capitals; write %q", strings.ToUpper(v))
+	case d == Geo && len(v) == 2 && strings.ToUpper(v) != v:
+		return fmt.Sprintf("codes of countries are written in capitals; write %q", strings.ToUpper(v))
 	case d&(Method|Geo|Flag) != 0 && v == string(nobody):
 		return "only a role and a plan can be missing"
 	case strings.Contains(v, "*"):

@@ -1,6 +1,7 @@
 package app
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -28,7 +29,7 @@ func Check(cfg *configs.Config, out io.Writer) error {
 	if _, _, err := shared(cfg, collect.FixedIdentityKey(), int64(cfg.Slot/time.Second), slog.New(slog.DiscardHandler)); err != nil {
 		return err
 	}
-	var roleless []string
+	var roleless, unclear []string
 	t := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(t, "SOURCE\tVANTAGE\tFILES\tFORMAT")
 	problems := 0
@@ -56,10 +57,16 @@ func Check(cfg *configs.Config, out io.Writer) error {
 		if cfg.Detection.Judge.Access.Names(access.Role) && u.vantage == event.App && u.format != nil && !showsRoles(s, u.format) {
 			roleless = append(roleless, s.Name)
 		}
+		if u.format != nil && showsNoStatus(s, u.format) {
+			unclear = append(unclear, s.Name)
+		}
 		fmt.Fprintf(t, "%s\t%s\t%d\t%s\n", printable(s.Name), u.vantage, files, printable(format))
 	}
 	if err := t.Flush(); err != nil {
 		return err
+	}
+	for _, name := range unclear {
+		fmt.Fprintf(out, "Source %s: %s\n", printable(name), nameStatus)
 	}
 	for _, name := range roleless {
 		fmt.Fprintf(out, "Source %s: access rules name roles, and its first lines show none: map the role (mapping: {role: ...}), or requests that name nobody are taken for anonymous\n", printable(name))
@@ -89,6 +96,23 @@ func showsRoles(s *configs.Source, f *parsers.Format) bool {
 		}
 	}
 	return events == 0
+}
+
+// showsNoStatus reports whether nearly all of a source's first lines have no status.
+func showsNoStatus(s *configs.Source, f *parsers.Format) bool {
+	p := f.New()
+	var e event.Event
+	var n, all uint64
+	for lines := range samples(s.Files) {
+		for _, l := range lines {
+			e.Reset()
+			all++
+			if errors.Is(p.Parse(l, &e), parsers.ErrNoStatus) {
+				n++
+			}
+		}
+	}
+	return statusless(n, all)
 }
 
 // AccessQuestion is a request that CheckAccess is asked about. Path is a path or a

@@ -81,7 +81,7 @@ func Parse(ctx context.Context, opt ParseOptions) (unparsed int, err error) {
 		if cc.Vantage, err = in.sees(); err != nil {
 			return unparsed, err
 		}
-		p := &shower{cc: cc, parser: in.parser(), opt: opt, left: opt.Lines, reasons: map[string]int{}, join: join, alone: alone}
+		p := &shower{cc: cc, in: in, parser: in.parser(), opt: opt, left: opt.Lines, reasons: map[string]int{}, join: join, alone: alone}
 		if opt.Stats {
 			p.left, p.stats = 0, newFieldStats()
 		}
@@ -110,10 +110,19 @@ func Parse(ctx context.Context, opt ParseOptions) (unparsed int, err error) {
 			}
 			fmt.Fprintf(w, "%s read, %s understood, %s no requests, %s not understood\n",
 				count(p.lines, "line", "lines"), group3(uint64(p.shown)), group3(uint64(p.skipped)), group3(uint64(p.unparsed)))
+			if p.ignored > 0 {
+				fmt.Fprintf(w, "  ignored by your rules: %s\n", count(p.ignored, "request", "requests"))
+			}
 			for _, reason := range slices.SortedFunc(maps.Keys(p.reasons), func(a, b string) int {
 				return cmp.Or(p.reasons[b]-p.reasons[a], strings.Compare(a, b))
 			}) {
 				fmt.Fprintf(w, "  %s: %s, first on line %d\n", reason, count(p.reasons[reason], "line", "lines"), p.first[reason])
+			}
+			for _, c := range p.changes {
+				fmt.Fprintln(w, "  "+printable(c))
+			}
+			if statusless(uint64(p.reasons[parsers.ErrNoStatus.Error()]), uint64(p.lines)) {
+				fmt.Fprintln(w, "  "+nameStatus)
 			}
 			if p.stats != nil {
 				p.stats.write(w)
@@ -129,18 +138,22 @@ func Parse(ctx context.Context, opt ParseOptions) (unparsed int, err error) {
 // shower is a handler that shows events.
 type shower struct {
 	cc     *collect.Config
+	in     *input
 	parser parsers.Parser
 	opt    ParseOptions
 	left   int
 	json   *json.Encoder
 	table  *tabwriter.Writer
 
-	lines, shown, skipped, unparsed int
-	reasons, first                  map[string]int
-	e                               event.Event
-	join                            *collect.Reasons
-	alone                           bool
-	stats                           *fieldStats
+	lines, shown, skipped, unparsed, ignored int
+	reasons, first                           map[string]int
+	// changes tell of other formats in the middle of the log.
+	changes []string
+	astray  collect.Astray
+	e       event.Event
+	join    *collect.Reasons
+	alone   bool
+	stats   *fieldStats
 }
 
 // explanations reads the error logs among the inputs.
@@ -190,9 +203,10 @@ func (p *shower) Batch(ctx context.Context, b *ingest.Batch) error {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
+		line = bytes.TrimSuffix(line, []byte{'\n'})
 		p.lines++
 		p.e.Reset()
-		err := p.parser.Parse(bytes.TrimSuffix(line, []byte{'\n'}), &p.e)
+		err := p.parser.Parse(line, &p.e)
 		switch {
 		case errors.Is(err, parsers.ErrSkip):
 			p.skipped++
@@ -208,9 +222,13 @@ func (p *shower) Batch(ctx context.Context, b *ingest.Batch) error {
 				err = odd
 			}
 			p.because(err.Error())
+			p.misread(line)
 			continue
 		}
 		p.shown++
+		if p.cc.Ignores(&p.e) {
+			p.ignored++
+		}
 		x := p.cc.Explain(&p.e)
 		p.join.Explain(&p.e, &x)
 		if p.stats != nil {
@@ -233,6 +251,25 @@ func (p *shower) Batch(ctx context.Context, b *ingest.Batch) error {
 		}
 	}
 	return nil
+}
+
+// misread recognises the format of lines that are not understood again, as the
+// daemon does.
+func (p *shower) misread(line []byte) {
+	if p.in.errors != nil || !p.in.parse.Auto() {
+		return
+	}
+	sample := p.astray.Add(uint64(p.lines), line, false)
+	if sample == nil {
+		return
+	}
+	parser, format, err := p.in.again(p.in.name, sample)
+	if err != nil {
+		p.astray.Failed()
+		return
+	}
+	p.changes = append(p.changes, fmt.Sprintf("another format from line %d on: %s", p.lines+1, format))
+	p.parser, p.astray = parser, collect.Astray{}
 }
 
 // because counts why a line is no event.

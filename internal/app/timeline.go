@@ -129,7 +129,7 @@ func scansLine(scans []incident.Scan) string {
 // health tells what of a source was skipped or not understood, and when it was not
 // judged; nothing of a source that is in order.
 func health(src *slots.Source, unjudged []span) (lines []string) {
-	if n := src.Skipped + src.Unparsed + src.Oversize + src.Untimed; n > 0 {
+	if n := src.Skipped + src.Unparsed + src.Oversize + src.Untimed + src.Ignored; n > 0 {
 		words := slices.SortedFunc(maps.Keys(src.Reasons), func(a, b string) int {
 			return cmp.Or(cmp.Compare(src.Reasons[b], src.Reasons[a]), strings.Compare(a, b))
 		})
@@ -137,7 +137,7 @@ func health(src *slots.Source, unjudged []span) (lines []string) {
 		for _, x := range []struct {
 			n    uint64
 			what string
-		}{{src.Skipped, "no requests"}, {src.Unparsed, "not understood"}, {src.Oversize, "too long"}, {src.Untimed, "without a time"}} {
+		}{{src.Skipped, "no requests"}, {src.Unparsed, "not understood"}, {src.Oversize, "too long"}, {src.Untimed, "without a time"}, {src.Ignored, "ignored by your rules"}} {
 			if x.n > 0 {
 				parts = append(parts, group3(x.n)+" "+x.what)
 			}
@@ -157,6 +157,9 @@ func health(src *slots.Source, unjudged []span) (lines []string) {
 	case src.Reasons[parsers.ErrBinary.Reason]*2 > src.Lines:
 		lines = append(lines, parsers.ErrBinary.Error())
 	}
+	if statusless(src.Reasons[parsers.ErrNoStatus.Reason], src.Lines) {
+		lines = append(lines, nameStatus)
+	}
 	for _, x := range unjudged {
 		to := "the end"
 		if !x.to.IsZero() {
@@ -166,6 +169,16 @@ func health(src *slots.Source, unjudged []span) (lines []string) {
 	}
 	return lines
 }
+
+// nameStatus is the advice for a log of which no line has a status.
+const nameStatus = "hardly a line has a status that is known by its name; if they are requests, say where it is: mapping: {status: FIELD}"
+
+// minStatusless is how many lines must have no status before that is told.
+const minStatusless = 10
+
+// statusless reports whether nearly all lines of a log have no status, n of them.
+// An application's log has other lines beside its requests, but some requests too.
+func statusless(n, lines uint64) bool { return n >= minStatusless && 100*n >= 99*lines }
 
 // when is when an incident was, in UTC.
 func when(in *incident.Incident) string {

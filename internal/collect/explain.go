@@ -1,6 +1,8 @@
 package collect
 
 import (
+	"bytes"
+	"encoding/json"
 	"fmt"
 	"time"
 
@@ -8,39 +10,38 @@ import (
 	"github.com/denywatch/denywatch/internal/route"
 )
 
-// Explained is an event as it is counted, with the keys of the event as JSON.
-// Unlike everything that leaves the collector in the daemon it holds the raw
-// values; it is for `denywatch parse`, whose reader has the log anyway.
+// Explained is an event as it is counted. Its JSON has exactly the keys of the
+// event, in their order; what the line does not say is null. Unlike everything
+// that leaves the collector in the daemon it holds the raw values; it is for
+// `denywatch parse`, whose reader has the log anyway.
 type Explained struct {
-	Time           string   `json:"time,omitempty"`
-	Source         string   `json:"source"`
-	Vantage        string   `json:"vantage"`
-	Service        string   `json:"service,omitempty"`
-	Host           string   `json:"host,omitempty"`
-	Method         string   `json:"method,omitempty"`
-	Path           string   `json:"path,omitempty"`
-	Route          string   `json:"route,omitempty"`
-	Status         uint16   `json:"status,omitempty"`
-	UpstreamStatus uint16   `json:"upstream_status,omitempty"`
-	Client         string   `json:"client,omitempty"`
-	User           string   `json:"user,omitempty"`
-	Account        string   `json:"account,omitempty"`
-	Role           string   `json:"role,omitempty"`
-	Plan           string   `json:"plan,omitempty"`
-	Geo            string   `json:"geo,omitempty"`
-	Flags          []string `json:"flags,omitempty"`
-	RequestID      string   `json:"request_id,omitempty"`
-	Layer          string   `json:"layer,omitempty"`
-	Cause          string   `json:"cause,omitempty"`
-	Denial         string   `json:"denial,omitempty"`
-	// Expected is what the access model says: allow, deny, either, or undeclared;
-	// empty if no rule speaks of the route.
-	Expected string `json:"expected,omitempty"`
+	Time           string
+	Source         string
+	Vantage        string
+	Service        string
+	Host           string
+	Method         string
+	Path           string
+	Route          string
+	Status         uint16
+	UpstreamStatus uint16
+	Client         string
+	User           string
+	Account        string
+	Role           string
+	Plan           string
+	Geo            string
+	Flags          []string
+	RequestID      string
+	Layer          string
+	Cause          string
+	Denial         string
 }
 
 // Explain tells how e is counted under c. Role, Plan and Geo are shown whether
 // or not they are dimensions.
 func (c *Config) Explain(e *event.Event) Explained {
+	e.Geo = capitals(e.Geo, new([2]byte))
 	path := route.Path(e.Path)
 	_, end := c.Routes.Key(path, e.Route)
 	x := Explained{
@@ -67,13 +68,59 @@ func (c *Config) Explain(e *event.Event) Explained {
 		q := c.query(e, x.Service)
 		q.Geo = []byte(x.Geo)
 		d := rules.Decide(&q)
-		x.Expected = d.Verdict.String()
 		class, _ = broken(e, class, d)
 	}
 	if class != event.NotDenied {
 		x.Denial, x.Layer = class.String(), by.String()
 	}
 	return x
+}
+
+// MarshalJSON implements json.Marshaler.
+func (x Explained) MarshalJSON() ([]byte, error) {
+	said := func(s string) *string {
+		if s == "" {
+			return nil
+		}
+		return &s
+	}
+	status := func(n uint16) *uint16 {
+		if n == 0 {
+			return nil
+		}
+		return &n
+	}
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	err := e.Encode(struct {
+		Time           *string  `json:"time"`
+		Source         string   `json:"source"`
+		Vantage        string   `json:"vantage"`
+		Service        *string  `json:"service"`
+		Host           *string  `json:"host"`
+		Method         *string  `json:"method"`
+		Path           *string  `json:"path"`
+		Route          *string  `json:"route"`
+		Status         *uint16  `json:"status"`
+		UpstreamStatus *uint16  `json:"upstream_status"`
+		Client         *string  `json:"client"`
+		User           *string  `json:"user"`
+		Account        *string  `json:"account"`
+		Role           *string  `json:"role"`
+		Plan           *string  `json:"plan"`
+		Geo            *string  `json:"geo"`
+		Flags          []string `json:"flags"`
+		RequestID      *string  `json:"request_id"`
+		Layer          *string  `json:"layer"`
+		Cause          *string  `json:"cause"`
+		Denial         *string  `json:"denial"`
+	}{
+		said(x.Time), x.Source, x.Vantage, said(x.Service), said(x.Host), said(x.Method), said(x.Path), said(x.Route),
+		status(x.Status), status(x.UpstreamStatus), said(x.Client), said(x.User), said(x.Account), said(x.Role), said(x.Plan),
+		said(x.Geo), x.Flags, said(x.RequestID), said(x.Layer), said(x.Cause), said(x.Denial),
+	})
+	return b.Bytes(), err
 }
 
 // Row is e in one line for people: when, what, answer, who, and for refusals by

@@ -48,9 +48,10 @@ type unknownFormat struct{}
 
 func (unknownFormat) Parse([]byte, *event.Event) error { return parsers.ErrUnknownFormat }
 
-// astray is a run of lines that are not understood, without any other between
-// them.
-type astray struct {
+// Astray is a run of lines that are not understood, without any other between
+// them. When to recognise their format again and by what depends on the lines
+// alone, not on how they were cut into batches.
+type Astray struct {
 	run    uint64
 	last   uint64   // number of its last line in the stream
 	try    uint64   // the run at which the format is looked at
@@ -58,20 +59,14 @@ type astray struct {
 	bytes  int
 }
 
-// misread takes account of a line that is not understood. Where the format is
-// recognised, not configured, and enough such lines came in a row, their format
-// is recognised again: the writer may have changed it in the middle of a file.
-// When to look and at what depends on the lines alone, not on how they were cut
-// into batches.
-func (s *Stream) misread(line []byte, offset int64) {
-	if s.c.Recognise == nil {
-		return
-	}
-	a := &s.astray
-	n := s.before + s.stats.Lines
+// Add notes that line number n of a stream is not understood. It returns the
+// newest such lines when it is time to recognise their format again, else nil;
+// unchosen says that none was ever recognised, so that every line is worth a try.
+// Call Failed if that came to nothing; after a success start with a new Astray.
+func (a *Astray) Add(n uint64, line []byte, unchosen bool) [][]byte {
 	if a.run == 0 || n != a.last+1 {
-		*a = astray{sample: a.sample[:0], try: astrayAfter}
-		if s.unchosen {
+		*a = Astray{sample: a.sample[:0], try: astrayAfter}
+		if unchosen {
 			a.try = 1
 		}
 	}
@@ -82,16 +77,35 @@ func (s *Stream) misread(line []byte, offset int64) {
 		a.bytes += len(line)
 	}
 	if a.run < a.try || len(a.sample) == 0 {
+		return nil
+	}
+	return a.sample
+}
+
+// Failed notes that no format was recognised in what Add returned.
+func (a *Astray) Failed() {
+	a.try += min(a.run, astrayEvery)
+	clear(a.sample)
+	a.sample, a.bytes = a.sample[:0], 0
+}
+
+// misread takes account of a line that is not understood. Where the format is
+// recognised, not configured, and enough such lines came in a row, their format
+// is recognised again: the writer may have changed it in the middle of a file.
+func (s *Stream) misread(line []byte, offset int64) {
+	if s.c.Recognise == nil {
 		return
 	}
-	p, format, err := s.c.Recognise(s.name, a.sample)
+	sample := s.astray.Add(s.before+s.stats.Lines, line, s.unchosen)
+	if sample == nil {
+		return
+	}
+	p, format, err := s.c.Recognise(s.name, sample)
 	if err != nil {
-		a.try += min(a.run, astrayEvery)
-		clear(a.sample)
-		a.sample, a.bytes = a.sample[:0], 0
+		s.astray.Failed()
 		return
 	}
 	s.c.Log.Warn("the lines are written in another format now; it is used from here on",
-		"source", s.c.Source, "stream", s.name, "offset", offset, "format", format, "lines_not_understood", a.run)
-	s.parser, s.unchosen, s.astray = p, false, astray{}
+		"source", s.c.Source, "stream", s.name, "offset", offset, "format", format, "lines_not_understood", s.astray.run)
+	s.parser, s.unchosen, s.astray = p, false, Astray{}
 }

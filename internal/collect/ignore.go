@@ -21,6 +21,16 @@ type Ignore struct {
 	Client netip.Prefix
 }
 
+// Ignores reports whether e is of the team's own making, by rule.
+func (c *Config) Ignores(e *event.Event) bool {
+	for i := range c.Ignore {
+		if c.Ignore[i].matches(e) {
+			return true
+		}
+	}
+	return false
+}
+
 // matches reports whether e is one of the rule's requests.
 func (r *Ignore) matches(e *event.Event) bool {
 	any := false

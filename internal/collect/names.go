@@ -72,6 +72,22 @@ func clean(b []byte) string {
 	return s[:cut] + "…"
 }
 
+// capitals is a country as it is counted: codes of two letters are written in
+// capitals, as in ISO 3166-1 and in databases. Cloudflare logs small ones, those
+// of the pseudo-countries t1 (Tor) and xx (unknown) too. Names stay as they are.
+func capitals(geo []byte, code *[2]byte) []byte {
+	if len(geo) != len(code) {
+		return geo
+	}
+	for i, c := range geo {
+		if c >= 'a' && c <= 'z' {
+			c -= 'a' - 'A'
+		}
+		code[i] = c
+	}
+	return code[:]
+}
+
 // roles makes one value of several roles: the first of the configured priority,
 // else all of them sorted and joined.
 func joinRoles(dst []byte, roles [][]byte, priority []string) []byte {

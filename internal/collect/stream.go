@@ -151,11 +151,12 @@ type Stream struct {
 	template []byte
 	role     []byte
 	geo      []byte
+	code     [2]byte // of the event's country
 	refusal  tally.Refusal
 	warned   bool
 	forget   bool
 	unchosen bool // no format was recognised yet
-	astray   astray
+	astray   Astray
 }
 
 // reason counts lines that were skipped or not understood.
@@ -406,12 +407,11 @@ func (s *Stream) count() {
 	if e.Time <= s.newest {
 		s.leap = event.NoTime
 	}
-	for i := range c.Ignore {
-		if c.Ignore[i].matches(e) {
-			s.stats.Ignored++
-			return
-		}
+	if c.Ignores(e) {
+		s.stats.Ignored++
+		return
 	}
+	e.Geo = capitals(e.Geo, &s.code)
 	class, layer := c.classify(e)
 	if e.CauseOnly {
 		s.stats.Skipped++

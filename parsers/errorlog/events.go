@@ -9,7 +9,7 @@ import (
 )
 
 // Events returns p as a parser of events: each line that explains a denial is an
-// event with CauseOnly set, every other line of an error log parsers.ErrSkip. p
+// event with CauseOnly set, every other line of an error log parsers.ErrNoRefusal. p
 // must not be used by itself any more.
 //
 // RequestID is Apache's log id, Conn nginx's number of the connection. Path is the
@@ -34,7 +34,7 @@ func (x *events) Parse(line []byte, e *event.Event) error {
 	err := x.p.Parse(line, &x.l)
 	switch {
 	case errors.Is(err, ErrSkip):
-		return parsers.ErrSkip
+		return parsers.ErrNoRefusal
 	case err != nil:
 		return parsers.ErrMismatch
 	}
