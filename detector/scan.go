@@ -28,6 +28,7 @@ const (
 	// unknown paths all day.
 	minPeople    = 3
 	minStrangers = 8
+	seldom       = 0.1 // rate of refusals below which people are not refused twice by chance
 	// The scan's decayed windows, in seconds.
 	shortTau          = 300
 	longTau           = 2400
@@ -610,18 +611,30 @@ func (j *judge) many(l *located) verdict {
 		// Of so many strangers some are taken for known.
 		cut = seen.FalseRate * float64(len(others)) * weight
 	}
+	// Where refusals are rare, a few people who try again and again are no crowd.
+	few := people < minStrangers && float64(l.M) < seldom*float64(l.N)
+	counted := !guarded || cut == 0
 	var xs []float64
 	for _, s := range who {
-		if s.met || !guarded || cut == 0 {
-			xs = append(xs, s.x)
+		if !s.met && !counted {
+			continue
 		}
+		if few && s.x > 1 {
+			cut += s.x - 1
+			s.x = 1
+		}
+		xs = append(xs, s.x)
 	}
 	slices.Sort(xs)
 	slices.Reverse(xs)
 	for _, x := range xs[:min(3, (len(xs)+7)/8)] {
 		cut += x
 	}
-	if l.Without(cut) < minEvidence/2*l.phi {
+	least := minEvidence / 2.0
+	if few {
+		least = minEvidence
+	}
+	if l.Without(cut) < least*l.phi {
 		return scanning
 	}
 	return worthy
