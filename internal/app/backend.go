@@ -250,6 +250,8 @@ func (b backend) Status(context.Context) (web.Status, error) {
 			bad(true, "source %s: no file matches yet", name)
 		case src.Suspended != 0:
 			bad(true, "source %s: judging is suspended since %s: %s", name, x.SuspendedSince.Format(time.RFC3339), blindness(&src))
+		case src.Lines >= 100 && src.Folded*10 > src.Lines:
+			bad(true, "source %s: its routes, roles, countries or others are too many to keep apart; %d names counted as _other so far (name its routes: in the configuration, or leave out a dimension)", name, src.Folded)
 		case src.Lines >= 100 && src.Unparsed*2 > src.Lines:
 			bad(true, "source %s: %d of %d lines are not understood; %s", name, src.Unparsed, src.Lines, remedy(&src))
 		}

@@ -57,6 +57,9 @@ func timeline(out io.Writer, colour bool, inputs []*input, c *core, incidents []
 	ds := c.det.Stats()
 	head += fmt.Sprintf("; %s, %s watched", count(len(routes), "route", "routes"), count(ds.Series, "series", "series"))
 	fmt.Fprintln(w, dim(head))
+	if st.Folded > 0 {
+		fmt.Fprintf(w, " routes, roles, countries or others were too many to keep apart: %s counted as _other\n", plural(st.Folded, "one name is", group3(st.Folded)+" times a name is"))
+	}
 	for _, src := range c.ledger.Sources() {
 		for _, l := range health(&src, c.unjudged[src.Name]) {
 			fmt.Fprintln(w, " "+src.Name+": "+l)
