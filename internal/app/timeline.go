@@ -58,7 +58,7 @@ func timeline(out io.Writer, colour bool, inputs []*input, c *core, incidents []
 	head += fmt.Sprintf("; %s, %s watched", count(len(routes), "route", "routes"), count(ds.Series, "series", "series"))
 	fmt.Fprintln(w, dim(head))
 	if st.Folded > 0 {
-		fmt.Fprintf(w, " routes, roles, countries or others were too many to keep apart: %s counted as _other\n", plural(st.Folded, "one name is", group3(st.Folded)+" times a name is"))
+		fmt.Fprintf(w, " routes, roles, countries or others were too many to keep apart: %s counted as _other\n", count(int(st.Folded), "name", "names"))
 	}
 	for _, src := range c.ledger.Sources() {
 		for _, l := range health(&src, c.unjudged[src.Name]) {
