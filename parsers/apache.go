@@ -197,7 +197,7 @@ func apacheElement(d apacheDirective, before []element) (element, error) {
 		err = only()
 		e.shape, e.field = shapeStatus, fieldStatus
 		if !d.final {
-			e.rank = 1 // %s is the original status, before internal redirects
+			e.rank, e.original = 1, true // %s is the original status, before internal redirects
 		}
 	case "U":
 		err = only()

@@ -67,7 +67,7 @@ func TestApacheLines(t *testing.T) {
 		}, {
 			name: "final status", format: `%t %s %>s %<s "%r"`,
 			line: at + ` 403 404 403 "GET / HTTP/1.1"`,
-			want: when + "method=GET path=/ status=404",
+			want: when + "method=GET path=/ status=404 original=403",
 		}, {
 			name: "first status only", format: `%t %s "%r"`,
 			line: at + ` 403 "GET / HTTP/1.1"`,
@@ -109,6 +109,14 @@ func TestApacheLines(t *testing.T) {
 			name: "milliseconds", format: `[%{%d/%b/%Y:%T}t.%{msec_frac}t %{%z}t] %>s`,
 			line: `[14/Nov/2026:10:12:13.042 +0100] 403`,
 			want: "time=2026-11-14T09:12:13.042Z status=403",
+		}, {
+			name: "an error page's answer", format: `%t %s %>s`,
+			line: at + ` 403 404`,
+			want: when + "status=404 original=403",
+		}, {
+			name: "milliseconds right behind seconds", format: `%{sec}t%{msec_frac}t %>s`,
+			line: `1795454351055 403`,
+			want: "time=2026-11-23T17:19:11.055Z status=403",
 		}, {
 			name: "begin before end", format: `%{end:%s}t [%{begin:%F %T}t] %>s`,
 			line: `1795454351 [2026-11-14 10:12:13] 403`,
@@ -166,21 +174,23 @@ func TestApacheLines(t *testing.T) {
 
 func TestApacheFormatsRefused(t *testing.T) {
 	for format, want := range map[string]string{
-		`%t %>s %`:               "ends before its letter",
-		`%t %>s %y`:              "no directive",
-		`%t %>s %{x}b`:           "{x} is not known here",
-		`%t %>s %i`:              "needs a name",
-		`%t %>s %{User-Agent`:    "no closing }",
-		`%t %>s %^f`:             "cut off",
-		`%{%F %T %Q}t %>s`:       "is not supported",
-		`%{%F}t %>s`:             "no time with date and time of day",
-		`%t %U`:                  "no status",
-		`%t %>s %{sec}t%{msec}t`: "side by side",
-		`%t %>s "%u%{Referer}i"`: "cannot be told apart",
-		`combind`:                "neither a nickname",
-		`LogFormat %t`:           "quoted string",
-		`LogFormat "%t %>s`:      "no end",
-		`%t %>s %{%H:%M:%S`:      "no closing }",
+		`%t %>s %`:                         "ends before its letter",
+		`%t %>s %y`:                        "no directive",
+		`%t %>s %{x}b`:                     "{x} is not known here",
+		`%t %>s %i`:                        "needs a name",
+		`%t %>s %{User-Agent`:              "no closing }",
+		`%t %>s %^f`:                       "cut off",
+		`%{%F %T %Q}t %>s`:                 "is not supported",
+		`%{%F}t %>s`:                       "no time with date and time of day",
+		`%t %U`:                            "no status",
+		`%t %>s %{sec}t%{msec}t`:           "side by side",
+		`%t %>s "%u%{Referer}i"`:           "cannot be told apart",
+		`%h %u %{User-Agent}i %t "%r" %>s`: `put each in quotes, as in "%{User-Agent}i"`,
+		`%h %{sec}t%D "%r" %>s`:            "cannot be told apart",
+		`combind`:                          "neither a nickname",
+		`LogFormat %t`:                     "quoted string",
+		`LogFormat "%t %>s`:                "no end",
+		`%t %>s %{%H:%M:%S`:                "no closing }",
 	} {
 		var all strings.Builder
 		for _, p := range (Config{Format: "apache", LogFormat: format}).Validate() {

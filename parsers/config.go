@@ -394,13 +394,13 @@ func compile(c Config, strict bool) (*Format, error) {
 	case f.wrapper == wrapperAuto:
 		return nil, Problem{Path: "wrapper", Msg: "auto is not yet resolved: the first lines of the log must be seen"}
 	case n.Format == familyJSON:
-		f.json = compileJSON(n.Mapping, loc)
+		f.json = compileJSON(n, loc)
 		f.text = "JSON"
 		if f.vantage = event.App; n.Mapping["upstream_status"] != "" {
 			f.vantage = event.Web
 		}
 	case n.named() == nginxJSONFormat:
-		f.json = compileJSON(n.Mapping, loc)
+		f.json = compileJSON(n, loc)
 		f.text = n.Format + " (JSON)"
 	case n.named() == familyLogfmt:
 		f.fixed = logfmtFamily().compile(n, loc)

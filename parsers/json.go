@@ -76,6 +76,8 @@ type jsonProgram struct {
 
 // dialect is what a family knows of its own JSON beyond the recognised names.
 type dialect struct {
+	// server marks the log of a web server: its users are what clients claimed.
+	server bool
 	// names replaces the recognised names of a field; from fields on, they are of
 	// values that only the dialect reads.
 	names map[field][]string
@@ -88,12 +90,13 @@ type dialect struct {
 // containerRank is added to the rank of names inside containers.
 const containerRank = 16
 
-func compileJSON(mapping map[string]string, loc *time.Location) *jsonProgram {
-	return compileDialect(mapping, loc, dialect{})
+// compileJSON compiles c for logs without a dialect.
+func compileJSON(c Config, loc *time.Location) *jsonProgram {
+	return compileDialect(c.Mapping, loc, dialect{server: c.Format == familyNginx || c.Format == familyApache})
 }
 
 func compileDialect(mapping map[string]string, loc *time.Location, d dialect) *jsonProgram {
-	b := jsonBuilder{nodes: map[string]*node{}, names: d.names}
+	b := jsonBuilder{nodes: map[string]*node{}, names: d.names, server: d.server}
 	root := b.node("")
 	mapped := [fields]bool{}
 	for key, path := range mapping {
@@ -103,7 +106,7 @@ func compileDialect(mapping map[string]string, loc *time.Location, d dialect) *j
 	}
 	b.addRecognised("", 0, mapped)
 	b.addOwn()
-	inner := jsonBuilder{nodes: map[string]*node{}, names: d.names, salt: 1 << 32}
+	inner := jsonBuilder{nodes: map[string]*node{}, names: d.names, salt: 1 << 32, server: d.server}
 	inside := inner.node("")
 	inner.addRecognised("", containerRank, mapped)
 	for _, c := range containers {
@@ -114,7 +117,7 @@ func compileDialect(mapping map[string]string, loc *time.Location, d dialect) *j
 		root.folded[c] = hit{node: inside}
 	}
 	if d.names == nil {
-		records := jsonBuilder{nodes: map[string]*node{}, salt: 2 << 32}
+		records := jsonBuilder{nodes: map[string]*node{}, salt: 2 << 32, server: d.server}
 		record := records.node("")
 		records.addRecognised("", containerRank, mapped)
 		record.record = true
@@ -133,6 +136,8 @@ type jsonBuilder struct {
 	nodes map[string]*node
 	names map[field][]string // instead of the recognised ones
 	salt  uint64
+	// server is the dialect's.
+	server bool
 }
 
 // addRecognised enters all recognised names but those of mapped fields.
@@ -147,7 +152,7 @@ func (b *jsonBuilder) addRecognised(prefix string, rank uint8, mapped [fields]bo
 		}
 		for i, names := range known {
 			for name := range strings.FieldsSeq(names) {
-				b.add(prefix+name, hit{field: f, rank: uint8(i) + rank, claimed: f == fieldUser && claimedNames[name]}, false)
+				b.add(prefix+name, hit{field: f, rank: uint8(i) + rank, claimed: f == fieldUser && (claimedNames[name] || b.server && serverUsers[name])}, false)
 			}
 		}
 	}

@@ -56,8 +56,16 @@ func TestJSONLines(t *testing.T) {
 			want: "time=2026-11-23T17:19:11.055Z host=shop.example method=GET path=/a?b status=403 upstream=403 client=203.0.113.5 user?=eve role=viewer geo=DE id=r1 agent=x",
 		}, {
 			name: "an application's user is not only claimed", web: true,
-			line: `{"time":"2026-11-14T10:12:13+00:00","status":403,"user":"u1","remote_user":"eve","uri":"/a","path":"/index.html","upstream_status":"-"}`,
+			line: `{"time":"2026-11-14T10:12:13+00:00","status":403,"user_id":"u1","remote_user":"eve","uri":"/a","path":"/index.html","upstream_status":"-"}`,
 			want: when + "path=/index.html status=403 upstream=none user=u1",
+		}, {
+			name: "a server's user of another name is only claimed", web: true,
+			line: `{"time":"2026-11-14T10:12:13+00:00","status":403,"user":"eve","uri":"/a"}`,
+			want: when + "path=/a status=403 user?=eve",
+		}, {
+			name: "an application's is not",
+			line: `{"time":"2026-11-14T10:12:13+00:00","status":403,"user":"eve","uri":"/a"}`,
+			want: when + "path=/a status=403 user=eve",
 		}, {
 			name: "Django",
 			line: `{"code":403,"request":"GET /a","event":"request_finished","timestamp":"2026-11-14T10:12:13Z","user_id":5,"ip":"203.0.113.5"}`,

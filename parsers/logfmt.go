@@ -21,7 +21,7 @@ func logfmtFamily() fixedFamily {
 		text: "logfmt", vantage: event.App,
 		mapping: anyName,
 		compile: func(c Config, loc *time.Location) func() Parser {
-			prog := compileJSON(c.Mapping, loc)
+			prog := compileJSON(c, loc)
 			return func() Parser { return &logfmtParser{jsonParser: newJSONParser(prog)} }
 		},
 	}

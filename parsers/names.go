@@ -148,6 +148,10 @@ var recognised = map[field][]string{
 // servers log even when the password was wrong.
 var claimedNames = map[string]bool{"remoteuser": true, "clientusername": true, "csusername": true}
 
+// serverUsers are more such names, in the JSON that a web server's log_format or
+// LogFormat writes: whoever wrote it gave them to $remote_user or %u.
+var serverUsers = map[string]bool{"user": true, "username": true, "user.name": true}
+
 // containers are objects that loggers put the fields of a request into; a name
 // inside counts as the name itself, a little less than one outside.
 var containers = []string{

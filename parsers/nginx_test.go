@@ -228,16 +228,18 @@ func TestNginxLines(t *testing.T) {
 
 func TestNginxFormatsRefused(t *testing.T) {
 	for format, want := range map[string]string{
-		`$time_local $status $request_uri$http_referer`: "cannot be told apart",
-		`$time_local $status $host$server_name`:         "cannot be told apart",
-		`escape=xml $time_local $status`:                "escape=xml is unknown",
-		`combinde`:                                      "neither a format that has a name",
-		`$time_local ${status`:                          "no closing",
-		`$time_local $ $status`:                         "without the name",
-		`$remote_addr $status`:                          "no time",
-		`$remote_addr [$time_local]`:                    "no status",
-		`log_format x '$status`:                         "no end",
-		`log_format x $status;`:                         "quoted string",
+		`$time_local $status $request_uri$http_referer`:                             "cannot be told apart",
+		`$time_local $status $host$server_name`:                                     "cannot be told apart",
+		`$remote_addr $remote_user $http_user_agent [$time_local] $request $status`: `put each in quotes, as in "$http_user_agent"`,
+		`$time_local $http_referer $status $http_user_agent`:                        "may hold spaces",
+		`escape=xml $time_local $status`:                                            "escape=xml is unknown",
+		`combinde`:                                                                  "neither a format that has a name",
+		`$time_local ${status`:                                                      "no closing",
+		`$time_local $ $status`:                                                     "without the name",
+		`$remote_addr $status`:                                                      "no time",
+		`$remote_addr [$time_local]`:                                                "no status",
+		`log_format x '$status`:                                                     "no end",
+		`log_format x $status;`:                                                     "quoted string",
 	} {
 		ps := Config{Format: "nginx", LogFormat: format}.Validate()
 		var all strings.Builder

@@ -28,6 +28,9 @@ func show(e *event.Event) string {
 	if e.Status != 0 {
 		fmt.Fprintf(&b, " status=%d", e.Status)
 	}
+	if e.OriginalStatus != 0 {
+		fmt.Fprintf(&b, " original=%d", e.OriginalStatus)
+	}
 	switch e.Upstream {
 	case event.UpstreamNone:
 		b.WriteString(" upstream=none")

@@ -173,6 +173,9 @@ func (s *stamp) read(parts []stampPart, b []byte) int {
 			}
 			continue
 		}
+		if w := epochWidth(p.kind); w > 0 && k+1 < len(parts) && numeric(parts[k+1].kind) {
+			rest = rest[:min(w, len(rest))]
+		}
 		n := s.part(p.kind, rest)
 		if n < 0 {
 			return -1
@@ -181,6 +184,23 @@ func (s *stamp) read(parts []stampPart, b []byte) int {
 	}
 	return i
 }
+
+// epochWidth is how many digits a time since the epoch has, from 2001 to 2286; 0
+// for other kinds. It ends there where digits of something else follow.
+func epochWidth(kind byte) int {
+	switch kind {
+	case 's':
+		return 10
+	case partEpochMilli:
+		return 13
+	case partEpochMicro:
+		return 16
+	}
+	return 0
+}
+
+// numeric tells whether a part begins with a digit.
+func numeric(kind byte) bool { return strings.IndexByte("YymdejHkIlMS12", kind) >= 0 }
 
 func (s *stamp) part(kind byte, b []byte) int {
 	number := func(width int, to *int) int {

@@ -40,6 +40,9 @@ const (
 	fieldForwarded
 	// fieldConn is nginx's number of the connection.
 	fieldConn
+	// fieldOriginal is Apache's status from before error pages, where a format has
+	// the final one too.
+	fieldOriginal
 	fields
 )
 
@@ -95,6 +98,8 @@ type element struct {
 	quotedEmpty bool
 	// dashQuery: the path is $uri$is_args$args, which writes "-" for no args.
 	dashQuery bool
+	// original marks a status from before error pages and internal redirects.
+	original bool
 	// end marks times of the end of the request, where others are of its start.
 	end   bool
 	parts []stampPart
@@ -148,6 +153,9 @@ func assemble(elems []element, esc escaping, loc *time.Location, strict bool) (*
 	}
 	p := &program{escape: esc, loc: loc, strict: strict}
 	best := chooseElements(elems)
+	if err := tellApart(elems, best); err != nil {
+		return nil, err
+	}
 
 	if len(elems) > 0 && elems[0].name == "" {
 		p.head, elems = elems[0].lit, elems[1:]
@@ -178,6 +186,8 @@ func assemble(elems []element, esc escaping, loc *time.Location, strict bool) (*
 			}
 		case e.field != fieldNone && best[e.field] == i:
 			o.field = e.field
+		case e.original && e.field == fieldStatus:
+			o.field = fieldOriginal
 		}
 		if o.field != fieldNone {
 			p.has[o.field] = true
@@ -367,7 +377,11 @@ func chooseElements(elems []element) [fields]int {
 // find.
 func adjacent(a, b *element) error {
 	switch a.shape {
-	case shapeCLF, shapeBracketed, shapeISO, shapeStatus, shapeStamp, shapeQuery:
+	case shapeStamp:
+		if !variable(a.parts[len(a.parts)-1].kind) || b.shape < shapeNumber {
+			return nil
+		}
+	case shapeCLF, shapeBracketed, shapeISO, shapeStatus, shapeQuery:
 		return nil
 	case shapeToken, shapeText:
 		if b.shape == shapePath {
@@ -379,6 +393,50 @@ func adjacent(a, b *element) error {
 		}
 	}
 	return fmt.Errorf("%s%s cannot be told apart: put a space or other text between them", a.name, b.name)
+}
+
+// tellApart refuses values of the client's that may hold spaces and have nothing
+// but spaces between them, if one of them is needed, or one that stands among
+// them: whoever writes one of them moves the others. An unquoted request is no such
+// value, as what follows it tells where it ends, nor are roles, cookies and the like,
+// which are seldom more than a word.
+func tellApart(elems []element, best [fields]int) error {
+	first := -1     // the first such value of a run
+	needed := false // one that is needed was seen since, itself included
+	for i := range elems {
+		e := &elems[i]
+		if e.name == "" {
+			if strings.Trim(e.lit, " ") != "" {
+				first = -1
+			}
+			continue
+		}
+		switch e.shape {
+		case shapeCLF, shapeBracketed, shapeISO, shapeStamp:
+			first = -1
+			continue
+		}
+		used := e.field != fieldNone && e.field != fieldUserAgent && best[e.field] == i
+		loose := e.wild && e.shape == shapeText
+		switch e.field {
+		case fieldNone:
+			loose = loose && strings.Contains(strings.ToLower(e.name), "referer")
+		case fieldUserAgent, fieldClient:
+		case fieldUser:
+			loose = loose && e.claimed
+		default:
+			loose = false
+		}
+		if loose && first < 0 {
+			first, needed = i, used
+			continue
+		}
+		if needed = needed || used; loose && needed && first >= 0 {
+			return fmt.Errorf("%s and %s may hold spaces and cannot be told apart with only spaces between them: put each in quotes, as in \"%s\"",
+				elems[first].name, e.name, e.name)
+		}
+	}
+	return nil
 }
 
 // templateParser cuts the lines of one stream as its program says.
@@ -764,6 +822,8 @@ func (t *templateParser) take(o *op, v []byte, e *event.Event) error {
 		}
 	case fieldConn:
 		e.Conn = connection(v)
+	case fieldOriginal:
+		e.OriginalStatus, _ = statusNumber(v)
 	default:
 		setText(o.field, v, e)
 	}

@@ -441,6 +441,8 @@ func TestClassify(t *testing.T) {
 		{"401 apart", event.App, event.Event{Status: 401}, event.Unauthorized, event.LayerApp},
 		{"402 apart", event.App, event.Event{Status: 402}, event.Payment, event.LayerApp},
 		{"masked", event.Web, answered(200, 403), event.Masked, event.LayerApp},
+		{"masked by an error page", event.Web, event.Event{Status: 404, OriginalStatus: 403}, event.Masked, event.LayerUnknown},
+		{"not masked", event.Web, event.Event{Status: 403, OriginalStatus: 200}, event.Refused, event.LayerUnknown},
 		{"masked behind the edge", event.Edge, answered(302, 403), event.Masked, event.LayerUnknown},
 		{"let in", event.Web, answered(200, 200), event.NotDenied, event.LayerUnknown},
 		{"404", event.App, event.Event{Status: 404, Path: []byte("/x")}, event.NotDenied, event.LayerUnknown},

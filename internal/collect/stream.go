@@ -518,6 +518,8 @@ func (c *Config) classify(e *event.Event) (class event.Denial, by event.Layer) {
 		default:
 			class = event.Refused
 		}
+	case c.isDenied(e.OriginalStatus):
+		class = event.Masked // by whom is not told
 	case inner:
 		class = event.Masked
 		if by == event.LayerUnknown && c.Vantage != event.Edge {

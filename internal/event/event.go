@@ -36,6 +36,10 @@ type Event struct {
 	UpstreamStatus uint16
 	// Upstream says whether the line knows of a server further in.
 	Upstream Upstream
+	// OriginalStatus is the server's own first answer, where an error page or an
+	// internal redirect replaced it by Status (Apache's %<s); 0 when the line does
+	// not say.
+	OriginalStatus uint16
 	// Client is the client address as written (may hold a port, or "unix:").
 	Client []byte
 	// User is the user's name or id.
