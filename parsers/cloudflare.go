@@ -342,7 +342,11 @@ func (p *cloudflareParser) action() (event.Denial, int) {
 	if d, at := lastRefusal(p.raw(cfActions)); d != event.NotDenied {
 		return d, at
 	}
-	return cloudflareAction(p.raw(cfAction)), -1
+	at := -1
+	if !p.has(cfActions) && nth(p.raw(cfSources), 1) == nil && nth(p.raw(cfRules), 1) == nil {
+		at = 0 // lists of one, without the list of actions
+	}
+	return cloudflareAction(p.raw(cfAction)), at
 }
 
 // cached tells whether the answer came from the cache.

@@ -70,6 +70,7 @@ var cloudflareCases = []struct {
 	{name: "a challenge", line: blocked("managedChallenge", "firewallCustom", "r4"), want: "… cause=challenge rule=r4 layer=edge denial=soft …"},
 	{name: "a challenge under another status", line: blocked("jschallenge", "botFight", "r4", "EdgeResponseStatus", "429"), want: "status=429 … cause=challenge … denial=soft …"},
 	{name: "a failed challenge", line: blocked("challengeFailed", "firewallRules", "r4"), want: "… denial=soft …"},
+	{name: "lists of one without their actions", line: edgeLine("EdgeResponseStatus", "429", "OriginResponseStatus", "0", "SecurityAction", `"block"`, "SecurityActions", "", "SecuritySources", `["rateLimit"]`, "SecurityRuleIDs", `["r5"]`), want: "… cause=rate_limit rule=r5 layer=edge denial=refused …"},
 	{name: "only the single action", line: edgeLine("EdgeResponseStatus", "403", "OriginResponseStatus", "0", "SecurityAction", `"managed_challenge"`, "SecurityRuleID", `"r5"`), want: "… cause=challenge rule=r5 layer=edge denial=soft …"},
 	{name: "a block beside a log", line: edgeLine("EdgeResponseStatus", "403", "OriginResponseStatus", "0", "SecurityActions", `["log","block","skip"]`, "SecuritySources", `["firewallCustom","rateLimit","firewallManaged"]`, "SecurityRuleIDs", `["l","rl","s"]`), want: "… cause=rate_limit rule=rl layer=edge denial=refused …"},
 	{name: "the connection was closed", line: blocked("connectionClose", "l7ddos", "d", "EdgeResponseStatus", "0"), want: "upstream=none … cause=l7ddos rule=d layer=edge denial=refused …"},

@@ -85,12 +85,20 @@ func (c Config) Resolve(sample [][]byte, path string) (Config, string, error) {
 		sample = sample[:maxSample]
 	}
 	lines := make([][]byte, 0, len(sample))
+	odd := 0 // lines that are no text, of which some would look like pairs
+	var binary error
 	for _, l := range sample {
-		if l = bytes.TrimRight(l, "\r\n"); len(bytes.TrimSpace(l)) > 0 {
+		l = bytes.TrimRight(l, "\r\n")
+		if err := Encoding(l); err != nil {
+			odd, binary = odd+1, err
+		} else if len(bytes.TrimSpace(l)) > 0 {
 			lines = append(lines, l)
 		}
 	}
-	if len(lines) == 0 {
+	switch {
+	case odd > len(lines):
+		return c, "", fmt.Errorf("%w: %w", ErrUnknownFormat, binary)
+	case len(lines) == 0:
 		return c, "", fmt.Errorf("%w: there are no lines yet", ErrUnknownFormat)
 	}
 	w := c.wrapper()
@@ -173,10 +181,30 @@ func (c Config) resolveInner(lines [][]byte, path string) (Config, string, error
 		if refused != nil && len(c.Mapping) > 0 {
 			err = fmt.Errorf("%w (not tried: %w)", err, refused)
 		}
+		if object && severalRecords(lines) {
+			err = fmt.Errorf("%w: %w", ErrUnknownFormat, ErrRecords)
+		}
 		return c, "", err
 	}
 	found, why := settle(best, bestScore, lines, path)
 	return found, fmt.Sprintf("%d of the first %d lines %s", bestScore, len(lines), why), nil
+}
+
+// severalRecords tells whether most lines hold several records of OpenTelemetry's.
+func severalRecords(lines [][]byte) bool {
+	f, err := compile(Config{Format: familyJSON}, false)
+	if err != nil {
+		return false
+	}
+	p, n := f.New(), 0
+	var e event.Event
+	for _, l := range lines {
+		e.Reset()
+		if errors.Is(p.Parse(l, &e), ErrRecords) {
+			n++
+		}
+	}
+	return 2*n > len(lines)
 }
 
 // compiler is a way to compile a candidate; nil is a format that it has nothing new

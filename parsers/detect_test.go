@@ -110,6 +110,7 @@ func TestDetectNothing(t *testing.T) {
 		{}, {"", "\n"}, {"hello", "world"},
 		{"2026/11/14 10:12:13 [error] 7#7: *1 access forbidden by rule, client: 203.0.113.5"},
 		{`203.0.113.5 - - [14/Nov/2026:10:12:13 +0000] "GET /a HTTP/1.1" 403 153`, "a", "b"},
+		{"a=\x01", "b=\x02", "c=\x03"},
 	} {
 		var sample [][]byte
 		for _, l := range lines {
@@ -117,6 +118,23 @@ func TestDetectNothing(t *testing.T) {
 		}
 		if c, _, err := Detect(sample, "x.log"); !errors.Is(err, ErrUnknownFormat) {
 			t.Errorf("%q: %+v %v", lines, c, err)
+		}
+	}
+}
+
+// What keeps a log from being recognised is said where it is known.
+func TestDetectSaysWhyNot(t *testing.T) {
+	record := `{"timeUnixNano":"1795454351000000000","attributes":[{"key":"http.response.status_code","value":{"intValue":"403"}},{"key":"url.path","value":{"stringValue":"/x"}}]}`
+	for _, c := range []struct {
+		line string
+		want error
+	}{
+		{`{"resourceLogs":[{"scopeLogs":[{"logRecords":[` + record + `,` + record + `]}]}]}`, ErrRecords},
+		{"a=\x01", ErrBinary},
+		{"\xff\xfea\x00", ErrUTF16},
+	} {
+		if _, _, err := Detect([][]byte{[]byte(c.line)}, "x.log"); !errors.Is(err, c.want) || !errors.Is(err, ErrUnknownFormat) {
+			t.Errorf("%q: %v, want %v", c.line, err, c.want)
 		}
 	}
 }

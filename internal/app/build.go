@@ -106,7 +106,7 @@ func understand(s *configs.Source, userAgent bool) (understood, error) {
 // of the format.
 func recognise(c parsers.Config, globs []string) (parsers.Config, string, error) {
 	for lines := range samples(globs) {
-		if _, isError := errorLog(lines, c, utc); isError != nil {
+		if _, isError := errorLog(lines, c, utc, time.Time{}); isError != nil {
 			continue
 		}
 		if got, why, err := c.Resolve(lines, globs[0]); err == nil {
@@ -210,7 +210,7 @@ func newParser(s *configs.Source, u understood, userAgent bool, log *slog.Logger
 		}
 	}
 	first = func(stream string, lines [][]byte) (parsers.Parser, error) {
-		if server, p := errorLog(lines, s.Parse, func() *time.Location { return siblingZone(s) }); p != nil {
+		if server, p := errorLog(lines, s.Parse, func() *time.Location { return siblingZone(s) }, time.Now()); p != nil {
 			log.Info("an error log: its lines explain denials and are not counted", "source", s.Name, "stream", stream, "server", server)
 			return p(), nil
 		}

@@ -18,8 +18,9 @@ import (
 const errorLogShare = 0.5
 
 // errorLog returns a factory of parsers if lines are of a server's error log, else
-// nil. Times without a zone are in c's, if it names one, else in what zone says.
-func errorLog(lines [][]byte, c parsers.Config, zone func() *time.Location) (server string, make func() parsers.Parser) {
+// nil. Times without a zone are in c's, if it names one, else in what zone says;
+// those without a year are near the given one.
+func errorLog(lines [][]byte, c parsers.Config, zone func() *time.Location, near time.Time) (server string, make func() parsers.Parser) {
 	server, share := errorlog.Detect(lines)
 	if share < errorLogShare {
 		return "", nil
@@ -29,7 +30,7 @@ func errorLog(lines [][]byte, c parsers.Config, zone func() *time.Location) (ser
 		loc = zone()
 	}
 	return server, func() parsers.Parser {
-		p, err := errorlog.New(errorlog.Config{Server: server, Location: loc})
+		p, err := errorlog.New(errorlog.Config{Server: server, Location: loc, Near: near})
 		if err != nil { // the server is one that Detect named
 			panic(err)
 		}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/denywatch/denywatch/configs"
 	"github.com/denywatch/denywatch/detector/slots"
@@ -51,6 +52,12 @@ func TestReasonsAreJoined(t *testing.T) {
 			[]string{"/a unknown   1", "/a web acl  1"},
 		},
 		{
+			"apache through syslog, without a year", parsers.Config{Format: "common"},
+			[]string{`192.0.2.1 - - [24/Nov/2026:10:01:02 +0000] "GET /a HTTP/1.1" 403 5`},
+			[]string{`Nov 24 10:00:59 web httpd[7]: [authz_core:error] [pid 7:tid 9] [client 192.0.2.1:5001] AH01630: client denied by server configuration: /srv/www/a`},
+			[]string{"/a web acl  1"},
+		},
+		{
 			"apache, by log id", apache,
 			[]string{
 				`192.0.2.1 - - [24/Nov/2026:10:00:58 +0000] "GET /a HTTP/1.1" 403 5 id=ZzAAAKwVAAEAAAbIAAAAAA1B`,
@@ -72,7 +79,7 @@ func TestReasonsAreJoined(t *testing.T) {
 			}
 			base.Source, base.Vantage, base.Explained, base.Log = "web", event.Web, true, slog.New(slog.DiscardHandler)
 			base.NewParser = func(_ string, lines [][]byte) (parsers.Parser, error) {
-				if _, p := errorLog(lines, x.format, utc); p != nil {
+				if _, p := errorLog(lines, x.format, utc, time.Date(2027, 1, 2, 0, 0, 0, 0, time.UTC)); p != nil {
 					return p(), nil
 				}
 				return parsers.New(x.format)

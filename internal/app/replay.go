@@ -403,17 +403,22 @@ func (opt *ReplayOptions) inputs(ctx context.Context, cfg *configs.Config) ([]*i
 	if !slices.ContainsFunc(out, func(in *input) bool { return in.unknown == nil }) {
 		return nil, out[0].unknown
 	}
-	// Error logs have no zone of their own: they are written in their server's.
+	// Error logs have no zone of their own: they are written in their server's,
+	// and in syslog they have no year either.
 	for _, in := range out {
 		if in.errors == nil {
 			continue
 		}
 		for _, other := range out {
-			if other.errors != nil {
+			if other.format == nil {
 				continue
 			}
-			if loc := offsetOf(other.sample); loc != nil {
-				_, in.errors = errorLog(in.sample, in.parse, func() *time.Location { return loc })
+			loc, near := offsetOf(other.sample), in.written()
+			if first := firstTime(other.format, other.sample); first != event.NoTime {
+				near = time.Unix(0, first)
+			}
+			if loc != nil {
+				_, in.errors = errorLog(in.sample, in.parse, func() *time.Location { return loc }, near)
 				break
 			}
 		}
@@ -526,7 +531,7 @@ func (in *input) recognise(ctx context.Context) error {
 			}
 		}
 	}
-	if server, p := errorLog(lines, in.parse, utc); p != nil {
+	if server, p := errorLog(lines, in.parse, utc, in.written()); p != nil {
 		in.errors, in.text = p, server+" error log"
 		in.sample = lines
 		return nil
@@ -561,6 +566,16 @@ func (in *input) recognise(ctx context.Context) error {
 		return int(max(min(x-y, 1), -1))
 	})
 	return nil
+}
+
+// written is roughly when the log was written.
+func (in *input) written() time.Time {
+	for _, p := range in.paths {
+		if fi, err := os.Stat(p); err == nil {
+			return fi.ModTime()
+		}
+	}
+	return time.Now()
 }
 
 func firstTime(f *parsers.Format, lines [][]byte) int64 {

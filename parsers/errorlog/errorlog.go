@@ -119,17 +119,26 @@ type Config struct {
 	// Location is where times without a zone were written, which is nearly all of
 	// them; nil is UTC.
 	Location *time.Location
+	// Near is roughly when the log's first lines were written. Syslog's stamps
+	// (RFC 3164) have no year; for messages that have no time of their own, as
+	// Apache's through syslog, they get the year that brings them nearest to the
+	// line before, or to Near. If it is zero, such lines have no time.
+	Near time.Time
 }
 
 // Parser understands the lines of one error log. It is used by one goroutine.
 type Parser struct {
 	nginx, apache bool
 	clock         clock
+	near          int64 // the time of the last line whose year was guessed; NoTime: none is
 }
 
 // New returns a parser. It fails only for a server it does not know.
 func New(c Config) (*Parser, error) {
-	p := &Parser{nginx: true, apache: true}
+	p := &Parser{nginx: true, apache: true, near: event.NoTime}
+	if !c.Near.IsZero() {
+		p.near = c.Near.UnixNano()
+	}
 	switch c.Server {
 	case Auto, "":
 	case Nginx:
@@ -192,9 +201,8 @@ const (
 
 // unwrap takes a syslog prefix off line: "<PRI>", then a stamp (RFC 3164's, or
 // the RFC 3339 stamp that current daemons write to files), a host that may be
-// missing and a tag with a colon. What l keeps of it is the time of an RFC 3339
-// stamp, for messages that have no time of their own; the other kind has neither
-// year nor zone.
+// missing and a tag with a colon. What l keeps of it is the time, for messages that
+// have none of their own; RFC 3164's stamp has neither year nor zone.
 func (p *Parser) unwrap(line []byte, l *Line) []byte {
 	b := line
 	if len(b) > 0 && b[0] == '<' {
@@ -209,6 +217,7 @@ func (p *Parser) unwrap(line []byte, l *Line) []byte {
 	}
 	switch {
 	case len(b) > stampAt && month(b) != 0 && b[3] == ' ' && b[9] == ':' && b[12] == ':' && b[15] == ' ':
+		l.Time = p.guess(b)
 		b = b[stampAt:]
 	case len(b) > 20 && b[4] == '-' && b[10] == 'T':
 		n := bytes.IndexByte(b[:min(len(b), 40)], ' ')
@@ -229,8 +238,32 @@ func (p *Parser) unwrap(line []byte, l *Line) []byte {
 		l.Time, l.Zoned = event.NoTime, false
 		return line
 	}
+	if !l.Zoned && l.Time != event.NoTime {
+		p.near = l.Time
+	}
 	return b[n+2:]
 }
+
+// guess reads RFC 3164's stamp with the year that brings it nearest to p.near.
+func (p *Parser) guess(b []byte) int64 {
+	if p.near == event.NoTime {
+		return event.NoTime
+	}
+	at := civil{month: month(b), day: two(b[4:]), hour: two(b[7:]), minute: two(b[10:]), sec: two(b[13:])}
+	if b[4] == ' ' && digit(b[5]) {
+		at.day = int(b[5] - '0')
+	}
+	year, best := time.Unix(0, p.near).In(p.clock.loc).Year(), int64(event.NoTime)
+	for _, at.year = range [...]int{year, year - 1, year + 1} {
+		if t, ok := at.in(p.clock.loc); ok && (best == event.NoTime || far(t, p.near) < far(best, p.near)) {
+			best = t
+		}
+	}
+	return best
+}
+
+// far is how far two times are apart.
+func far(a, b int64) int64 { return max(a-b, b-a) }
 
 // foreign says whether a line without a header comes from another kind of log:
 // it is an object, has bytes that no text has, or the time of an access line.
@@ -262,7 +295,7 @@ func foreign(line []byte) bool {
 // less where clients' newlines or CGI scripts added text, 0 for access logs and
 // for everything else, with an empty name.
 func Detect(sample [][]byte) (server string, share float64) {
-	p := Parser{clock: clock{loc: time.UTC}}
+	p := Parser{clock: clock{loc: time.UTC}, near: event.NoTime}
 	var lines, nginx, apache int
 	for _, line := range sample {
 		if line = bytes.TrimRight(line, "\r\n"); len(line) == 0 {

@@ -159,6 +159,33 @@ func TestHostile(t *testing.T) {
 	}
 }
 
+// TestYearOfSyslog proves that a stamp without a year gets the one that brings it
+// nearest, over the turn of a year too, and only where the message has no time.
+func TestYearOfSyslog(t *testing.T) {
+	p := newParser(t, Config{Near: time.Date(2027, 1, 3, 0, 0, 0, 0, time.UTC), Location: time.FixedZone("", 3600)})
+	const denied = ` web httpd[7]: [authz_core:error] [client 192.0.2.1:5001] AH01630: client denied by server configuration: /srv/www/a`
+	for _, x := range []struct{ line, want string }{
+		{`Dec 31 23:59:59` + denied, "2026-12-31T22:59:59Z"},
+		{`<187>Jan  1 00:00:01` + denied, "2026-12-31T23:00:01Z"},
+		{`Jan  2 00:00:01 web nginx: 2026/11/24 10:00:00 [error] 7#7: *1 access forbidden by rule, client: 192.0.2.1, server: s, request: "GET /a HTTP/1.1", host: "s"`, "2026-11-24T09:00:00Z"},
+		{`Jul  2 12:00:00` + denied, "2027-07-02T11:00:00Z"},
+		{`Feb 30 12:00:00` + denied, ""},
+	} {
+		var l Line
+		if err := p.Parse([]byte(x.line), &l); err != nil {
+			t.Errorf("%s: %v", x.line, err)
+			continue
+		}
+		got := ""
+		if l.Time != event.NoTime {
+			got = time.Unix(0, l.Time).UTC().Format(time.RFC3339)
+		}
+		if got != x.want {
+			t.Errorf("%s: got %q, want %q", x.line, got, x.want)
+		}
+	}
+}
+
 // TestNoTime proves that an impossible time is not taken for one that is known.
 func TestNoTime(t *testing.T) {
 	for _, line := range []string{
