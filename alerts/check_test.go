@@ -5,6 +5,7 @@ import (
 	"net/http/httptest"
 	"os/exec"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -20,10 +21,12 @@ func TestRegressionCheck(t *testing.T) {
 			t.Skipf("NOT TESTED: %s is not installed", bin)
 		}
 	}
-	status, asked := 403, ""
+	var status atomic.Int32
+	var asked atomic.Value
+	status.Store(403)
 	srv := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		asked = r.URL.Path + " " + r.Header.Get("Authorization")
-		w.WriteHeader(status)
+		asked.Store(r.URL.Path + " " + r.Header.Get("Authorization"))
+		w.WriteHeader(int(status.Load()))
 	}))
 	defer srv.Close()
 	run := func(in incident.Incident) bool {
@@ -44,14 +47,14 @@ func TestRegressionCheck(t *testing.T) {
 	if run(over) {
 		t.Error("it passes although the user is refused")
 	}
-	if asked != "/projects/7/export Bearer t" {
-		t.Errorf("it asked for %s", asked)
+	if asked.Load() != "/projects/7/export Bearer t" {
+		t.Errorf("it asked for %s", asked.Load())
 	}
 	text := alerts.RegressionCheck(&over)
 	if !strings.Contains(text, "# incident 3f2a of 2026-11-18: a user with role member, country BR who got in before was refused here\n") {
 		t.Errorf("it says:\n%s", text)
 	}
-	status = 200
+	status.Store(200)
 	if !run(over) {
 		t.Error("it fails although the user gets in")
 	}
@@ -65,7 +68,7 @@ func TestRegressionCheck(t *testing.T) {
 	if run(open) {
 		t.Error("it passes although the door stands open")
 	}
-	status = 403
+	status.Store(403)
 	if !run(open) {
 		t.Error("it fails although the door is locked again")
 	}
