@@ -386,8 +386,12 @@ func layer(f *finding) event.Layer {
 func (d *Detector) attribute(g *group, step int64) {
 	inc := &g.inc
 	inc.Marker, inc.MarkerInfo = "", nil
-	// The onset may be estimated a slot early.
+	// The onset may be estimated a slot early; what came after people were told, such
+	// as a rollback, was not the cause.
 	from, to := inc.StartedAt.Add(-blameWithin), inc.StartedAt.Add(time.Duration(2*step)*time.Second)
+	if inc.OpenedAt.Before(to) {
+		to = inc.OpenedAt
+	}
 	for i := len(d.marks) - 1; i >= 0 && !d.marks[i].Time.Before(from); i-- {
 		m := &d.marks[i].Marker
 		scope := m.Scope
