@@ -389,8 +389,8 @@ func (d *Detector) attribute(g *group, step int64) {
 	// The onset may be estimated a slot early; what came after people were told, such
 	// as a rollback, was not the cause.
 	from, to := inc.StartedAt.Add(-blameWithin), inc.StartedAt.Add(time.Duration(2*step)*time.Second)
-	if inc.OpenedAt.Before(to) {
-		to = inc.OpenedAt
+	if !inc.OpenedAt.After(to) {
+		to = inc.OpenedAt.Add(-time.Nanosecond)
 	}
 	for i := len(d.marks) - 1; i >= 0 && !d.marks[i].Time.Before(from); i-- {
 		m := &d.marks[i].Marker
