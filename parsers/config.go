@@ -465,6 +465,47 @@ func (f *Format) New() Parser {
 	return f.parser()
 }
 
+// Server is whose access log the format is, as errorlog names servers: "nginx" or
+// "apache"; empty for other logs.
+func (f *Format) Server() string {
+	if f.config.Format == familyNginx || f.config.Format == familyApache {
+		return f.config.Format
+	}
+	return ""
+}
+
+// Wrapped tells whether something carries the lines.
+func (f *Format) Wrapped() bool { return f.wrapper != wrapperNone }
+
+// NewBeside is New for a stream with another log among its lines, such as what a
+// container writes to its two outputs: lines that are not of the format are given
+// to other, without what carries them. What other does not understand either is
+// judged as if it were not there.
+func (f *Format) NewBeside(other Parser) Parser {
+	p := &beside{own: f.parser(), other: other}
+	if f.wrapper != wrapperNone {
+		return newWrapped(f.wrapper, p)
+	}
+	return p
+}
+
+// beside is the parser of two logs in one stream.
+type beside struct{ own, other Parser }
+
+// Parse implements Parser.
+func (b *beside) Parse(line []byte, e *event.Event) error {
+	err := b.own.Parse(line, e)
+	if err == nil || errors.Is(err, ErrSkip) {
+		return err
+	}
+	e.Reset()
+	if other := b.other.Parse(line, e); other == nil || errors.Is(other, ErrSkip) {
+		return other
+	}
+	e.Reset()
+	return err
+}
+
 func (f *Format) parser() Parser {
 	if f.fixed != nil {
 		return f.fixed()

@@ -122,8 +122,9 @@ func (w *wrapped) Parse(line []byte, e *event.Event) error {
 	}
 	err := w.inner.Parse(w.message, e)
 	switch {
-	case err == nil:
+	case err == nil && !e.CauseOnly:
 		w.main = w.stream
+	case err == nil:
 	case !errors.Is(err, ErrSkip) && w.stream != w.main && w.main != streamNone:
 		return ErrOtherStream
 	}

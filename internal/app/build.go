@@ -109,7 +109,7 @@ func recognise(c parsers.Config, globs []string) (parsers.Config, string, error)
 		if _, isError := errorLog(lines, c, utc, time.Time{}); isError != nil {
 			continue
 		}
-		if got, why, err := c.Resolve(lines, globs[0]); err == nil {
+		if got, why, err := c.Resolve(withoutErrors(lines), globs[0]); err == nil {
 			return got, why, nil
 		}
 	}
@@ -206,7 +206,7 @@ func newParser(s *configs.Source, u understood, userAgent bool, log *slog.Logger
 				log.Warn("this file looks like another vantage than its source; give it a source of its own, or set vantage",
 					"source", s.Name, "stream", stream, "vantage", u.vantage, "looks", f.Vantage(), "format", f)
 			}
-			return f.New(), format, nil
+			return newStream(f, s.Parse, lines, time.Now()), format, nil
 		}
 	}
 	first = func(stream string, lines [][]byte) (parsers.Parser, error) {
@@ -215,7 +215,7 @@ func newParser(s *configs.Source, u understood, userAgent bool, log *slog.Logger
 			return p(), nil
 		}
 		if again == nil {
-			return u.format.New(), nil
+			return newStream(u.format, s.Parse, lines, time.Now()), nil
 		}
 		p, format, err := again(stream, lines)
 		if err == nil {
@@ -229,7 +229,7 @@ func newParser(s *configs.Source, u understood, userAgent bool, log *slog.Logger
 // recogniseLines compiles the format that lines of a stream are written in, and
 // says for people what it is and why.
 func recogniseLines(c parsers.Config, lines [][]byte, stream string, userAgent bool) (*parsers.Format, string, error) {
-	c, why, err := c.Resolve(lines, stream)
+	c, why, err := c.Resolve(withoutErrors(lines), stream)
 	if err != nil {
 		return nil, "", err
 	}

@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"errors"
 	"iter"
 	"slices"
 	"time"
@@ -25,6 +26,9 @@ func errorLog(lines [][]byte, c parsers.Config, zone func() *time.Location, near
 	if share < errorLogShare {
 		return "", nil
 	}
+	if n := len(requestLines(lines)); n > 0 && 100*n >= leastRequests*len(lines) {
+		return "", nil
+	}
 	loc, err := c.Location()
 	if c.Timezone == "" || err != nil { // a zone that is not known is told by Compile
 		loc = zone()
@@ -36,6 +40,68 @@ func errorLog(lines [][]byte, c parsers.Config, zone func() *time.Location, near
 		}
 		return p.Events()
 	}
+}
+
+// leastRequests is how many of 100 lines must be of another log for a file that is
+// mostly an error log to be read as both.
+const leastRequests = 10
+
+// requestLines are those of lines that belong to another log than a server's error
+// log: access lines and objects, where both are written to one file.
+func requestLines(lines [][]byte) [][]byte {
+	p, err := errorlog.New(errorlog.Config{})
+	if err != nil { // there is no server that it could not know
+		panic(err)
+	}
+	var l errorlog.Line
+	var out [][]byte
+	for _, line := range lines {
+		if errors.Is(p.Parse(line, &l), errorlog.ErrNoErrorLine) && parsers.Encoding(line) == nil {
+			out = append(out, line)
+		}
+	}
+	return out
+}
+
+// withoutErrors are lines without those of an error log among them, to recognise
+// the others by; all of them if there are no others.
+func withoutErrors(lines [][]byte) [][]byte {
+	if _, share := errorlog.Detect(lines); share == 0 {
+		return lines
+	}
+	if rest := requestLines(lines); len(rest) > 0 {
+		return rest
+	}
+	return lines
+}
+
+// explains reports whether the stream that begins with lines, a web server's access
+// log of format f, may hold lines of its error log too: where something carries
+// them, as containers write both to one file, or where some are among lines.
+func explains(f *parsers.Format, lines [][]byte) bool {
+	if f.Server() == "" {
+		return false
+	}
+	_, share := errorlog.Detect(lines)
+	return f.Wrapped() || share > 0
+}
+
+// newStream returns a parser of the stream of format f that begins with lines,
+// which c told. Lines of the server's error log explain denials. Times without a
+// zone or a year are as errorLog says.
+func newStream(f *parsers.Format, c parsers.Config, lines [][]byte, near time.Time) parsers.Parser {
+	if !explains(f, lines) {
+		return f.New()
+	}
+	loc, err := c.Location()
+	if c.Timezone == "" || err != nil {
+		loc = offsetOf(lines)
+	}
+	p, err := errorlog.New(errorlog.Config{Server: f.Server(), Location: loc, Near: near})
+	if err != nil { // the server is one that Server named
+		panic(err)
+	}
+	return f.NewBeside(p.Among())
 }
 
 // offsetOf finds the offset from UTC in the time stamps of an access log, such as

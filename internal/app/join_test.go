@@ -52,6 +52,26 @@ func TestReasonsAreJoined(t *testing.T) {
 			[]string{"/a unknown   1", "/a web acl  1"},
 		},
 		{
+			"nginx, both logs of a container", parsers.Config{Format: "combined", Wrapper: "cri"},
+			[]string{
+				`2026-11-24T11:00:58.1+01:00 stdout F 192.0.2.1 - - [24/Nov/2026:11:00:58 +0100] "GET /a HTTP/1.1" 403 5 "-" "ua"`,
+				`2026-11-24T11:00:58.1+01:00 stderr F 2026/11/24 11:00:58 [error] 7#7: *501 access forbidden by rule, client: 192.0.2.1, server: shop, request: "GET /a HTTP/1.1", host: "shop"`,
+				`2026-11-24T11:00:58.1+01:00 stderr F 2026/11/24 11:00:58 [notice] 1#1: using the "epoll" event method`,
+				`2026-11-24T11:00:58.1+01:00 stderr F some script says hello`,
+			},
+			nil,
+			[]string{"/a web acl  1"},
+		},
+		{
+			"apache, both logs in one file", parsers.Config{Format: "common"},
+			[]string{
+				`192.0.2.1 - - [24/Nov/2026:10:01:02 +0000] "GET /a HTTP/1.1" 403 5`,
+				`[Tue Nov 24 10:00:58.123456 2026] [authz_core:error] [pid 7:tid 9] [client 192.0.2.1:5001] AH01630: client denied by server configuration: /srv/www/a`,
+			},
+			nil,
+			[]string{"/a web acl  1"},
+		},
+		{
 			"apache through syslog, without a year", parsers.Config{Format: "common"},
 			[]string{`192.0.2.1 - - [24/Nov/2026:10:01:02 +0000] "GET /a HTTP/1.1" 403 5`},
 			[]string{`Nov 24 10:00:59 web httpd[7]: [authz_core:error] [pid 7:tid 9] [client 192.0.2.1:5001] AH01630: client denied by server configuration: /srv/www/a`},
@@ -82,7 +102,11 @@ func TestReasonsAreJoined(t *testing.T) {
 				if _, p := errorLog(lines, x.format, utc, time.Date(2027, 1, 2, 0, 0, 0, 0, time.UTC)); p != nil {
 					return p(), nil
 				}
-				return parsers.New(x.format)
+				f, err := parsers.Compile(x.format)
+				if err != nil {
+					return nil, err
+				}
+				return newStream(f, x.format, lines, time.Time{}), nil
 			}
 			ledger := slots.New(slots.Config{Step: cfg.Slot})
 			clock := collect.NewClock(nil)

@@ -61,7 +61,7 @@ func Parse(ctx context.Context, opt ParseOptions) (unparsed int, err error) {
 			return 0, in.unknown
 		}
 	}
-	join, err := explanations(ctx, inputs, &base)
+	join, err := explanations(ctx, inputs, &base, opt.Lines > 0 && !opt.Stats)
 	if err != nil {
 		return 0, err
 	}
@@ -156,14 +156,20 @@ type shower struct {
 	stats   *fieldStats
 }
 
-// explanations reads the error logs among the inputs.
-func explanations(ctx context.Context, inputs []*input, c *collect.Config) (*collect.Reasons, error) {
+// explanations reads what explains denials among the inputs.
+// Where only some events are asked for, it reads the beginning of the logs that hold
+// both requests and what explains them.
+func explanations(ctx context.Context, inputs []*input, c *collect.Config, some bool) (*collect.Reasons, error) {
 	rs := collect.NewReasons(c)
 	for _, in := range inputs {
-		if in.errors == nil {
+		if !in.explains() || in.stdin != nil && in.errors == nil { // standard input is read once
 			continue
 		}
-		if err := in.read(ctx, &reasoner{parser: in.parser(), to: rs}, func(int64, int64) {}); err != nil {
+		r := &reasoner{parser: in.parser(), to: rs}
+		if some && in.errors == nil {
+			r.left = explainedBytes
+		}
+		if err := in.read(ctx, r, func(int64, int64) {}); err != nil && !errors.Is(err, errEnough) {
 			return nil, err
 		}
 	}
@@ -174,8 +180,12 @@ func explanations(ctx context.Context, inputs []*input, c *collect.Config) (*col
 type reasoner struct {
 	parser parsers.Parser
 	to     *collect.Reasons
+	left   int // how many bytes to read; 0 is all
 	e      event.Event
 }
+
+// explainedBytes is how much of a log is read for the reasons of its first events.
+const explainedBytes = 16 << 20
 
 // Batch implements ingest.Handler.
 func (r *reasoner) Batch(_ context.Context, b *ingest.Batch) error {
@@ -183,6 +193,11 @@ func (r *reasoner) Batch(_ context.Context, b *ingest.Batch) error {
 		r.e.Reset()
 		if r.parser.Parse(bytes.TrimSuffix(line, []byte{'\n'}), &r.e) == nil {
 			r.to.Add(&r.e)
+		}
+	}
+	if r.left > 0 {
+		if r.left -= len(b.Data); r.left <= 0 {
+			return errEnough
 		}
 	}
 	return nil

@@ -79,6 +79,10 @@ func TestParseSaysWhatBecomesOfLines(t *testing.T) {
 		fmt.Fprintf(&objects, `{"time":"2026-11-24T10:00:%02dZ","status":403,"path":"/x"}`+"\n", i)
 		fmt.Fprintf(&renamed, `{"time":"2026-11-24T10:00:%02dZ","outcome":403,"path":"/x"}`+"\n", i)
 	}
+	const both = `2026-11-24T10:00:00.1Z stdout F 192.0.2.7 - - [24/Nov/2026:10:00:00 +0000] "GET /a HTTP/1.1" 403 5 "-" "ua"
+2026-11-24T10:00:00.1Z stderr F 2026/11/24 10:00:00 [error] 7#7: *501 access forbidden by rule, client: 192.0.2.7, server: shop, request: "GET /a HTTP/1.1", host: "shop"
+2026-11-24T10:00:00.1Z stderr F some script says hello
+`
 	own := configs.Default()
 	own.Ignore = []configs.Ignore{{UserAgent: "probe/*"}}
 	for _, x := range []struct {
@@ -91,6 +95,10 @@ func TestParseSaysWhatBecomesOfLines(t *testing.T) {
 			"the line does not follow the format: 20 lines, first on line 61", "another format from line 81 on: JSON"}},
 		{name: "own doings", content: access.String(), opt: ParseOptions{Config: own}, says: []string{"60 understood", "ignored by your rules: 60 requests"}},
 		{name: "a status of another name", content: renamed.String(), says: []string{"50 no requests", "no status, so not a request: 50 lines", "mapping: {status: FIELD}"}},
+		{name: "both logs of a container", content: both, says: []string{
+			"1 understood", "explains a request that another line counts: 1 line", "a line of the container's other output: 1 line", "  1  acl"}},
+		{name: "both logs in one file", content: strings.ReplaceAll(strings.ReplaceAll(both, "2026-11-24T10:00:00.1Z stdout F ", ""), "2026-11-24T10:00:00.1Z stderr F ", ""),
+			says: []string{"nginx (combined)", "1 understood", "explains a request that another line counts: 1 line", "  1  acl"}},
 		{name: "bytes", content: access.String() + "\x01\x02\x03\n", says: []string{"this is binary data, not text: 1 line, first on line 61"}},
 	} {
 		x.opt.Stats = true

@@ -116,7 +116,7 @@ func (opt *ReplayOptions) run(ctx context.Context, cfg *configs.Config) (*core, 
 	sc := slots.Config{Step: cfg.Slot, Routes: cfg.Routes, MaxBlind: map[string]float64{}}
 	var shares []*collect.Config
 	// Nothing waits for an explanation where no log gives any.
-	explained := slices.ContainsFunc(inputs, func(in *input) bool { return in.errors != nil || in.format != nil && in.format.Explains() })
+	explained := slices.ContainsFunc(inputs, func(in *input) bool { return in.explains() })
 	for _, in := range inputs {
 		one := base
 		cc := &one
@@ -239,7 +239,13 @@ func (in *input) parser() parsers.Parser {
 	if in.errors != nil {
 		return in.errors()
 	}
-	return in.format.New()
+	return newStream(in.format, in.parse, in.sample, in.written())
+}
+
+// explains reports whether lines of the input say why requests were refused that
+// others count.
+func (in *input) explains() bool {
+	return in.errors != nil || in.format != nil && (in.format.Explains() || explains(in.format, in.sample))
 }
 
 // again recognises the format of the newest lines.
@@ -248,7 +254,7 @@ func (in *input) again(stream string, lines [][]byte) (parsers.Parser, string, e
 	if err != nil {
 		return nil, "", err
 	}
-	return f.New(), text, nil
+	return newStream(f, in.parse, lines, in.written()), text, nil
 }
 
 // bar shows how far all streams together are.
@@ -537,7 +543,7 @@ func (in *input) recognise(ctx context.Context) error {
 		return nil
 	}
 	in.sample = lines
-	c, why, err := in.parse.Resolve(lines, strings.TrimSuffix(in.name, "-"))
+	c, why, err := in.parse.Resolve(withoutErrors(lines), strings.TrimSuffix(in.name, "-"))
 	switch {
 	case err != nil && len(lines) == 0:
 		c = parsers.Config{Format: "combined"} // nothing to read is nothing to refuse

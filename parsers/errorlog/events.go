@@ -18,8 +18,13 @@ import (
 // Both are without the escapes of Apache's log.
 func (p *Parser) Events() parsers.Parser { return &events{p: p} }
 
+// Among is Events for a log that holds other lines too: a line without the header
+// of the server's error log is parsers.ErrMismatch.
+func (p *Parser) Among() parsers.Parser { return &events{p: p, among: true} }
+
 type events struct {
 	p     *Parser
+	among bool
 	l     Line
 	cause []byte
 	plain []byte
@@ -33,6 +38,8 @@ const longPath = 1024
 func (x *events) Parse(line []byte, e *event.Event) error {
 	err := x.p.Parse(line, &x.l)
 	switch {
+	case x.among && errors.Is(err, ErrFreeText):
+		return parsers.ErrMismatch
 	case errors.Is(err, ErrSkip):
 		return parsers.ErrNoRefusal
 	case err != nil:
