@@ -65,6 +65,10 @@ type Handler interface {
 	// not hold event time back. Its position is forgotten if forget is set
 	// (a file that is gone for good), else kept for the next start.
 	Close(ctx context.Context, forget bool) error
+	// Leave tells that the stream is over here because another process reads it
+	// from now on: it must not hold event time back, and its position is kept, for
+	// it may come back. No other method is called afterwards.
+	Leave(ctx context.Context) error
 }
 
 // Host opens streams for a Source. It is safe for concurrent use.

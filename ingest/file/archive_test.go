@@ -55,6 +55,7 @@ func (h *archiveHandler) Batch(_ context.Context, b *ingest.Batch) error {
 func (h *archiveHandler) CaughtUp(context.Context) error    { h.t.Error("CaughtUp"); return nil }
 func (h *archiveHandler) Unknown(error)                     { h.t.Error("Unknown") }
 func (h *archiveHandler) Close(context.Context, bool) error { h.t.Error("Close"); return nil }
+func (h *archiveHandler) Leave(context.Context) error       { h.t.Error("Leave"); return nil }
 
 func gzipped(t testing.TB, text string) []byte {
 	var b bytes.Buffer

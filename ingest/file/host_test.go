@@ -199,6 +199,8 @@ func (h *testHandler) Unknown(err error) {
 	h.host.unknown[h.stream] = err
 }
 
+func (h *testHandler) Leave(ctx context.Context) error { return h.Close(ctx, false) }
+
 func (h *testHandler) Close(ctx context.Context, forget bool) error {
 	h.check(ctx, "Close")
 	if ctx.Err() != nil {

@@ -52,6 +52,7 @@ func (h *lagHost) Batch(_ context.Context, b *ingest.Batch) error {
 func (h *lagHost) CaughtUp(context.Context) error    { return nil }
 func (h *lagHost) Unknown(error)                     {}
 func (h *lagHost) Close(context.Context, bool) error { return nil }
+func (h *lagHost) Leave(context.Context) error       { return nil }
 
 // BenchmarkLive follows a file that is written at a fixed rate, lines of 254
 // bytes, and reports the age of the oldest line delivered and the CPU time of

@@ -212,6 +212,9 @@ func (r *reasoner) Unknown(error) {}
 // Close implements ingest.Handler.
 func (r *reasoner) Close(context.Context, bool) error { return nil }
 
+// Leave implements ingest.Handler.
+func (r *reasoner) Leave(context.Context) error { return nil }
+
 // Batch implements ingest.Handler.
 func (p *shower) Batch(ctx context.Context, b *ingest.Batch) error {
 	for line := range bytes.Lines(b.Data) {
@@ -305,6 +308,9 @@ func (p *shower) Unknown(error) {}
 
 // Close implements ingest.Handler.
 func (p *shower) Close(context.Context, bool) error { return nil }
+
+// Leave implements ingest.Handler.
+func (p *shower) Leave(context.Context) error { return nil }
 
 // printable keeps a hostile value from steering the terminal.
 func printable(s string) string {

@@ -624,6 +624,7 @@ func (s *sampler) Batch(_ context.Context, b *ingest.Batch) error {
 func (s *sampler) CaughtUp(context.Context) error    { return nil }
 func (s *sampler) Unknown(error)                     {}
 func (s *sampler) Close(context.Context, bool) error { return nil }
+func (s *sampler) Leave(context.Context) error       { return nil }
 
 // counted sums what happened to the lines.
 func counted(c *core) (s tally.Stats, late uint64) {

@@ -361,6 +361,25 @@ func TestClosing(t *testing.T) {
 	}
 }
 
+// TestLeave: a stream that another process reads from now on holds nothing back, and
+// goes on where it was when it comes back.
+func TestLeave(t *testing.T) {
+	g := newRig(t, nil, nil)
+	g.clock.Move(1 << 62)
+	if err := g.batch(context.Background(), "600 200 /a"); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.h.Leave(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if last := g.drain(); last.State != tally.Ended || last.Forget || last.Position.Offset != g.at {
+		t.Fatalf("%v at %d", last.State, last.Position.Offset)
+	}
+	if _, pos, err := g.host.Open(context.Background(), "f"); err != nil || pos.Offset != g.at {
+		t.Fatalf("opened again at %d, %v", pos.Offset, err)
+	}
+}
+
 // TestStreamsAreUnique: a file that two sources match is counted once.
 func TestStreamsAreUnique(t *testing.T) {
 	ctx := context.Background()

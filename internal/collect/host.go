@@ -59,6 +59,7 @@ func (unread) Batch(ctx context.Context, _ *ingest.Batch) error { return ctx.Err
 func (unread) CaughtUp(context.Context) error                   { return nil }
 func (unread) Unknown(error)                                    {}
 func (unread) Close(context.Context, bool) error                { return nil }
+func (unread) Leave(context.Context) error                      { return nil }
 
 // NewHost returns the host of a source. saved holds the positions of all streams
 // of earlier runs, own those that were this source's; names is shared by all hosts
@@ -100,6 +101,19 @@ type hosted struct {
 // Close implements ingest.Handler.
 func (s *hosted) Close(ctx context.Context, forget bool) error {
 	err := s.Stream.Close(ctx, forget)
+	s.over(forget)
+	return err
+}
+
+// Leave implements ingest.Handler.
+func (s *hosted) Leave(ctx context.Context) error {
+	err := s.Stream.Leave(ctx)
+	s.over(false)
+	return err
+}
+
+// over lets the stream be opened again.
+func (s *hosted) over(forget bool) {
 	s.host.mu.Lock()
 	defer s.host.mu.Unlock()
 	s.host.names.give(s.name)
@@ -108,7 +122,6 @@ func (s *hosted) Close(ctx context.Context, forget bool) error {
 	} else {
 		s.host.saved[s.name] = s.pos
 	}
-	return err
 }
 
 // Saved implements ingest.Host.

@@ -722,3 +722,9 @@ func (s *Stream) Close(ctx context.Context, forget bool) error {
 	}
 	return s.hand(ctx)
 }
+
+// Leave implements ingest.Handler.
+func (s *Stream) Leave(ctx context.Context) error {
+	s.setState(tally.Ended, "")
+	return s.hand(ctx)
+}
