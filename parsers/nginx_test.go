@@ -22,6 +22,10 @@ func TestNginxLines(t *testing.T) {
 			line: `203.0.113.5 - - ` + at + ` "GET /a/b?c=d HTTP/1.1" 403 153 "-" "curl/8"`,
 			want: when + "method=GET path=/a/b?c=d status=403 client=203.0.113.5 agent=curl/8",
 		}, {
+			name: "a status that a client would like to have", format: `$remote_addr [$time_local] $http_user_agent $status $request_uri`,
+			line: `203.0.113.5 ` + at + ` Mozilla 200 /in 403 /a?b`,
+			want: when + `path=/a?b status=403 client=203.0.113.5 agent="Mozilla 200 /in"`,
+		}, {
 			name: "the client in front is a list", format: `$http_x_forwarded_for - $remote_user [$time_local] "$request" $status`,
 			line: `10.1.2.3, 198.51.100.7, 192.0.2.8 - ann ` + at + ` "GET / HTTP/1.1" 403`,
 			want: when + "method=GET path=/ status=403 client=198.51.100.7 user?=ann",

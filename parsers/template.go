@@ -3,6 +3,7 @@ package parsers
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -165,14 +166,15 @@ func assemble(elems []element, esc escaping, loc *time.Location, strict bool) (*
 	}
 	type built struct {
 		op
-		wild bool
+		wild   bool
+		forged bool // wild, and a client may write what follows it
 	}
 	var ops []built
 	for i := 0; i < len(elems); i++ {
 		e := &elems[i]
 		o := built{op: op{
 			shape: e.shape, claimed: e.claimed, quotedEmpty: e.quotedEmpty, dashQuery: e.dashQuery, parts: e.parts,
-		}, wild: e.wild}
+		}, wild: e.wild, forged: e.wild && e.field != fieldRequest}
 		switch {
 		case e.field == fieldTime && e.shape == shapeStamp:
 			// All stamps of the chosen moment add up to the time.
@@ -233,6 +235,15 @@ func assemble(elems []element, esc escaping, loc *time.Location, strict bool) (*
 		if ops[i].wild && !ops[i].quoted && !ops[i].last && backwards(ops[i].lit, ops[i].look) {
 			wild = i
 			break
+		}
+	}
+	if wild < 0 {
+		// Nor may a client forge the status behind its words.
+		wild = slices.IndexFunc(ops, func(o built) bool {
+			return o.forged && !o.quoted && !o.last && o.lit == " " && (o.look == shapeStatus || o.look == shapeNumber)
+		})
+		if wild >= 0 && slices.ContainsFunc(ops[wild+1:], func(o built) bool { return o.wild }) {
+			wild = -1
 		}
 	}
 	if wild >= 0 {
