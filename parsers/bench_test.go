@@ -32,6 +32,12 @@ func stream(format string) [][]byte {
 			l = fmt.Sprintf(`{"time":"2026-11-14T10:12:%02d+00:00","host":"shop.example.com","method":"GET","uri":"%s","status":%d,"bytes":%d,"ip":"%s","user":"","us":"%d","ua":"%s","ref":"%s","rid":"%032x"}`, sec, path, status, 300+i, ip, status, ua, ref, i)
 		case "ecs":
 			l = fmt.Sprintf(`{"@timestamp": "2026-11-14T10:12:%02d.%03dZ", "log.level": "info", "message": "request", "service.name": "web-app", "http.request.method": "GET", "http.request.id": "%032x", "http.response.status_code": %d, "http.response.body.bytes": %d, "url.path": "%s", "url.domain": "shop.example.com", "client.ip": "%s", "source.geo.country_iso_code": "DE", "user.id": "u%d", "organization.id": "acct-%d", "user.roles": ["editor"], "labels.plan": "pro", "feature_flags": ["new_checkout"], "user_agent.original": "%s"}`, sec, i, i, status, 300+i, path, ip, i, i%50, ua)
+		case "app":
+			query := ""
+			if i%2 == 0 {
+				query = fmt.Sprintf("page=%d&sort=name", i%9)
+			}
+			l = fmt.Sprintf(`{"ts":"2026-11-14T10:12:%02d.000Z","level":"info","msg":"request","service":"shop","pod":"shop-5f6b-%d","trace_id":"%032x","http":{"method":"%s","path":"%s","query":"%s","status":%d,"bytes":%d,"ua":"%s"},"duration_ms":%d,"client":{"ip":"%s","country":"%s"},"user":{"id":"u_%d","role":"%s","account":"acct_%d","plan":"%s"}}`, sec, i%5, i*7919, []string{"GET", "POST", "GET", "HEAD"}[i%4], path, query, status, 300+i*i, ua[:len(ua)-i%60], i*i%997, ip, []string{"DE", "US", "JP"}[i%3], i*31, []string{"viewer", "admin", "owner"}[i%3], i%50, []string{"free", "pro", "team"}[i%7%3])
 		case "nested":
 			l = fmt.Sprintf(`{"ts":1795454351.%03d,"level":"info","msg":"request","service":"api","http":{"request":{"method":"GET","id":"%032x"},"response":{"status_code":%d}},"url":{"path":"%s"},"client":{"ip":"%s","geo":{"country_iso_code":"DE"}},"user":{"id":"u%d","roles":["editor","viewer"]},"plan":"pro"}`, i, i, status, path, ip, i)
 		}
@@ -50,6 +56,7 @@ var streams = []struct {
 	{"nginxjson", Config{Format: "nginx", LogFormat: "json"}},
 	{"ecs", Config{Format: "json"}},
 	{"nested", Config{Format: "json"}},
+	{"app", Config{Format: "json"}},
 }
 
 func BenchmarkParse(b *testing.B) {

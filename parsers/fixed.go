@@ -1,6 +1,10 @@
 package parsers
 
-import "github.com/denywatch/denywatch/internal/event"
+import (
+	"math/bits"
+
+	"github.com/denywatch/denywatch/internal/event"
+)
 
 // The methods below are for families whose lines are JSON objects with fields
 // that their maker defined: they read them with the scanner of the json format
@@ -10,7 +14,6 @@ import "github.com/denywatch/denywatch/internal/event"
 // walk reads line, one object, into p.
 func (p *jsonParser) walk(line []byte) error {
 	p.seen = 0
-	p.keys.restart()
 	i := space(line, 0)
 	if i == len(line) || line[i] != '{' {
 		return ErrNotObject
@@ -50,10 +53,8 @@ func (p *jsonParser) take(e *event.Event) error {
 		return ErrTime
 	}
 	e.Time = t
-	for f := fieldService; f < fields; f++ {
-		if p.seen&(1<<f) == 0 {
-			continue
-		}
+	for left := p.seen & (1<<fields - 1<<fieldService); left != 0; left &= left - 1 {
+		f := field(bits.TrailingZeros64(left))
 		v := &p.vals[f]
 		switch f {
 		case fieldUser:

@@ -2,6 +2,7 @@ package parsers
 
 import (
 	"bytes"
+	"math/bits"
 	"strings"
 	"time"
 
@@ -311,10 +312,12 @@ func (c *keyCache) find(parent *node, key []byte) *hit {
 type jsonParser struct {
 	prog    *jsonProgram
 	keys    keyCache
+	path    path
 	clock   clock
 	scratch []byte
 	escaped bool   // the line holds a backslash
 	several bool   // the line holds several records
+	leave   uint64 // bit f: nobody asks for field f on this line
 	seen    uint64 // bit f: vals[f] is of this line
 	vals    [maxFields]value
 }
@@ -335,7 +338,7 @@ const maxDepth = 16
 func (p *jsonParser) Parse(line []byte, e *event.Event) error {
 	p.seen, p.scratch, p.several = 0, p.scratch[:0], false
 	p.escaped = bytes.IndexByte(line, '\\') >= 0
-	p.keys.restart()
+	p.path.begins()
 	i := space(line, 0)
 	if i == len(line) || line[i] != '{' {
 		return p.behindText(line, i, e)
@@ -347,7 +350,13 @@ func (p *jsonParser) Parse(line []byte, e *event.Event) error {
 	case p.several:
 		return ErrRecords
 	}
-	return p.fill(e)
+	if err := p.fill(e); err != nil {
+		return err
+	}
+	if p.path.studied {
+		p.path.learn(line)
+	}
+	return nil
 }
 
 // behindText reads a line with text in front of its object, such as the time,
@@ -412,101 +421,104 @@ func stringEnd(b []byte, i int) int {
 
 // object reads the object at b[i] and returns the index behind it.
 func (p *jsonParser) object(b []byte, i int, n *node, depth int) (int, bool) {
-	i = space(b, i+1)
-	if i < len(b) && b[i] == '}' {
-		return i + 1, true
+	at := p.path.begin(n, depth)
+	studied := depth == 0 && p.path.studied
+	track := p.path.track
+	if studied || depth > 0 {
+		track = nil
 	}
-	for {
-		if i >= len(b) || b[i] != '"' {
-			return 0, false
-		}
-		h, end := p.keys.again(n, b[i+1:], '"')
-		if end += i + 1; h == nil {
-			if end = stringEnd(b, i+1); end < 0 {
+	for k, last := 0, &at.begin; ; {
+		var m *meaning
+		start := i
+		if k < len(track) && !track[k].spoilt && track[k].follows(b[i:], track[k].text) {
+			l := &track[k]
+			for c := range l.over {
+				if c := &l.over[c]; p.leave>>c.hit.field&1 == 0 {
+					p.offer(&c.hit, c.kind, b[i+c.from:i+c.to])
+				}
+			}
+			i += len(l.text)
+			m, last = &l.meaning, l.last
+			l.served++
+			k++
+		} else {
+			if k < len(track) {
+				track[k].fail()
+			}
+			s := last.next
+			if s.stands(b[i:], at) {
+				i += len(s.text)
+			} else if s, i = p.turn(b, i, at, last); i < 0 {
 				return 0, false
 			}
-			h = p.keys.find(n, b[i+1:end])
-		}
-		i = space(b, end+1)
-		if i >= len(b) || b[i] != ':' {
-			return 0, false
-		}
-		i = space(b, i+1)
-		if i >= len(b) {
-			return 0, false
-		}
-		from := i
-		switch b[i] {
-		case '"':
-			end = stringEnd(b, i+1)
-			if end < 0 {
-				return 0, false
+			m, last = &s.meaning, s
+			if k = len(track); s.leg < k && track[s.leg].after == s {
+				k = s.leg
 			}
-			switch {
-			case h.field != fieldNone:
-				p.offer(h, kindString, b[i+1:end])
-			case h.node != nil && b[i+1] == '{' && depth < maxDepth:
-				p.nested(b[i+1:end], h.node, depth)
+			if studied && len(p.path.steps) < maxSteps {
+				p.path.steps = append(p.path.steps, step{s: s, from: at, start: start, value: i})
 			}
-			if i = end + 1; end == from+1 && i < len(b) && b[i] > ' ' && b[i] != ',' && b[i] != '}' {
-				// Quotes that a template put around a quoted value (HAProxy's
-				// %{+Q}r), or around Apache's "" for nothing.
-				if end = doubledEnd(b, i); end < 0 {
+		}
+		if m.at == nil {
+			return i, true
+		}
+		at = m.at
+		from, to := i, 0
+		wanted := m.hit.field != fieldNone && p.leave>>m.hit.field&1 == 0
+		switch m.kind {
+		case kindString:
+			if to = i + bytes.IndexByte(b[i:], '"'); to <= i || b[to-1] == '\\' {
+				if to = stringEnd(b, i); to < 0 {
 					return 0, false
 				}
-				if h.field != fieldNone {
-					p.offer(h, kindString, b[i:end])
-				}
-				i = end + 2
 			}
-		case '{':
+			switch {
+			case wanted:
+				p.offer(&m.hit, kindString, b[i:to])
+			case m.hit.node != nil && m.hit.field == fieldNone && b[i] == '{' && at.depth < maxDepth:
+				p.nested(b[i:to], m.hit.node, at.depth)
+			}
+			if i = to + 1; to == from && i < len(b) && b[i] > ' ' && b[i] != ',' && b[i] != '}' {
+				// Quotes that a template put around a quoted value (HAProxy's
+				// %{+Q}r), or around Apache's "" for nothing.
+				end := doubledEnd(b, i)
+				if end < 0 {
+					return 0, false
+				}
+				if wanted {
+					p.offer(&m.hit, kindString, b[i:end])
+				}
+				i, to = end+2, -1
+			}
+		case kindObject, kindArray:
+			h, k := m.hit, m.kind // deeper ones may take its slot
 			var ok bool
-			here := *h // deeper keys may take its slot
-			if here.node != nil && depth < maxDepth {
-				i, ok = p.object(b, i, here.node, depth+1)
+			if k == kindObject && h.node != nil && at.depth < maxDepth {
+				i, ok = p.object(b, i-1, h.node, at.depth+1)
 			} else {
-				i, ok = skipNested(b, i)
+				i, ok = skipNested(b, i-1)
 			}
 			if !ok {
 				return 0, false
 			}
-			if here.field == fieldFlags || here.field == fieldRole {
-				p.offer(&here, kindObject, b[from:i])
+			if k == kindArray && h.node != nil {
+				p.attributes(b[from-1:i], h.node, at.depth)
 			}
-		case '[':
-			var ok bool
-			if i, ok = skipNested(b, i); !ok {
+			if wanted && (k == kindArray || wantsObject(h.field)) {
+				p.offer(&h, k, b[from-1:i])
+			}
+			to = i
+		default:
+			if i = scalarEnd(b, i); i < 0 {
 				return 0, false
 			}
-			here := *h // attributes may take its slot
-			if here.node != nil {
-				p.attributes(b[from:i], here.node, depth)
+			if wanted {
+				p.offer(&m.hit, kindNumber, b[from:i])
 			}
-			if here.field != fieldNone {
-				p.offer(&here, kindArray, b[from:i])
-			}
-		default:
-			for i < len(b) && b[i] != ',' && b[i] != '}' && b[i] > ' ' {
-				switch b[i] {
-				case '"', '{', '[', ']', ':':
-					return 0, false
-				}
-				i++
-			}
-			if h.field != fieldNone {
-				p.offer(h, kindNumber, b[from:i])
-			}
+			to = i
 		}
-		if i = space(b, i); i >= len(b) {
-			return 0, false
-		}
-		switch b[i] {
-		case '}':
-			return i + 1, true
-		case ',':
-			i = space(b, i+1)
-		default:
-			return 0, false
+		if studied && len(p.path.steps) < maxSteps {
+			p.path.steps[len(p.path.steps)-1].valueEnd = to
 		}
 	}
 }
@@ -567,7 +579,11 @@ func (p *jsonParser) offer(h *hit, k kind, raw []byte) {
 		}
 		raw, k = first, fk
 	}
-	if !plausible(h.field, k, raw) {
+	if k == kindString && particular>>h.field&1 == 0 {
+		if len(raw) < 2 && (len(raw) == 0 || raw[0] == '-') {
+			return
+		}
+	} else if !plausible(h.field, k, raw) {
 		return
 	}
 	p.seen |= 1 << h.field
@@ -593,6 +609,11 @@ func firstOf(raw []byte) ([]byte, kind, bool) {
 	}
 	return raw[i:end], kindNumber, true
 }
+
+// particular are the fields for which not every text is plausible that is neither
+// empty nor a dash.
+const particular = 1<<fieldUpstream | 1<<fieldStatus | 1<<fieldTime | 1<<fieldMethod | 1<<fieldCause |
+	1<<fieldService | 1<<fieldRoute | 1<<fieldClient | 1<<fieldForwarded
 
 // plausible keeps values from a field that cannot be meant: names such as status
 // and time are used for many things.
@@ -662,7 +683,14 @@ func statusWord(v []byte) (uint16, bool) {
 
 // text is a value with its escapes resolved.
 func (p *jsonParser) text(raw []byte) []byte {
-	if !p.escaped || bytes.IndexByte(raw, '\\') < 0 {
+	if !p.escaped {
+		return raw
+	}
+	return p.unescaped(raw)
+}
+
+func (p *jsonParser) unescaped(raw []byte) []byte {
+	if bytes.IndexByte(raw, '\\') < 0 {
 		return raw
 	}
 	from := len(p.scratch)
@@ -705,10 +733,8 @@ func (p *jsonParser) fill(e *event.Event) error {
 	if has(fieldRequest) {
 		e.Method, e.Path = splitRequest(p.text(p.vals[fieldRequest].raw))
 	}
-	for f := fieldTime; f < fields; f++ {
-		if p.seen&(1<<f) == 0 {
-			continue
-		}
+	for left := p.seen & (1<<fields - 1); left != 0; left &= left - 1 {
+		f := field(bits.TrailingZeros64(left))
 		v := &p.vals[f]
 		switch f {
 		case fieldStatus, fieldRequest:

@@ -186,6 +186,48 @@ func TestJSONKeysInAnyOrder(t *testing.T) {
 	}
 }
 
+// A parser follows the lines before as far as they go: whatever byte of a line
+// differs from them, it reads the line as a new one does.
+func TestJSONOffTheTrack(t *testing.T) {
+	format, err := Compile(Config{Format: "json"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	used := format.New()
+	lines := stream("app")
+	read := func(p Parser, line []byte) string {
+		var e event.Event
+		e.Reset()
+		err := p.Parse(line, &e)
+		if err != nil {
+			return err.Error()
+		}
+		return show(&e)
+	}
+	for range 3 {
+		for _, l := range lines {
+			read(used, l)
+		}
+	}
+	line := lines[len(lines)-1]
+	for i := range line {
+		if i%3 != 0 && line[i] > '9' && line[i] < '{' { // a letter, as others
+			continue
+		}
+		for _, with := range []string{"", `"`, `\`, " ", "{", "}", "[", ",", ":", "0", `":`, `,"status":403,`, `{"status":500},`, `""`} {
+			for _, cut := range []int{0, 1} {
+				changed := append(append(append([]byte{}, line[:i]...), with...), line[i+cut:]...)
+				if got, want := read(used, changed), read(format.New(), changed); got != want {
+					t.Fatalf("%s\n got %s\nwant %s", changed, got, want)
+				}
+			}
+		}
+		if got, want := read(used, lines[i]), read(format.New(), lines[i]); got != want {
+			t.Fatalf("%s\n got %s\nwant %s", lines[i], got, want)
+		}
+	}
+}
+
 func TestVantage(t *testing.T) {
 	for _, c := range []struct {
 		c    Config

@@ -77,7 +77,6 @@ func (o *outline) read(p *jsonParser, line []byte) bool {
 		return false
 	}
 	p.seen = 0
-	p.keys.restart()
 	quotes := o.quotes
 	at := 0
 	for k := range o.keys {
@@ -279,7 +278,6 @@ type member struct {
 // members appends the members of obj, a line that p has walked; none if the line
 // is not JSON in the strict sense.
 func (p *jsonParser) members(to []member, obj []byte) []member {
-	p.keys.restart()
 	for i := space(obj, 1); i < len(obj) && obj[i] == '"'; i = space(obj, i+1) {
 		m := member{open: i, close: stringEnd(obj, i+1)}
 		if m.close < 0 {

@@ -95,6 +95,9 @@ func connection(v []byte) (n uint64) {
 // splitList appends the words of v to list: separated by commas or semicolons
 // where there are any, else by white space. Empty words and "-" are left out.
 func splitList(list [][]byte, v []byte) [][]byte {
+	if oneWord(v) {
+		return append(list, v)
+	}
 	commas := bytes.IndexByte(v, ',') >= 0 || bytes.IndexByte(v, ';') >= 0
 	start := 0
 	for i := 0; i <= len(v); i++ {
@@ -107,6 +110,16 @@ func splitList(list [][]byte, v []byte) [][]byte {
 		start = i + 1
 	}
 	return list
+}
+
+// oneWord tells whether v is a single word of ASCII, as most lists are.
+func oneWord(v []byte) bool {
+	for _, c := range v {
+		if c <= ' ' || c == ',' || c == ';' || c >= 0x7f {
+			return false
+		}
+	}
+	return len(v) > 1 || len(v) == 1 && v[0] != '-'
 }
 
 // splitBracketed appends the words of v as splitList does, and those of lists that
