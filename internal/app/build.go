@@ -69,6 +69,7 @@ type understood struct {
 	format  *parsers.Format // nil while auto has seen no line
 	vantage event.Vantage
 	why     string
+	unknown error // why auto did not recognise the lines there are
 }
 
 // understand compiles a source's format, or recognises it by the first files
@@ -78,11 +79,7 @@ func understand(s *configs.Source, userAgent bool) (understood, error) {
 	c := s.Parse
 	c.SkipUserAgent = !userAgent
 	if c.Auto() {
-		var err error
-		c, u.why, err = recognise(c, s.Files)
-		if err != nil {
-			return u, err
-		}
+		c, u.why, u.unknown = recognise(c, s.Files)
 	}
 	if !c.Auto() {
 		f, err := parsers.Compile(c)
@@ -102,18 +99,21 @@ func understand(s *configs.Source, userAgent bool) (understood, error) {
 }
 
 // recognise looks at the files there are; c comes back as it was when there is
-// no line yet. Error logs, which only explain what the others count, say nothing
+// no line yet, or, with an error, when no file's lines are understood. Error logs, which only explain what the others count, say nothing
 // of the format.
 func recognise(c parsers.Config, globs []string) (parsers.Config, string, error) {
+	var unknown error
 	for lines := range samples(globs) {
 		if _, isError := errorLog(lines, c, utc, time.Time{}); isError != nil {
 			continue
 		}
 		if got, why, err := c.Resolve(withoutErrors(lines), globs[0]); err == nil {
 			return got, why, nil
+		} else if unknown == nil {
+			unknown = err
 		}
 	}
-	return c, "", nil
+	return c, "", unknown
 }
 
 // collectors makes what the streams of each source share, and opens the country

@@ -49,6 +49,9 @@ func Check(cfg *configs.Config, out io.Writer) error {
 		case err != nil:
 			format = err.Error()
 			problems++
+		case u.unknown != nil:
+			format = u.unknown.Error()
+			problems++
 		case u.format != nil && u.why != "":
 			format = u.format.String() + ": " + u.why
 		case u.format != nil:

@@ -110,3 +110,34 @@ func TestParseSaysWhatBecomesOfLines(t *testing.T) {
 		}
 	}
 }
+
+// TestCheckTellsOfLogs checks what is said of the logs there are: one that is not
+// recognised, one without a known status, and one that is not there yet.
+func TestCheckTellsOfLogs(t *testing.T) {
+	dir := t.TempDir()
+	source := func(name, content string) configs.Source {
+		path := filepath.Join(dir, name)
+		if content != "" {
+			if err := os.WriteFile(path, []byte(content), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return configs.Source{Name: name, Files: []string{path}}
+	}
+	for _, x := range []struct {
+		source configs.Source
+		says   string
+		bad    bool
+	}{
+		{source("junk.log", strings.Repeat("it works on my machine\n", 5)), "the format of the log was not recognised", true},
+		{source("renamed.log", strings.Repeat(`{"outcome":403,"path":"/x"}`+"\n", 20)), "mapping: {status: FIELD}", false},
+		{source("later.log", ""), "recognised when the first lines are there", false},
+	} {
+		cfg := configs.Default()
+		cfg.Sources = []configs.Source{x.source}
+		var out bytes.Buffer
+		if err := Check(cfg, &out); (err != nil) != x.bad || !strings.Contains(out.String(), x.says) {
+			t.Errorf("%s: %q is not said, or error %v:\n%s", x.source.Name, x.says, err, out.String())
+		}
+	}
+}
