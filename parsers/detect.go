@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/denywatch/denywatch/internal/event"
 )
@@ -152,24 +153,26 @@ func (c Config) resolveInner(lines [][]byte, path string) (Config, string, error
 	best, bestScore := candidate{}, 0
 	var refused error
 	object := slices.ContainsFunc(lines, func(l []byte) bool { return bytes.IndexByte(l, '{') >= 0 })
-	for _, how := range []compiler{strictly, loosely, withSiblings} {
-		for _, family := range families {
-			for _, cand := range family() {
-				if onlyJSON[cand.config.Format] && !object {
-					continue // compiling one costs more than all else here
-				}
+	for way, how := range compilers {
+		for _, try := range tries() {
+			cand, compiled := try.candidate, try.compiled[way]
+			if onlyJSON[cand.config.Format] && !object {
+				continue // compiling one costs more than all else here
+			}
+			if len(c.Mapping) > 0 || c.Timezone != "" {
 				cand.config.Mapping, cand.config.Timezone = c.Mapping, c.Timezone
-				f, err := how(cand.config)
-				if err != nil {
-					refused = err
-					continue
-				}
-				if f == nil {
-					continue
-				}
-				if n := score(f, cand.sign, lines); n > bestScore {
-					best, bestScore = cand, n
-				}
+				compiled = func() (*Format, error) { return how(cand.config) }
+			}
+			f, err := compiled()
+			if err != nil {
+				refused = err
+				continue
+			}
+			if f == nil {
+				continue
+			}
+			if n := score(f, cand.sign, lines); n > bestScore {
+				best, bestScore = cand, n
 			}
 		}
 		if 2*bestScore > len(lines) {
@@ -210,6 +213,32 @@ func severalRecords(lines [][]byte) bool {
 // compiler is a way to compile a candidate; nil is a format that it has nothing new
 // to say about.
 type compiler func(c Config) (*Format, error)
+
+// compilers are the ways in the order they are tried.
+var compilers = [...]compiler{strictly, loosely, withSiblings}
+
+// try is a candidate and what it compiles to without a mapping and a zone, one per
+// way, made when first asked for: a log that is not recognised is tried again and
+// again, and a Format is immutable.
+type try struct {
+	candidate
+	compiled [len(compilers)]func() (*Format, error)
+}
+
+// tries lists the candidates of all families.
+var tries = sync.OnceValue(func() []try {
+	var all []try
+	for _, family := range families {
+		for _, c := range family() {
+			t := try{candidate: c}
+			for way, how := range compilers {
+				t.compiled[way] = sync.OnceValues(func() (*Format, error) { return how(c.config) })
+			}
+			all = append(all, t)
+		}
+	}
+	return all
+})
 
 func strictly(c Config) (*Format, error) { return compile(c, true) }
 func loosely(c Config) (*Format, error)  { return compile(c, false) }

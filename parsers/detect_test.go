@@ -212,3 +212,17 @@ func TestResolve(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// BenchmarkDetectGarbage is a try at a log of no known format.
+func BenchmarkDetectGarbage(b *testing.B) {
+	var sample [][]byte
+	for range maxSample {
+		sample = append(sample, []byte("{ nothing that a server writes } 12 [x] \"y\""))
+	}
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, err := Detect(sample, ""); err == nil {
+			b.Fatal("recognised")
+		}
+	}
+}
