@@ -89,7 +89,7 @@ func (j *judge) tellFlag(f *finding) {
 	// The rarest that nearly all the refused have.
 	tell := func(version bool) string {
 		names := slices.DeleteFunc(slices.Collect(maps.Keys(flags)), func(n string) bool {
-			return n == "" || strings.HasPrefix(n, tally.VersionFlag) != version
+			return n == "" || n == tally.Other || strings.HasPrefix(n, tally.VersionFlag) != version
 		})
 		price := math.Log(float64(max(len(names), 1)))
 		names = slices.DeleteFunc(names, func(n string) bool {

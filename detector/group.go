@@ -281,7 +281,10 @@ func (d *Detector) refresh(g *group, now int64) (open bool) {
 	g.judge, g.lead = lead.j, f
 	inc.StartedAt = instant(f.started)
 	inc.Scope = lead.j.public(lead.j.service, f.scope)
-	inc.Scope.Flag, inc.Version = f.flag, f.version
+	inc.Version = ""
+	for _, s := range live { // that only applications tell
+		inc.Scope.Flag, inc.Version = cmp.Or(inc.Scope.Flag, s.f.flag), cmp.Or(inc.Version, s.f.version)
+	}
 	inc.Requests, inc.Denials = f.requests, f.denials
 	inc.ExpectedRate, inc.ObservedRate = 0, 0
 	if f.requests > 0 {

@@ -260,8 +260,8 @@ func (j *judge) pressing(dir int8) bool {
 		}
 	}
 	var g float64
-	for _, s := range cells {
-		if (s.x-s.m)*float64(dir) > 0 {
+	for _, id := range slices.Sorted(maps.Keys(cells)) {
+		if s := cells[id]; (s.x-s.m)*float64(dir) > 0 {
 			g += baseline.Divergence(s.x, s.n, s.m)
 		}
 	}
