@@ -463,7 +463,8 @@ func (p *jsonParser) object(b []byte, i int, n *node, depth int) (int, bool) {
 			return i, true
 		}
 		at = m.at
-		from, to := i, 0
+		from := i
+		var to int
 		wanted := m.hit.field != fieldNone && p.leave>>m.hit.field&1 == 0
 		switch m.kind {
 		case kindString:
