@@ -11,10 +11,11 @@ import (
 // RegressionCheck is a shell command for the team's tests that fails if the
 // incident comes back, under a comment that names the state of the user who was
 // refused: route, role, plan, flag, country. The values that only the team has
-// ($BASE_URL, $TOKEN, the ids in the path) are variables. It is empty for an
-// incident that did not recover. What came from logs is quoted: it is safe to run.
+// ($BASE_URL, $TOKEN, the ids in the path) are variables. It fails too when the
+// server cannot be asked. It is empty for an incident that did not recover, and for
+// refusals that no status shows. What came from logs is quoted: it is safe to run.
 func RegressionCheck(in *incident.Incident) string {
-	if in.State != incident.Resolved || in.Resolution != incident.Recovered {
+	if in.State != incident.Resolved || in.Resolution != incident.Recovered || in.Class == event.Masked.String() {
 		return ""
 	}
 	status, op := refusedStatus(in.Class), "!="
@@ -48,7 +49,7 @@ func RegressionCheck(in *incident.Incident) string {
 	}
 	return fmt.Sprintf(`# incident %s of %s: %s %s here
 # $TOKEN: %s; use the method and body of your client
-test "$(curl -s -o /dev/null -w '%%{http_code}' -H "Authorization: Bearer $TOKEN" "$BASE_URL%s")" %s %d
+code=$(curl -gs -o /dev/null -w '%%{http_code}' -H "Authorization: Bearer $TOKEN" "$BASE_URL%s") && test "$code" %s %d
 `, Clean(in.ID, maxValue), in.StartedAt.UTC().Format("2006-01-02"), who, was, who, shellPath(target), op, status)
 }
 

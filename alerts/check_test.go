@@ -3,6 +3,7 @@ package alerts_test
 import (
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"strings"
 	"sync/atomic"
@@ -29,10 +30,12 @@ func TestRegressionCheck(t *testing.T) {
 		w.WriteHeader(int(status.Load()))
 	}))
 	defer srv.Close()
+	dir := t.TempDir()
 	run := func(in incident.Incident) bool {
 		t.Helper()
 		cmd := exec.Command("sh", "-c", alerts.RegressionCheck(&in))
 		cmd.Env = []string{"BASE_URL=" + srv.URL, "TOKEN=t", "ID=7", "PATH=/usr/local/bin:/usr/bin:/bin"}
+		cmd.Dir = dir
 		out, err := cmd.CombinedOutput()
 		if len(out) > 0 {
 			t.Errorf("it says %s", out)
@@ -59,9 +62,12 @@ func TestRegressionCheck(t *testing.T) {
 		t.Error("it fails although the user gets in")
 	}
 	nasty := over
-	nasty.Scope = incident.Scope{Route: "/a$(exit 1)`exit 1`\"; exit 1; \"\\", Role: "x\nexit 1"}
+	nasty.Scope = incident.Scope{Route: "/[a-z]$(>ran)`>ran`\";>ran;\"\\", Role: "x\n>ran"}
 	if !run(nasty) {
-		t.Errorf("something of the log was run:\n%s", alerts.RegressionCheck(&nasty))
+		t.Errorf("it fails although the user gets in:\n%s", alerts.RegressionCheck(&nasty))
+	}
+	if ls, err := os.ReadDir(dir); err != nil || len(ls) > 0 {
+		t.Errorf("something of the log was run (%v):\n%s", err, alerts.RegressionCheck(&nasty))
 	}
 	open := over
 	open.Direction = incident.Down
@@ -71,6 +77,15 @@ func TestRegressionCheck(t *testing.T) {
 	status.Store(403)
 	if !run(open) {
 		t.Error("it fails although the door is locked again")
+	}
+	masked := over
+	masked.Class = "masked"
+	if text := alerts.RegressionCheck(&masked); text != "" {
+		t.Errorf("no status shows the refusal, and it asks for one:\n%s", text)
+	}
+	srv.Close()
+	if run(over) {
+		t.Error("it passes although nobody answers")
 	}
 	over.State = incident.Open
 	if alerts.RegressionCheck(&over) != "" {
