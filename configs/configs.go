@@ -39,6 +39,7 @@ import (
 	"github.com/denywatch/denywatch/alerts/webhook"
 	"github.com/denywatch/denywatch/detector"
 	"github.com/denywatch/denywatch/ingest/file"
+	"github.com/denywatch/denywatch/ingest/kafka"
 	"github.com/denywatch/denywatch/internal/access"
 	"github.com/denywatch/denywatch/internal/web"
 	"github.com/denywatch/denywatch/parsers"
@@ -89,8 +90,9 @@ type Config struct {
 
 // Source is one log, or a group of logs of one server.
 type Source struct {
-	// Name is unique. Its default is made of the first file's folder and name:
-	// /var/log/nginx/access.log is "nginx-access".
+	// Name is unique. Its default is made of the first file's folder and name, or
+	// of the first topic: /var/log/nginx/access.log is "nginx-access", the topic
+	// shop.app is "kafka-shop_app".
 	Name string `yaml:"name"`
 	// Vantage is edge, web or app; empty: what is usual for the format.
 	Vantage string `yaml:"vantage"`
@@ -98,6 +100,8 @@ type Source struct {
 	Service string `yaml:"service"`
 	// Files are absolute paths or globs ("**" crosses folders).
 	Files []string `yaml:"files,one" effect:"live"`
+	// Kafka names topics, instead of Files.
+	Kafka kafka.Config `yaml:"kafka" effect:"live"`
 	// Parse says how the lines are written: format, log_format, mapping and
 	// timezone.
 	Parse parsers.Config `yaml:",inline" raw:"log_format mapping"`
@@ -135,6 +139,7 @@ const DefaultMaxUnparsed = 0.5
 func (s *Source) setDefaults() {
 	*s = Source{
 		Parse: parsers.Config{Format: "auto"}, Lateness: time.Minute, SampleRate: 1, MaxUnparsed: DefaultMaxUnparsed,
+		Kafka:   kafka.Config{Group: kafka.DefaultGroup, Start: kafka.DefaultStart},
 		MaxLine: file.DefaultMaxLine, Check: file.DefaultCheck, Grace: file.DefaultGrace, Backfill: DefaultBackfill,
 	}
 }
@@ -145,6 +150,13 @@ func (s *Source) Follow() file.Config {
 		Paths: s.Files, MaxLine: int(s.MaxLine), Check: s.Check, Grace: s.Grace,
 		FromEnd: s.FromEnd, Backfill: s.Backfill, Poll: s.Poll,
 	}
+}
+
+// Consume is the part of the source that ingest/kafka obeys, if it names topics.
+func (s *Source) Consume() kafka.Config {
+	c := s.Kafka
+	c.MaxLine = int(s.MaxLine)
+	return c
 }
 
 // Roles says how several roles of one request become one value.
@@ -378,10 +390,19 @@ func (d *decoder) settle(c *Config) {
 				s.Files[j] = d.resolve(g)
 			}
 		}
-		if s.Name == "" && len(s.Files) > 0 {
-			s.Name = unique(nameOf(s.Files[0]), taken)
-			taken[s.Name] = true
+		for _, name := range []*string{&s.Kafka.TLS.CA, &s.Kafka.TLS.Cert, &s.Kafka.TLS.Key} {
+			if *name != "" && !strings.HasPrefix(*name, "~") {
+				*name = d.resolve(*name)
+			}
 		}
+		switch {
+		case s.Name != "":
+		case len(s.Files) > 0:
+			s.Name = unique(nameOf(s.Files[0]), taken)
+		case len(s.Kafka.Topics) > 0:
+			s.Name = unique(nameOf("kafka/"+strings.ReplaceAll(s.Kafka.Topics[0], ".", "_")), taken)
+		}
+		taken[s.Name] = true
 	}
 }
 

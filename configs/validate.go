@@ -185,7 +185,7 @@ func (k *checker) sources() {
 }
 
 func (k *checker) source(p string, i int, s *Source, names map[string]int, globs map[string]string) {
-	if s.Name != "" || len(s.Files) > 0 {
+	if s.Name != "" || len(s.Files) > 0 || len(s.Kafka.Topics) > 0 {
 		k.name(p+".name", s.Name)
 		if j, taken := names[s.Name]; taken {
 			k.bad(p+".name", "%s is the name of sources[%d] already; names are unique", k.d.show(p+".name", s.Name), j)
@@ -197,7 +197,11 @@ func (k *checker) source(p string, i int, s *Source, names map[string]int, globs
 		k.oneOf(p+".vantage", s.Vantage, vantages)
 	}
 	k.text(p+".service", s.Service, false)
-	k.files(p, s, globs)
+	if _, said := k.d.at[p+".kafka"]; said || s.Kafka.Named() {
+		k.kafka(p, s, globs)
+	} else {
+		k.files(p, s, globs)
+	}
 	half := k.d.bad[p+".format"] || k.d.bad[p+".log_format"]
 	for _, x := range s.Parse.Validate() {
 		sub := x.Path
@@ -217,6 +221,47 @@ func (k *checker) source(p string, i int, s *Source, names map[string]int, globs
 	}
 	if s.MaxUnparsed <= 0 || s.MaxUnparsed > 1 {
 		k.bad(p+".max_unparsed", "must be a share above 0 and at most 1, such as 0.5 (1 never suspends)")
+	}
+}
+
+// fileOptions are the settings of a source that only files obey.
+var fileOptions = []string{"check", "grace", "from_end", "backfill", "poll"}
+
+// kafka checks what ingest/kafka obeys, and that no topic is read twice: streams
+// have the names of their topics.
+func (k *checker) kafka(p string, s *Source, taken map[string]string) {
+	if _, said := k.d.at[p+".files"]; said || len(s.Files) > 0 {
+		k.bad(p+".files", "a source reads files or kafka, not both; make two sources of it")
+	}
+	for _, name := range fileOptions {
+		if _, said := k.d.at[join(p, name)]; said {
+			k.bad(join(p, name), "is about files; take it out of a kafka source")
+		}
+	}
+	if s.MaxLine < minLine || s.MaxLine > maxLine {
+		k.bad(p+".max_line", "must be between 1KiB and 64MiB (1MiB is usual)")
+	}
+	for i, t := range s.Kafka.Topics {
+		tp := at(p+".kafka.topics", i)
+		if other, twice := taken["kafka:"+t]; twice && parent(other) != parent(tp) {
+			k.bad(tp, "is read by %s already; its lines would count twice", k.d.display(other))
+		}
+		taken["kafka:"+t] = tp
+	}
+	for _, name := range []struct{ path, file string }{{"ca", s.Kafka.TLS.CA}, {"cert", s.Kafka.TLS.Cert}, {"key", s.Kafka.TLS.Key}} {
+		if strings.HasPrefix(name.file, "~") {
+			k.bad(join(p+".kafka.tls", name.path), "~ is not expanded; write the whole path, or ${HOME}/...")
+		}
+	}
+	for _, err := range s.Kafka.Validate() {
+		field, message := split(err)
+		k.foreign(join(p+".kafka", field), message)
+	}
+	if s.Kafka.Plaintext() {
+		k.d.warn(p+".kafka.sasl.mechanism", "sends the password unencrypted; turn kafka.tls on, or use scram-sha-512")
+	}
+	if s.Vantage == "" && s.Parse.Auto() {
+		k.bad(p+".vantage", "is needed where the format is recognised: no message is there to tell it by; give vantage (edge, web or app), or format")
 	}
 }
 

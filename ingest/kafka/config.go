@@ -42,10 +42,10 @@ var mechanisms = []string{Plain, ScramSHA256, ScramSHA512}
 type Config struct {
 	// Brokers are host:port of some brokers of the cluster, tried in turn; the
 	// others are learned from them.
-	Brokers []string `yaml:"brokers"`
+	Brokers []string `yaml:"brokers,one"`
 	// Topics are names or patterns ("shop.*"; path.Match). Patterns never match
 	// internal topics, whose names begin with two underscores.
-	Topics []string `yaml:"topics"`
+	Topics []string `yaml:"topics,one"`
 	// Group is the consumer group. Members of one group share the partitions.
 	Group string `yaml:"group"`
 	// Start is where a partition begins that has neither a position of ours nor a

@@ -31,7 +31,7 @@ type store struct {
 	lines     map[string][]string // by stream
 	n         int
 	skipped   int
-	open      map[string]bool
+	open      map[opened]bool
 	caught    map[string]int // lines at the last CaughtUp
 	unknown   map[string]string
 	told      []string // all that Unknown said
@@ -45,7 +45,7 @@ type store struct {
 
 func newStore(t testing.TB) *store {
 	return &store{
-		t: t, changed: make(chan struct{}), positions: map[string]ingest.Position{}, lines: map[string][]string{}, open: map[string]bool{},
+		t: t, changed: make(chan struct{}), positions: map[string]ingest.Position{}, lines: map[string][]string{}, open: map[opened]bool{},
 		caught: map[string]int{}, unknown: map[string]string{}, keep: true, crash: -1,
 	}
 }
@@ -109,20 +109,33 @@ func (s *store) exactly(want []string) {
 	}
 }
 
-// host is one process' view of the store.
-type host struct{ *store }
+// opened is a stream that a member has open. A member keeps those it had until it
+// knows which are its own next, when another may have begun already.
+type opened struct {
+	member *member
+	stream string
+}
+
+// member is one process.
+type member struct{ _ byte }
+
+// host is a member's view of the store.
+type host struct {
+	*store
+	member *member
+}
 
 func (h host) Open(_ context.Context, stream string) (ingest.Handler, ingest.Position, error) {
 	var pos ingest.Position
 	h.change(func() {
-		if h.open[stream] {
+		if h.open[opened{h.member, stream}] {
 			h.t.Errorf("stream %s is opened twice", stream)
 		}
-		h.open[stream] = true
+		h.open[opened{h.member, stream}] = true
 		pos = h.positions[stream]
 		h.positions[stream] = pos
 	})
-	return &handler{store: h.store, stream: stream}, pos, nil
+	return &handler{store: h.store, member: h.member, stream: stream}, pos, nil
 }
 
 func (h host) Saved() (out []string) {
@@ -146,6 +159,7 @@ func (h host) Ready() { h.change(func() { h.ready++ }) }
 
 type handler struct {
 	*store
+	member *member
 	stream string
 	over   bool
 }
@@ -201,11 +215,11 @@ func (h *handler) Unknown(err error) {
 }
 
 func (h *handler) end() {
-	if h.over || !h.open[h.stream] {
+	if h.over || !h.open[opened{h.member, h.stream}] {
 		h.t.Errorf("%s ends twice", h.stream)
 	}
 	h.over = true
-	delete(h.open, h.stream)
+	delete(h.open, opened{h.member, h.stream})
 	delete(h.unknown, h.stream)
 }
 
@@ -244,7 +258,7 @@ func run(t testing.TB, s *store, cfg Config) (src *Source, stop func()) {
 	s.stop = cancel
 	s.mu.Unlock()
 	done := make(chan error, 1)
-	go func() { done <- src.Run(ctx, host{s}) }()
+	go func() { done <- src.Run(ctx, host{s, &member{}}) }()
 	stop = sync.OnceFunc(func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -92,6 +92,7 @@ type Source struct {
 
 	mu     sync.Mutex
 	counts map[string]*counters // by stream
+	absent map[string]string    // what to do about a topic that does not exist
 }
 
 var _ ingest.Source = (*Source)(nil)
@@ -104,6 +105,7 @@ func New(cfg Config, log *slog.Logger) *Source {
 		cfg: cfg.withDefaults(), log: log.With("component", "ingest/kafka"), timing: usual,
 		buffers: sync.Pool{New: func() any { return new([]byte) }},
 		counts:  map[string]*counters{},
+		absent:  map[string]string{},
 	}
 }
 
@@ -166,6 +168,26 @@ func (s *Source) Partitions() []Partition {
 		return a.ID - b.ID
 	})
 	return out
+}
+
+// Missing tells of each named topic that does not exist what to do about it,
+// sorted. Such a topic holds nothing back: nothing was written to it. It may be
+// called at any time by any goroutine.
+func (s *Source) Missing() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Sorted(maps.Values(s.absent))
+}
+
+// exists notes whether a topic does; err says what to do if not.
+func (s *Source) exists(topic string, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err == nil {
+		delete(s.absent, topic)
+	} else {
+		s.absent[topic] = err.Error()
+	}
 }
 
 // counter returns the counters of a partition.
@@ -315,7 +337,6 @@ func (r *runner) settled(topic string) {
 	if h := r.troubles[topic]; h != nil {
 		_ = h.Close(context.WithoutCancel(r.ctx), true)
 		delete(r.troubles, topic)
-		delete(r.said, topic)
 	}
 }
 
@@ -329,12 +350,18 @@ func (r *runner) discover(ctx context.Context) (map[string]int, error) {
 	delete(r.said, "")
 	for _, t := range r.cfg.Topics {
 		err, wrong := missing[t]
+		r.exists(t, nil)
 		switch {
 		case !wrong:
 			r.settled(t)
+			delete(r.said, t)
 		case isPattern(t):
 			r.say(t, slog.LevelInfo, "no topic matches yet", err)
 			r.settled(t)
+		case errors.Is(err, kafkago.UnknownTopicOrPartition):
+			r.say(t, slog.LevelError, "a topic does not exist; looking for it again and again", err)
+			r.settled(t)
+			r.exists(t, err)
 		default:
 			r.say(t, slog.LevelError, "the topic cannot be read; looking for it again and again", err)
 			if err := r.trouble(t, err); err != nil {

@@ -337,9 +337,11 @@ func TestUnknownTopic(t *testing.T) {
 	c := newCluster1(t, kfake.SeedTopics(1, "logs"))
 	want := produce(t, client(t, c), "logs", 1, 0, 10)
 	s := newStore(t)
-	_, stop := run(t, s, Config{Brokers: c.ListenAddrs(), Topics: []string{"logs", "later", "web.*"}})
+	src, stop := run(t, s, Config{Brokers: c.ListenAddrs(), Topics: []string{"logs", "later", "web.*"}})
 	s.waitLines(10)
-	s.wait("trouble", func() bool { return strings.Contains(s.unknown["kafka:later"], "create it, or mend kafka.topics") })
+	if m := src.Missing(); len(m) != 1 || !strings.Contains(m[0], "later: the topic does not exist: create it, or mend kafka.topics") {
+		t.Errorf("missing: %q", m)
+	}
 	for _, topic := range []string{"later", "web.shop", "__web"} {
 		if err := c.CreateTopic(topic, 2, nil); err != nil {
 			t.Fatal(err)
@@ -352,6 +354,9 @@ func TestUnknownTopic(t *testing.T) {
 	s.waitLines(40)
 	s.wait("no trouble", func() bool { return len(s.unknown) == 0 })
 	stop()
+	if m := src.Missing(); len(m) != 0 {
+		t.Errorf("missing: %q", m)
+	}
 	s.exactly(want)
 	if _, left := s.positions["kafka:later"]; left {
 		t.Error("the position of the topic as a whole is kept")

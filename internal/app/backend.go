@@ -8,6 +8,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/denywatch/denywatch/detector"
@@ -239,6 +240,9 @@ func (b backend) Status(context.Context) (web.Status, error) {
 			Name: name, Vantage: d.shown.vantages[name].String(), Format: d.shown.formats[name], Streams: len(s.streams[name]),
 			Lines: src.Lines, Unparsed: src.Unparsed, Skipped: src.Skipped, Reasons: src.Reasons, Late: src.Late, LagSeconds: s.lag(name).Seconds(), Trouble: s.trouble(name),
 		}
+		if k := d.shown.topics[name]; k != nil && x.Trouble == "" {
+			x.Trouble = strings.Join(k.Missing(), "; ")
+		}
 		if src.Suspended != 0 {
 			x.SuspendedSince = time.Unix(src.Suspended, 0).UTC()
 		}
@@ -247,7 +251,11 @@ func (b backend) Status(context.Context) (web.Status, error) {
 		case x.Trouble != "":
 			bad(false, "source %s: %s", name, x.Trouble)
 		case x.Streams == 0:
-			bad(true, "source %s: no file matches yet", name)
+			what := "no file matches yet"
+			if d.shown.topics[name] != nil {
+				what = "no partition is assigned yet: other members of the group have all of them, or no topic matches"
+			}
+			bad(true, "source %s: %s", name, what)
 		case src.Suspended != 0:
 			bad(true, "source %s: judging is suspended since %s: %s", name, x.SuspendedSince.Format(time.RFC3339), blindness(&src))
 		case src.Lines >= 100 && src.Folded*10 > src.Lines:
@@ -277,6 +285,8 @@ func (b backend) WriteMetrics(w io.Writer) {
 	d.shown.mu.Lock()
 	health := d.shown.outbox.Health()
 	names := slices.Sorted(maps.Keys(d.shown.formats))
+	topics := maps.Clone(d.shown.topics)
 	d.shown.mu.Unlock()
+	d.meters.partitions(topics)
 	d.meters.write(w, d.core.snap.Load(), names, health, d.store.Size())
 }

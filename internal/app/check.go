@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -36,6 +37,12 @@ func Check(cfg *configs.Config, out io.Writer) error {
 	for i := range cfg.Sources {
 		s := &cfg.Sources[i]
 		files := 0
+		where := func() string {
+			if s.Kafka.Named() {
+				return strings.Join(s.Kafka.Topics, " ") + " (Kafka)"
+			}
+			return strconv.Itoa(files)
+		}
 		for _, g := range s.Files {
 			paths, err := doublestar.FilepathGlob(g, doublestar.WithFilesOnly())
 			if err != nil {
@@ -63,7 +70,7 @@ func Check(cfg *configs.Config, out io.Writer) error {
 		if u.format != nil && showsNoStatus(s, u.format) {
 			unclear = append(unclear, s.Name)
 		}
-		fmt.Fprintf(t, "%s\t%s\t%d\t%s\n", printable(s.Name), u.vantage, files, printable(format))
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", printable(s.Name), u.vantage, printable(where()), printable(format))
 	}
 	if err := t.Flush(); err != nil {
 		return err

@@ -4,12 +4,14 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/VictoriaMetrics/metrics"
 
 	"github.com/denywatch/denywatch/alerts"
+	"github.com/denywatch/denywatch/ingest/kafka"
 	"github.com/denywatch/denywatch/internal/event"
 )
 
@@ -70,6 +72,30 @@ func (m *meters) Dead(sink string) {
 // Coalesced implements alerts.Meter.
 func (m *meters) Coalesced(sink string, n int) {
 	m.set.GetOrCreateCounter(name("deliveries_coalesced_total", "sink", sink)).Add(n)
+}
+
+// partitions brings up to date what is known of the partitions that Kafka sources
+// read.
+func (m *meters) partitions(topics map[string]*kafka.Source) {
+	for source, k := range topics {
+		m.gauge(float64(len(k.Missing())), "kafka_topics_missing", "source", source)
+		for _, p := range k.Partitions() {
+			labels := []string{"source", source, "topic", p.Topic, "partition", strconv.Itoa(p.ID)}
+			reading := 0.0
+			if p.Reading {
+				reading = 1
+			}
+			m.gauge(reading, "kafka_partition_assigned", labels...)
+			m.gauge(float64(p.Lag()), "kafka_lag_messages", labels...)
+			m.count(p.Messages, "kafka_messages_total", labels...)
+			m.count(p.Bytes, "kafka_bytes_total", labels...)
+			m.count(p.Gaps, "kafka_gaps_total", labels...)
+			m.count(p.Missed, "kafka_missed_messages_total", labels...)
+			for reason, n := range p.Poison {
+				m.count(n, "kafka_poison_messages_total", append(slices.Clone(labels), "reason", reason)...)
+			}
+		}
+	}
 }
 
 // write brings the set up to date and writes it.

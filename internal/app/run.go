@@ -22,6 +22,7 @@ import (
 	"github.com/denywatch/denywatch/detector/slots"
 	"github.com/denywatch/denywatch/ingest"
 	"github.com/denywatch/denywatch/ingest/file"
+	"github.com/denywatch/denywatch/ingest/kafka"
 	"github.com/denywatch/denywatch/internal/collect"
 	"github.com/denywatch/denywatch/internal/crash"
 	"github.com/denywatch/denywatch/internal/event"
@@ -68,6 +69,7 @@ type Daemon struct {
 		formats  map[string]string // by source
 		vantages map[string]event.Vantage
 		outbox   *alerts.Outbox
+		topics   map[string]*kafka.Source // by source, those that read Kafka
 	}
 }
 
@@ -214,10 +216,23 @@ func (d *Daemon) startSources(ctx context.Context, cfg *configs.Config, cs []*co
 		s := &cfg.Sources[i]
 		log := d.opt.Log.With("component", "ingest", "source", s.Name)
 		cs[i].Durable = d.core.durable.position
-		src := file.New(s.Follow(), log)
+		src := d.source(s, log)
 		host := collect.NewHost(cs[i], saved, own[s.Name], d.core.clock, names, d.core.in)
 		g.start(func() { supervise(ctx, s.Name, src, host, log) })
 	}
+}
+
+// source makes what reads a configured source. A Kafka source shows its partitions
+// in the metrics from then on.
+func (d *Daemon) source(s *configs.Source, log *slog.Logger) ingest.Source {
+	if !s.Kafka.Named() {
+		return file.New(s.Follow(), log)
+	}
+	src := kafka.New(s.Consume(), log)
+	d.shown.mu.Lock()
+	defer d.shown.mu.Unlock()
+	d.shown.topics[s.Name] = src
+	return src
 }
 
 // saved returns all positions, and the streams of each source. It runs on the
@@ -244,6 +259,7 @@ func (d *Daemon) adopt(cfg *configs.Config, cs []*collect.Config) {
 	}
 	d.shown.mu.Lock()
 	d.shown.formats, d.shown.vantages = formats, vantages
+	d.shown.topics = map[string]*kafka.Source{}
 	d.shown.mu.Unlock()
 }
 
