@@ -369,6 +369,8 @@ func explain(subject string, err error) error {
 		hint = "the broker does not speak TLS on this port: take kafka.tls out, or name another port"
 	case errors.As(err, &authority):
 		hint = "name the authority's certificate in kafka.tls.ca"
+	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded):
+		hint = "no answer in time; is it the right port, and does it speak TLS as kafka.tls says?"
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):
 		hint = "the broker hung up; it may want kafka.tls or kafka.sasl"
 	}
