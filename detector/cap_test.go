@@ -100,6 +100,11 @@ func TestCovers(t *testing.T) {
 		{"/docs/{slug}.html", "/docs/setup.png", false},
 		{"/docs/v{id}", "/docs/v", false},
 		{"/docs", "/docs", true},
+		{"/users/{id}", "/users/me", false},
+		{"/users/{id}/{slug}", "/users/{id}/about", true},
+		{"/users/{id}/{slug}", "/users/me/about", false},
+		{"/{locale}/start", "/de/start", true},
+		{"/shop/item{id}", "/shop/item12a", true},
 	} {
 		if got := covers(c.template, c.route); got != c.want {
 			t.Errorf("%s stands for %s: %v", c.template, c.route, got)

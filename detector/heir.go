@@ -1,12 +1,16 @@
 package detector
 
-import "strings"
+import (
+	"strings"
 
-// stands reports whether a segment of a template, which may hold one placeholder,
-// stands for another segment.
+	"github.com/denywatch/denywatch/internal/route/slug"
+)
+
+// stands reports whether a segment of a template, which may hold one placeholder that
+// was learned, stands for another segment.
 func stands(template, seg string) bool {
 	from, to := strings.IndexByte(template, '{'), strings.LastIndexByte(template, '}')
-	if from < 0 || to < from {
+	if from < 0 || to < from || !slug.Learned(template) {
 		return template == seg
 	}
 	head, tail := template[:from], template[to+1:]
@@ -14,7 +18,8 @@ func stands(template, seg string) bool {
 }
 
 // covers reports whether a route template stands for another route: their segments
-// are the same but for the template's placeholders.
+// are the same but for what the template learned. "/users/{id}", which an application
+// says itself, does not stand for "/users/me".
 func covers(template, route string) bool {
 	for {
 		a, b := strings.IndexByte(template, '/'), strings.IndexByte(route, '/')

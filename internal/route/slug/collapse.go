@@ -55,6 +55,19 @@ func collapsed(ext string) string {
 	return route.File + ext
 }
 
+// Learned reports whether a segment of a template may have been written by a Learner
+// in place of names: a segment that is nothing but {id} or another placeholder comes
+// from an application or a pattern, where literals beside it are routes of their own.
+func Learned(seg string) bool {
+	switch {
+	case strings.IndexByte(seg, '{') < 0:
+		return false
+	case seg[0] != '{' || strings.IndexByte(seg, '}') != len(seg)-1:
+		return true
+	}
+	return seg == route.Slug || seg == route.File || seg == route.Locale
+}
+
 // form is the form of a literal with numbers, "item#" of "item12"; empty for
 // one without and for what is no literal.
 func form(seg string) string {
