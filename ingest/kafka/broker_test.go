@@ -20,8 +20,11 @@ import (
 // (host:port, with commas): it makes a topic of its own and deletes it afterwards.
 func TestRealBroker(t *testing.T) {
 	addrs := os.Getenv("KAFKA_BROKERS")
+	if addrs == "" && os.Getenv("CI") == "true" {
+		t.Fatal("KAFKA_BROKERS is not set: continuous integration must start a broker (.ci/kafka/run)")
+	}
 	if addrs == "" {
-		t.Skip("*** NOT TESTED WITH A REAL BROKER: set KAFKA_BROKERS=host:port ***")
+		t.Skip("*** NOT TESTED WITH A REAL BROKER: set KAFKA_BROKERS=host:port, or start one with .ci/kafka/run ***")
 	}
 	brokers := strings.Split(addrs, ",")
 	cl, err := kgo.NewClient(kgo.SeedBrokers(brokers...), kgo.RecordPartitioner(kgo.ManualPartitioner()))

@@ -284,15 +284,15 @@ func (b *conn) offset(ctx context.Context, topic string, partition int, at int64
 	if err != nil {
 		return 0, explain(b.addr, err)
 	}
-	for _, t := range m.(*listoffsets.Response).Topics {
-		for _, p := range t.Partitions {
-			if p.ErrorCode != 0 {
-				return 0, explain(topic, kafkago.Error(p.ErrorCode))
-			}
-			return p.Offset, nil
-		}
+	ts := m.(*listoffsets.Response).Topics
+	if len(ts) != 1 || len(ts[0].Partitions) != 1 {
+		return 0, fmt.Errorf("%s: the broker's answer about offsets is of %d topics, not one", b.addr, len(ts))
 	}
-	return 0, fmt.Errorf("%s: the broker's answer about offsets is empty", b.addr)
+	p := &ts[0].Partitions[0]
+	if p.ErrorCode != 0 {
+		return 0, explain(topic, kafkago.Error(p.ErrorCode))
+	}
+	return p.Offset, nil
 }
 
 // request asks for messages of one partition from offset on, waiting for the
