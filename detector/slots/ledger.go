@@ -525,6 +525,7 @@ func kept(identity uint64, n uint8) bool { return tally.Kept(identity, n) }
 // maxSpare bounds the counts kept for use again.
 const maxSpare = 1 << 16
 
+// acc returns a leaf's counts in an open slot, new ones if it has none there yet.
 func (l *Ledger) acc(s *openSlot, k *leafKey) *leafAcc {
 	for i := range k.counts {
 		if k.counts[i].slot == s {

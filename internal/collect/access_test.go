@@ -177,20 +177,7 @@ func TestAccessDoesNotAllocate(t *testing.T) {
 	})
 	g.clock.Move(1 << 62)
 	b := &ingest.Batch{Data: []byte(strings.Repeat("x\n", 500)), End: ingest.Position{Offset: 1000}}
-	run := func() {
-		if err := g.h.Batch(context.Background(), b); err != nil {
-			t.Fatal(err)
-		}
-		for len(g.seen) > 0 {
-			<-g.seen
-		}
-	}
-	for range 20 {
-		run()
-	}
-	if a := testing.AllocsPerRun(50, run); a > 1 {
-		t.Fatalf("%v allocations for 500 lines", a)
-	}
+	g.steady(t, b)
 }
 
 // jsonish makes the same event of every line, whose verdict cannot be kept.

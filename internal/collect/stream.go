@@ -29,7 +29,9 @@ const (
 	maxServices = 128
 	maxFlags    = 256
 	maxCauses   = 256
-	maxRules    = 512
+	// versionIDs is where the numbers of versions begin among those of flags.
+	versionIDs = 1 << 16
+	maxRules   = 512
 )
 
 const (
@@ -488,7 +490,7 @@ func (s *Stream) count() {
 		if !ok {
 			id, _ = s.versions.add(string(e.Version), tally.VersionFlag+clean(e.Version))
 		}
-		s.counter.Flag(leaf, 1<<16+id, s.versions.list[id], weight, class != event.NotDenied && class != event.Valid)
+		s.counter.Flag(leaf, versionIDs+id, s.versions.list[id], weight, class != event.NotDenied && class != event.Valid)
 	}
 }
 

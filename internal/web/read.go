@@ -223,3 +223,27 @@ func (s *Server) getMetrics(w http.ResponseWriter, _ *http.Request) error {
 	write(w, http.StatusOK, "text/plain; version=0.0.4; charset=utf-8", buffered(func(b *bytes.Buffer) { s.backend.WriteMetrics(b) }))
 	return nil
 }
+
+// getScans lists the suspected scans, the newest first.
+func (s *Server) getScans(w http.ResponseWriter, r *http.Request) error {
+	q, err := query(r, "limit")
+	if err != nil {
+		return err
+	}
+	n, err := limit(q)
+	if err != nil {
+		return err
+	}
+	all, err := s.backend.Scans(r.Context())
+	if err != nil {
+		return err
+	}
+	list := make([]incident.Scan, 0, min(len(all), n))
+	for i := len(all) - 1; i >= 0 && len(list) < n; i-- {
+		list = append(list, all[i])
+	}
+	return reply(w, http.StatusOK, struct {
+		Scans []incident.Scan `json:"scans"`
+		More  int             `json:"more"`
+	}{list, len(all) - len(list)})
+}

@@ -5,7 +5,6 @@ import (
 	"net/http"
 	"time"
 
-	"github.com/denywatch/denywatch/internal/incident"
 	"github.com/denywatch/denywatch/internal/marker"
 )
 
@@ -46,28 +45,4 @@ func (s *Server) getVerdict(w http.ResponseWriter, r *http.Request) error {
 			return r.Context().Err()
 		}
 	}
-}
-
-// getScans lists the suspected scans, the newest first.
-func (s *Server) getScans(w http.ResponseWriter, r *http.Request) error {
-	q, err := query(r, "limit")
-	if err != nil {
-		return err
-	}
-	n, err := limit(q)
-	if err != nil {
-		return err
-	}
-	all, err := s.backend.Scans(r.Context())
-	if err != nil {
-		return err
-	}
-	list := make([]incident.Scan, 0, min(len(all), n))
-	for i := len(all) - 1; i >= 0 && len(list) < n; i-- {
-		list = append(list, all[i])
-	}
-	return reply(w, http.StatusOK, struct {
-		Scans []incident.Scan `json:"scans"`
-		More  int             `json:"more"`
-	}{list, len(all) - len(list)})
 }

@@ -152,7 +152,8 @@ type Ref struct {
 	given          bool
 }
 
-// given is Learner.given of the reference's route.
+// isGiven is Learner.given of the reference's route, remembered until the patterns
+// change.
 func (r *Ref) isGiven(l *Learner) bool {
 	if r.kept != l.kept {
 		r.kept, r.given = l.kept, l.given(r.Route)
