@@ -140,10 +140,11 @@ func (s *Source) Run(ctx context.Context, host ingest.Host) error {
 	}
 	saved := host.Saved()
 	r.first = len(saved) == 0
-	paths := r.discover(true, saved)
-	for _, path := range paths {
-		if err := r.open(path, true); err != nil {
-			for _, st := range r.streams {
+	var streams []*stream
+	for _, path := range r.discover(true, saved) {
+		st, err := r.open(path, true)
+		if err != nil {
+			for _, st := range streams {
 				st.end(ctx, false)
 			}
 			if ctx.Err() != nil {
@@ -151,10 +152,11 @@ func (s *Source) Run(ctx context.Context, host ingest.Host) error {
 			}
 			return err
 		}
+		streams = append(streams, st)
 	}
 	host.Ready()
-	for _, path := range paths {
-		r.start(r.streams[path])
+	for _, st := range streams {
+		r.start(st)
 	}
 	r.watch()
 	r.wg.Wait()
@@ -184,7 +186,8 @@ func (r *runner) watch() {
 			if later {
 				continue
 			}
-			if err := r.open(path, false); err != nil {
+			st, err := r.open(path, false)
+			if err != nil {
 				if r.ctx.Err() != nil {
 					return
 				}
@@ -192,16 +195,16 @@ func (r *runner) watch() {
 				r.say(slog.LevelError, path, "cannot open the stream of a log file; trying again", err.Error())
 				continue
 			}
-			r.start(r.streams[path])
+			r.start(st)
 		}
 	}
 }
 
 // open makes the stream of path; start runs it.
-func (r *runner) open(path string, atStart bool) error {
+func (r *runner) open(path string, atStart bool) (*stream, error) {
 	h, pos, err := r.host.Open(r.ctx, streamPrefix+path)
 	if err != nil {
-		return fmt.Errorf("open stream of %s: %w", path, err)
+		return nil, fmt.Errorf("open stream of %s: %w", path, err)
 	}
 	st := newStream(r.Source, path, h, pos)
 	if r.first && atStart {
@@ -211,7 +214,7 @@ func (r *runner) open(path string, atStart bool) error {
 	r.streams[path] = st
 	delete(r.notUntil, path)
 	r.mu.Unlock()
-	return nil
+	return st, nil
 }
 
 func (r *runner) start(st *stream) {
