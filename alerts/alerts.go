@@ -8,6 +8,15 @@
 // has a delivery already, at least once elsewhere. One sink's trouble never
 // holds up another. No text holds anything that was logged but templates, codes
 // and counts, and those are cleaned and cut.
+//
+// # What a sink is asked
+//
+// A delivery names its place: Delivery.Target, or the sink's own if that is empty.
+// Order, retries and what a sink remembers of an incident (Delivery.Memory) are per
+// place, so one sink can serve many channels. A sink shows every incident.Kind: it
+// brings its message to Delivery.Transition.Incident as a whole, and may add
+// Text.Step as a line of the time line. The first delivery to a place need not be an
+// opening, for people are told late, too: a new owner, someone it escalates to.
 package alerts
 
 import (
@@ -21,14 +30,32 @@ import (
 	"github.com/denywatch/denywatch/internal/incident"
 )
 
-// Delivery is one transition on its way to one sink.
-type Delivery struct {
-	// Key is unique for ever: sink, incident id and transition number. It is the
-	// idempotency key towards sinks that know one.
-	Key string `json:"key"`
+// Dest is a place that is told: a target at a sink.
+type Dest struct {
 	// Sink is the configured name of the sink.
-	Sink       string              `json:"sink"`
+	Sink string `json:"sink"`
+	// Target is where within the sink, in the sink's own words and no secret: a Slack
+	// channel ("#name" or id), e-mail addresses separated by commas. Empty stands for
+	// the sink's own place. Sinks with a secret for each place (a routing key) are one
+	// sink for each instead.
+	Target string `json:"target,omitempty"`
+}
+
+// Delivery is one transition, or one post, on its way to one place.
+type Delivery struct {
+	// Key is unique for ever: sink, incident id and transition number (or a post's
+	// id), and the target if there is one. It is the idempotency key towards sinks
+	// that know one.
+	Key string `json:"key"`
+	Dest
+	// Mention are those to be called by name beside the place itself, in the sink's own
+	// words: at Slack ids of user groups (S...) and users (U..., W...). It is set on
+	// few deliveries of an incident: its opening, and when it gets worse.
+	Mention    []string            `json:"mention,omitempty"`
 	Transition incident.Transition `json:"transition"`
+	// Post is a text to be delivered instead of a transition, which is zero then; only
+	// sinks that are a Poster get one.
+	Post *Post `json:"post,omitempty"`
 	// Seq orders the deliveries of one outbox; Outbox.Enqueue sets it.
 	Seq uint64 `json:"seq"`
 	// QueuedAt is when, by the wall clock, the delivery was queued. No try can
@@ -45,23 +72,66 @@ type Delivery struct {
 	Memory json.RawMessage `json:"-"`
 }
 
+// Post is a text that is no step of an incident: a digest, many incidents in one
+// message. All its texts are cleaned plain text in whole lines, without markup; a sink
+// escapes all of them.
+type Post struct {
+	// ID is unique for ever. The same id always means the same post.
+	ID       string    `json:"id"`
+	At       time.Time `json:"at"`
+	Headline string    `json:"headline"`
+	Parts    []Part    `json:"parts,omitempty"`
+}
+
+// Part is lines of a post under a title; without a title they follow the headline.
+type Part struct {
+	Title string   `json:"title,omitempty"`
+	Lines []string `json:"lines"`
+}
+
 // storeKey is the delivery's key in the outbox bucket: it sorts like Seq.
 func (d *Delivery) storeKey() string { return fmt.Sprintf("%020d", d.Seq) }
 
+// lane is the queue that d waits in: of its incident, or its post, at its target.
+func (d *Delivery) lane() string {
+	id := d.Transition.Incident.ID
+	if d.Post != nil {
+		id = d.Post.ID
+	}
+	if d.Target != "" {
+		id += "/" + d.Target
+	}
+	return id
+}
+
+// NewDelivery returns t on its way to a place. It is a pure function;
+// Outbox.Enqueue makes it durable.
+func NewDelivery(t incident.Transition, to Dest, mention ...string) Delivery {
+	return Delivery{Key: to.key(t.Incident.ID + "/" + strconv.Itoa(t.Seq)), Dest: to, Transition: t, Mention: mention}
+}
+
 // Plan returns the deliveries that the transitions make, in order: one for each
-// transition and sink. It is a pure function; Outbox.Enqueue makes them durable.
+// transition and sink, at the sink's own place.
 func Plan(ts []incident.Transition, sinks []string) []Delivery {
 	ds := make([]Delivery, 0, len(ts)*len(sinks))
 	for _, t := range ts {
 		for _, sink := range sinks {
-			ds = append(ds, Delivery{
-				Key:        sink + "/" + t.Incident.ID + "/" + strconv.Itoa(t.Seq),
-				Sink:       sink,
-				Transition: t,
-			})
+			ds = append(ds, NewDelivery(t, Dest{Sink: sink}))
 		}
 	}
 	return ds
+}
+
+// NewPost returns p on its way to a place, whose sink must be a Poster.
+func NewPost(p *Post, to Dest, mention ...string) Delivery {
+	return Delivery{Key: to.key(p.ID), Dest: to, Post: p, Mention: mention}
+}
+
+func (to Dest) key(what string) string {
+	if to.Target != "" {
+		what += "/" + to.Target
+	}
+	return to.Sink + "/" + what
 }
 
 // maxSinkName bounds a sink's name: it becomes part of keys and metric labels.
@@ -95,6 +165,14 @@ type Notifier interface {
 	// Errors hold no secrets and nothing that was logged; they are stored and
 	// shown.
 	Notify(ctx context.Context, d *Delivery) (memory json.RawMessage, err error)
+}
+
+// Poster is a Notifier whose sink shows texts to people, so that it takes posts too.
+type Poster interface {
+	Notifier
+	// Post delivers d.Post, which is not nil, on the terms of Notify. What it returns
+	// to be remembered is for further tries of the same post only.
+	Post(ctx context.Context, d *Delivery) (memory json.RawMessage, err error)
 }
 
 // ErrorKind says what to do about a failed delivery.

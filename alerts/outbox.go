@@ -22,7 +22,7 @@ import (
 const (
 	// BucketOutbox holds the deliveries that wait; their keys sort in order.
 	BucketOutbox = "outbox"
-	// BucketSink holds what sinks remember of incidents, by sink and incident.
+	// BucketSink holds what sinks remember of incidents, by sink, incident and target.
 	BucketSink = "sink"
 	// BucketDead holds deliveries that were given up, with the reason.
 	BucketDead = "dead"
@@ -181,7 +181,7 @@ type sink struct {
 	notifier Notifier
 	wake     chan struct{} // one token: something changed
 
-	lanes       map[string]*lane // by incident
+	lanes       map[string]*lane // by name
 	depth       int
 	running     int
 	state       SinkState
@@ -192,10 +192,10 @@ type sink struct {
 	dead        int
 }
 
-// lane is the queue of one incident to one sink. While busy, only its worker
-// changes the head of the queue and memory.
+// lane is the queue of one incident to one place of a sink. While busy, only its
+// worker changes the head of the queue and memory.
 type lane struct {
-	incident  string
+	name      string // Delivery.lane
 	queue     []*Delivery
 	busy      bool
 	notBefore time.Time
@@ -367,11 +367,11 @@ func (o *Outbox) Add(ds []Delivery) {
 // enter appends d to its lane. o.mu is held, or nothing runs yet.
 func (o *Outbox) enter(d *Delivery) {
 	s := o.sinks[d.Sink]
-	id := d.Transition.Incident.ID
-	l := s.lanes[id]
+	name := d.lane()
+	l := s.lanes[name]
 	if l == nil {
-		l = &lane{incident: id, retry: newBackOff(retryFirst, retryMost)}
-		s.lanes[id] = l
+		l = &lane{name: name, retry: newBackOff(retryFirst, retryMost)}
+		s.lanes[name] = l
 	}
 	l.queue = append(l.queue, d)
 	s.depth++
@@ -505,7 +505,7 @@ func (o *Outbox) work(ctx context.Context, s *sink, l *lane) {
 	try.Uncertain = before
 	try.Memory = memory
 	tctx, cancel := context.WithTimeout(ctx, o.opt.TryTimeout)
-	mem, err := s.notifier.Notify(tctx, &try)
+	mem, err := s.deliver(tctx, &try)
 	cancel()
 	o.opt.Crash(PointTried)
 
@@ -519,6 +519,18 @@ func (o *Outbox) work(ctx context.Context, s *sink, l *lane) {
 	o.failed(ctx, s, l, &d, before, mem, err)
 }
 
+// deliver hands a delivery to the sink.
+func (s *sink) deliver(ctx context.Context, d *Delivery) (json.RawMessage, error) {
+	if d.Post == nil {
+		return s.notifier.Notify(ctx, d)
+	}
+	p, ok := s.notifier.(Poster)
+	if !ok {
+		return nil, &Error{Kind: Permanent, Refused: true, Err: errors.New("the sink takes incidents only")}
+	}
+	return p.Post(ctx, d)
+}
+
 // head returns a copy of the lane's head and its memory, and the keys of the
 // updates before it that it replaces.
 func (o *Outbox) head(s *sink, l *lane) (d Delivery, drop []string, memory json.RawMessage) {
@@ -528,7 +540,7 @@ func (o *Outbox) head(s *sink, l *lane) (d Delivery, drop []string, memory json.
 	for ; i+1 < len(l.queue); i++ {
 		h := l.queue[i]
 		if h.Transition.Kind != incident.Grew || l.queue[i+1].Transition.Kind != incident.Grew ||
-			h.Uncertain || time.Since(h.QueuedAt) < o.opt.CoalesceAfter {
+			h.Uncertain || len(h.Mention) > 0 || time.Since(h.QueuedAt) < o.opt.CoalesceAfter {
 			break
 		}
 		drop = append(drop, h.storeKey())
@@ -536,7 +548,7 @@ func (o *Outbox) head(s *sink, l *lane) (d Delivery, drop []string, memory json.
 	return *l.queue[i], drop, o.mem[memKey(s, l)].Data
 }
 
-func memKey(s *sink, l *lane) string { return s.name + "/" + l.incident }
+func memKey(s *sink, l *lane) string { return s.name + "/" + l.name }
 
 // dropped forgets n replaced updates once that is durable.
 func (o *Outbox) dropped(s *sink, l *lane, n int) {
@@ -661,7 +673,7 @@ func (o *Outbox) settle(ctx context.Context, s *sink, l *lane, d *Delivery, mem 
 		l.queue = l.queue[1:]
 		s.depth--
 		if len(l.queue) == 0 {
-			delete(s.lanes, l.incident)
+			delete(s.lanes, l.name)
 		}
 	})
 	return true
@@ -744,8 +756,8 @@ func (o *Outbox) oldest(newKey string) []string {
 	}
 	keys := make([]string, 0, len(o.mem))
 	for k := range o.mem {
-		name, id, _ := strings.Cut(k, "/")
-		if s := o.sinks[name]; s != nil && s.lanes[id] != nil {
+		name, lane, _ := strings.Cut(k, "/")
+		if s := o.sinks[name]; s != nil && s.lanes[lane] != nil {
 			continue
 		}
 		keys = append(keys, k)

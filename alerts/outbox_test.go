@@ -239,6 +239,82 @@ func TestDeliversInOrderAndForgets(t *testing.T) {
 	})
 }
 
+// TestTargetsAreLanesOfTheirOwn: what a sink remembers of an incident belongs to one
+// of its places, and trouble at one holds up no other.
+func TestTargetsAreLanesOfTheirOwn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, r := newDisk(), &receiver{}
+		r.answer = func(_ int, d *alerts.Delivery) (bool, json.RawMessage, error) {
+			if d.Target == "#gone" {
+				return false, nil, &alerts.Error{Kind: alerts.Permanent, Refused: true, Err: errors.New("no such place")}
+			}
+			return true, json.RawMessage(`"` + d.Target + `"`), nil
+		}
+		o := build(t, d, map[string]alerts.Notifier{"s": r}, alerts.Options{})
+		stop := start(t, o)
+		for i, tr := range life("i1", incident.Opened, incident.Grew) {
+			var ds []alerts.Delivery
+			for _, target := range []string{"#a", "#gone", ""} {
+				ds = append(ds, alerts.NewDelivery(tr, alerts.Dest{Sink: "s", Target: target}))
+			}
+			if err := d.Update(func(tx alerts.Tx) error { return o.Enqueue(tx, ds) }); err != nil {
+				t.Fatal(err)
+			}
+			o.Add(ds)
+			synctest.Wait()
+			if got := len(r.all()); got != 3*(i+1) {
+				t.Fatalf("%d calls after %d transitions", got, i+1)
+			}
+		}
+		for _, c := range r.all()[3:] {
+			if want := map[string]string{"#a": `"#a"`, "": `""`}[c.Target]; string(c.Memory) != want {
+				t.Errorf("%s: remembered %s, want %s", c.Key, c.Memory, want)
+			}
+		}
+		got := r.keys()
+		slices.Sort(got)
+		if want := []string{"s/i1/1", "s/i1/1/#a", "s/i1/2", "s/i1/2/#a"}; !slices.Equal(got, want) {
+			t.Errorf("delivered %v, want %v", got, want)
+		}
+		stop()
+	})
+}
+
+// board is a receiver that takes posts too.
+type board struct{ receiver }
+
+func (b *board) Post(ctx context.Context, d *alerts.Delivery) (json.RawMessage, error) {
+	return b.Notify(ctx, d)
+}
+
+// TestPosts: posts reach the sinks that take them, also over a restart, and are dead
+// letters at others.
+func TestPosts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, b, r := newDisk(), &board{}, &receiver{}
+		sinks := map[string]alerts.Notifier{"board": b, "machine": r}
+		o := build(t, d, sinks, alerts.Options{})
+		p := &alerts.Post{ID: "digest-growth-2026-11-19", Headline: "Nothing wrong"}
+		ds := []alerts.Delivery{alerts.NewPost(p, alerts.Dest{Sink: "board", Target: "#a"}), alerts.NewPost(p, alerts.Dest{Sink: "machine"})}
+		if err := d.Update(func(tx alerts.Tx) error { return o.Enqueue(tx, ds) }); err != nil {
+			t.Fatal(err)
+		}
+		o = build(t, d, sinks, alerts.Options{}) // the process died before Add
+		stop := start(t, o)
+		synctest.Wait()
+		if got := b.all(); len(got) != 1 || got[0].Key != "board/digest-growth-2026-11-19/#a" || got[0].Post.Headline != "Nothing wrong" {
+			t.Errorf("the board got %+v", got)
+		}
+		if got := r.all(); len(got) != 0 {
+			t.Errorf("the machine got %+v", got)
+		}
+		if dead, err := o.DeadLetters(); err != nil || len(dead) != 1 || dead[0].Delivery.Sink != "machine" {
+			t.Errorf("dead letters %+v, %v", dead, err)
+		}
+		stop()
+	})
+}
+
 // checkOrder fails if an incident's transitions came out of order.
 func checkOrder(t *testing.T, keys []string) {
 	t.Helper()

@@ -1,6 +1,7 @@
 package alerts
 
 import (
+	"cmp"
 	"strings"
 	"time"
 
@@ -78,7 +79,7 @@ func (s Style) Render(t incident.Transition) Text {
 	if s.Location == nil {
 		s.Location = time.UTC
 	}
-	w := writer{Style: s, in: in, at: t.At}
+	w := writer{Style: s, in: in, at: t.At, act: t.Act}
 	over := t.Kind == incident.ResolvedKind
 	text := Text{
 		Headline: w.headline(t.Kind),
@@ -90,11 +91,13 @@ func (s Style) Render(t incident.Transition) Text {
 		Layer:    w.layer(),
 		Where:    w.where(),
 		Clock:    t.At.In(s.Location).Format("15:04"),
-		Step:     w.step(t.Kind),
+		Step:     cmp.Or(w.acted(t.Kind), w.step(t.Kind)),
 	}
 	switch {
 	case over && in.Resolution == incident.Accepted:
 		text.Badge = "new normal"
+	case over && in.Resolution == incident.Dismissed:
+		text.Badge = "not a problem"
 	case over:
 		text.Badge = "recovered"
 		text.Back = w.back()
@@ -111,8 +114,9 @@ func (s Style) Render(t incident.Transition) Text {
 
 type writer struct {
 	Style
-	in *incident.Incident
-	at time.Time
+	in  *incident.Incident
+	at  time.Time
+	act *incident.Act
 }
 
 func (w *writer) val(s string, limit int) string {
@@ -209,8 +213,15 @@ func (w *writer) headline(kind incident.Kind) string {
 		if whom == "" {
 			whom = "people"
 		}
-		if w.in.Resolution == incident.Accepted {
-			return "The new normal: how " + place + " treats " + whom + " has not changed for a day"
+		switch w.in.Resolution {
+		case incident.Accepted:
+			s := "The new normal: how " + place + " treats " + whom
+			if w.act == nil {
+				s += " has not changed for a day"
+			}
+			return s
+		case incident.Dismissed:
+			return "Not a problem: how " + place + " treats " + whom
 		}
 		switch w.in.Direction {
 		case incident.Down:
@@ -804,6 +815,55 @@ func (w *writer) step(kind incident.Kind) string {
 		return withHeads(how+span(end.Sub(w.in.StartedAt)), heads)
 	}
 	return w.val(string(kind), maxValue)
+}
+
+// acted is a step that a person, or the lack of one, made; else empty.
+func (w *writer) acted(kind incident.Kind) string {
+	by := ""
+	if w.act != nil && w.act.By != "" {
+		by = " by " + w.val(w.act.By, maxValue)
+	}
+	switch kind {
+	case incident.Acknowledged:
+		return "acknowledged" + by
+	case incident.Silenced:
+		s := "silenced" + by
+		if w.act != nil && !w.act.Until.IsZero() {
+			s += " until " + w.day(w.act.Until)
+		}
+		return s
+	case incident.Unsilenced:
+		if w.act == nil {
+			return "no longer silenced, for the time is over"
+		}
+		return "no longer silenced" + by
+	case incident.Assigned:
+		if w.in.Team == "" {
+			return "now with no team in particular"
+		}
+		return "now with team " + w.val(w.in.Team, maxValue)
+	case incident.Escalated:
+		return "not acknowledged yet: more people are told"
+	case incident.ResolvedKind:
+		if w.act == nil {
+			return ""
+		}
+		how := "taken as the new normal"
+		if w.in.Resolution == incident.Dismissed {
+			how = "called not a problem"
+		}
+		return how + by + " after " + span(w.at.Sub(w.in.StartedAt))
+	}
+	return ""
+}
+
+// day is a time of day, with the date if that is not the transition's.
+func (w *writer) day(t time.Time) string {
+	t, at := t.In(w.Location), w.at.In(w.Location)
+	if t.YearDay() == at.YearDay() && t.Year() == at.Year() {
+		return t.Format("15:04")
+	}
+	return t.Format("2 Jan 15:04")
 }
 
 func withHeads(s, heads string) string {

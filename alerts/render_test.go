@@ -388,3 +388,37 @@ func TestClassesAndEndings(t *testing.T) {
 		}
 	}
 }
+
+// TestActs: what people decided is said with who did it, in the time line and at the
+// end.
+func TestActs(t *testing.T) {
+	at := time.Date(2026, 11, 18, 10, 21, 0, 0, time.UTC)
+	in := incident.Incident{
+		Direction: incident.Up, Scope: incident.Scope{Route: "/reports", Role: "viewer"}, ObservedRate: 0.5, ExpectedRate: 0.01,
+		StartedAt: at.Add(-17 * time.Minute), Class: incident.ClassRefused, Team: "growth",
+	}
+	ada := &incident.Act{By: "Ada\x1b[2J", Via: "slack", At: at, Until: at.Add(time.Hour)}
+	for _, c := range []struct {
+		kind           incident.Kind
+		act            *incident.Act
+		how            incident.Resolution
+		headline, step string
+	}{
+		{incident.Acknowledged, ada, "", "/reports refuses role viewer", "acknowledged by Ada [2J"},
+		{incident.Acknowledged, &incident.Act{Via: "api"}, "", "/reports refuses role viewer", "acknowledged"},
+		{incident.Silenced, ada, "", "/reports refuses role viewer", "silenced by Ada [2J until 11:21"},
+		{incident.Silenced, &incident.Act{By: "ci", Until: at.Add(24 * time.Hour)}, "", "/reports refuses role viewer", "silenced by ci until 19 Nov 10:21"},
+		{incident.Unsilenced, nil, "", "/reports refuses role viewer", "no longer silenced, for the time is over"},
+		{incident.Unsilenced, ada, "", "/reports refuses role viewer", "no longer silenced by Ada [2J"},
+		{incident.Assigned, nil, "", "/reports refuses role viewer", "now with team growth"},
+		{incident.Escalated, nil, "", "/reports refuses role viewer", "not acknowledged yet: more people are told"},
+		{incident.ResolvedKind, ada, incident.Accepted, "The new normal: how /reports treats role viewer", "taken as the new normal by Ada [2J after 17 min"},
+		{incident.ResolvedKind, ada, incident.Dismissed, "Not a problem: how /reports treats role viewer", "called not a problem by Ada [2J after 17 min"},
+	} {
+		tr := incident.Transition{Kind: c.kind, At: at, Act: c.act, Incident: in}
+		tr.Incident.Resolution = c.how
+		if x := alerts.Render(tr); x.Headline != c.headline || x.Step != c.step {
+			t.Errorf("%s: %q, %q", c.kind, x.Headline, x.Step)
+		}
+	}
+}

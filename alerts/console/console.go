@@ -41,13 +41,24 @@ func (n *Notifier) Notify(ctx context.Context, d *alerts.Delivery) (json.RawMess
 	if err := ctx.Err(); err != nil {
 		return nil, &alerts.Error{Kind: alerts.Temporary, Refused: true, Err: err}
 	}
-	block := Format(d.Transition, n.opt)
+	return nil, n.write(Format(d.Transition, n.opt))
+}
+
+// Post implements alerts.Poster. A failed write is temporary.
+func (n *Notifier) Post(ctx context.Context, d *alerts.Delivery) (json.RawMessage, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, &alerts.Error{Kind: alerts.Temporary, Refused: true, Err: err}
+	}
+	return nil, n.write(FormatPost(d.Post, n.opt))
+}
+
+func (n *Notifier) write(block string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if _, err := io.WriteString(n.w, block); err != nil {
-		return nil, fmt.Errorf("console: write: %w", err)
+		return fmt.Errorf("console: write: %w", err)
 	}
-	return nil, nil
+	return nil
 }
 
 // ANSI sequences.
@@ -56,6 +67,30 @@ const (
 	red, yellow, green = "\x1b[31m", "\x1b[33m", "\x1b[32m"
 	reset              = "\x1b[0m"
 )
+
+// FormatPost returns the block for a post. It ends with a line break.
+func FormatPost(p *alerts.Post, opt Options) string {
+	if opt.Location == nil {
+		opt.Location = time.UTC
+	}
+	headline := p.Headline
+	if opt.Color {
+		headline = bold + headline + reset
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "■ %s  %s\n", p.At.In(opt.Location).Format("Mon 2 Jan 15:04"), headline)
+	for _, part := range p.Parts {
+		indent := "  "
+		if part.Title != "" {
+			b.WriteString("  " + part.Title + "\n")
+			indent = "    "
+		}
+		for _, l := range part.Lines {
+			b.WriteString(indent + l + "\n")
+		}
+	}
+	return b.String()
+}
 
 // Format returns the block for one transition: a line with what happened, and
 // below it, indented, the reason. It ends with a line break.
@@ -93,12 +128,17 @@ func Format(t incident.Transition, opt Options) string {
 			b.WriteString("  " + s + "\n")
 		}
 	}
-	if t.Kind == incident.Grew || t.Kind == incident.ResolvedKind {
+	switch t.Kind {
+	case incident.Opened, incident.Reopened:
+	case incident.Grew, incident.ResolvedKind:
 		// What was said when it opened is not said again.
 		line(x.StepSentence(), x.Reason, x.Back)
 		for l := range strings.Lines(x.Check) {
 			b.WriteString("    " + l)
 		}
+		return b.String()
+	default:
+		line(x.StepSentence())
 		return b.String()
 	}
 	line(x.Reason, x.People, x.Contrast, x.Note)

@@ -89,3 +89,23 @@ func TestWriteErrorIsTemporary(t *testing.T) {
 		t.Errorf("kind = %v", e.Kind)
 	}
 }
+
+func TestPost(t *testing.T) {
+	var buf bytes.Buffer
+	var n alerts.Poster = console.New(&buf, console.Options{})
+	p := &alerts.Post{ID: "d", At: time.Date(2026, 11, 19, 8, 0, 0, 0, time.UTC), Headline: "Nothing wrong yesterday", Parts: []alerts.Part{
+		{Lines: []string{"3 sources, 1,204 series"}}, {Title: "Valid refusals", Lines: []string{"/admin: 12", "/exports: 3"}},
+	}}
+	if _, err := n.Post(t.Context(), &alerts.Delivery{Post: p}); err != nil {
+		t.Fatal(err)
+	}
+	const want = `■ Thu 19 Nov 08:00  Nothing wrong yesterday
+  3 sources, 1,204 series
+  Valid refusals
+    /admin: 12
+    /exports: 3
+`
+	if buf.String() != want {
+		t.Errorf("got\n%s", buf.String())
+	}
+}

@@ -474,7 +474,9 @@ func (n *Notifier) resolve(ctx context.Context) (string, error) {
 
 // hook posts to an incoming webhook.
 func (n *Notifier) hook(ctx context.Context, d *alerts.Delivery) error {
-	if d.Transition.Kind == incident.Grew {
+	switch d.Transition.Kind {
+	case incident.Opened, incident.ResolvedKind, incident.Reopened, incident.Escalated:
+	default:
 		return nil // it cannot be edited in, and a message each is noise
 	}
 	if err := n.limiter.Wait(ctx); err != nil {

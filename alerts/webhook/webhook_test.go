@@ -30,7 +30,7 @@ const key = "0123456789abcdef"
 
 func delivery() *alerts.Delivery {
 	in := incident.Incident{ID: "a1b2", Direction: incident.Up, Scope: incident.Scope{Route: "/x<script>", Role: "member"}}
-	return &alerts.Delivery{Key: "hook/a1b2/1", Sink: "hook", Transition: incident.Transition{Seq: 1, Kind: incident.Opened, At: time.Unix(1795000000, 0).UTC(), Incident: in}}
+	return &alerts.Delivery{Key: "hook/a1b2/1", Dest: alerts.Dest{Sink: "hook"}, Transition: incident.Transition{Seq: 1, Kind: incident.Opened, At: time.Unix(1795000000, 0).UTC(), Incident: in}}
 }
 
 func open(t *testing.T, conf webhook.Config) *webhook.Notifier {

@@ -37,8 +37,11 @@ type Resolution string
 const (
 	// Recovered: what was expected before explains the traffic again.
 	Recovered Resolution = "recovered"
-	// Accepted: it lasted a day, and what was an incident is the new normal.
+	// Accepted: it lasted a day, or somebody said so, and what was an incident is the
+	// new normal.
 	Accepted Resolution = "accepted"
+	// Dismissed: somebody said that it is not a problem and never was one.
+	Dismissed Resolution = "dismissed"
 )
 
 // ClassRefused is Incident.Class of plain refusals, 403 and 451 by default.
@@ -136,8 +139,17 @@ type Incident struct {
 	Marker     string      `json:"marker"`
 	MarkerInfo *MarkerInfo `json:"marker_info,omitempty"`
 	Severity   Severity    `json:"severity"`
-	Team       string      `json:"team"`
-	Journey    string      `json:"journey"`
+	// Team owns it by the configured rules, empty if none says so. Journey is the
+	// configured one that it is in the way of, at step JourneyStep of JourneySteps
+	// (from 1; 0 if no single step is meant).
+	Team         string `json:"team"`
+	Journey      string `json:"journey"`
+	JourneyStep  int    `json:"journey_step,omitempty"`
+	JourneySteps int    `json:"journey_steps,omitempty"`
+	// Acknowledged is who looks after it, nil if nobody said so since it opened.
+	// Silenced is who keeps it quiet until when, nil while it is told.
+	Acknowledged *Act `json:"acknowledged,omitempty"`
+	Silenced     *Act `json:"silenced,omitempty"`
 	// Vantages are those that saw it, the one that numbers it first.
 	Vantages []string `json:"vantages"`
 	// Contrast names slices beside the scope that are fine, with their rates.
@@ -198,7 +210,52 @@ const (
 	Grew         Kind = "grew"
 	ResolvedKind Kind = "resolved"
 	Reopened     Kind = "reopened"
+	// Acknowledged: somebody looks after it.
+	Acknowledged Kind = "acknowledged"
+	// Silenced: nothing of it is told for a while but its end. Unsilenced: that is
+	// over.
+	Silenced   Kind = "silenced"
+	Unsilenced Kind = "unsilenced"
+	// Assigned: another team owns it now.
+	Assigned Kind = "assigned"
+	// Escalated: nobody acknowledged it in time, and more people are told.
+	Escalated Kind = "escalated"
 )
+
+// Verb is what a person can do to an incident.
+type Verb string
+
+// The verbs.
+const (
+	// Acknowledge: I look after it.
+	Acknowledge Verb = "acknowledge"
+	// Silence: tell nothing of it for a while but its end. Unsilence takes it back.
+	Silence   Verb = "silence"
+	Unsilence Verb = "unsilence"
+	// Accept: this is the new normal.
+	Accept Verb = "accept"
+	// Dismiss: this is not a problem and never was one.
+	Dismiss Verb = "dismiss"
+)
+
+// Verbs lists all verbs.
+var Verbs = []Verb{Acknowledge, Silence, Unsilence, Accept, Dismiss}
+
+// Act is what a person decided about an incident.
+type Act struct {
+	// By names the person as the place knows them where they did it: a Slack user's
+	// name, the name of a configured token; empty for a program on the daemon's host.
+	// ID is their id there, if they have one. Both are to be cleaned before they are
+	// shown.
+	By string `json:"by,omitempty"`
+	ID string `json:"id,omitempty"`
+	// Via is where: "slack", "api", ...
+	Via string `json:"via"`
+	// At is when, by the wall clock.
+	At time.Time `json:"at"`
+	// Until is when a silence ends by itself; zero for every other act.
+	Until time.Time `json:"until,omitzero"`
+}
 
 // Transition is one step in an incident's life, with the incident as it was
 // right after it. (Incident.ID, Seq) is unique and ordered from 1.
@@ -207,6 +264,8 @@ type Transition struct {
 	Kind     Kind      `json:"kind"`
 	At       time.Time `json:"at"`
 	Incident Incident  `json:"incident"`
+	// Act is what a person did; nil if it happened by itself.
+	Act *Act `json:"act,omitempty"`
 }
 
 // Encode returns the transition's canonical JSON.
