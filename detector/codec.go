@@ -22,7 +22,7 @@ type Writer interface {
 }
 
 // stateVersion is the first byte of every block.
-const stateVersion = 6
+const stateVersion = 7
 
 // ErrState is wrapped by Load's errors: the blocks are not what Save wrote.
 var ErrState = errors.New("the detector's state cannot be read")
@@ -150,6 +150,7 @@ func (d *Detector) putGroups(w *wire.Writer) error {
 		w.Int(g.told.identities)
 		w.String(g.told.lead)
 		w.String(g.told.marker)
+		g.trace.put(w)
 	}
 	return nil
 }
@@ -194,6 +195,10 @@ func (j *judge) save(s *saver) {
 		// The place repeats after more slots than are remembered.
 		s.block(j.key("past", int(p.start/j.step%(2*pastSlots))), p.dirty, func(w *wire.Writer) error { p.put(w); return nil })
 	}
+	for i := range j.hours.list {
+		h := &j.hours.list[i]
+		s.block(j.key("hours", j.hourPlace(h.start)), h.dirty, func(w *wire.Writer) error { h.put(w); return nil })
+	}
 	s.block(j.key("seasons", 0), j.dirty, j.putSeasons)
 	s.block(j.key("rest", 0), j.dirty, j.putRest)
 	if s.err != nil {
@@ -206,6 +211,9 @@ func (j *judge) save(s *saver) {
 	j.buckets.dirty = [shards]bool{}
 	for i := range j.past.slots {
 		j.past.slots[i].dirty = false
+	}
+	for i := range j.hours.list {
+		j.hours.list[i].dirty = false
 	}
 }
 
@@ -368,6 +376,10 @@ func (j *judge) putRest(w *wire.Writer) error {
 	for i := range j.past.slots {
 		w.Int(j.past.slots[i].start)
 	}
+	w.Uint(uint64(len(j.hours.list)))
+	for i := range j.hours.list {
+		w.Int(j.hours.list[i].start)
+	}
 	w.Uint(uint64(len(j.announced)))
 	for i := range j.announced {
 		a := &j.announced[i]
@@ -437,6 +449,7 @@ func (f *finding) put(w *wire.Writer) error {
 	w.Uint(uint64(f.sampled))
 	w.Bool(f.degraded)
 	w.Bool(f.kept)
+	f.trace.put(w)
 	return nil
 }
 
@@ -597,6 +610,7 @@ func (d *Detector) getGroups(r *wire.Reader) {
 		getJSON(r, &g.told.scope)
 		g.told.identities = r.Int()
 		g.told.lead, g.told.marker = r.String(), r.String()
+		g.trace.get(r)
 		if r.Err != nil || len(g.inc.Vantages) == 0 || g.inc.State == incident.Resolved && g.inc.ResolvedAt == nil {
 			corrupt(r)
 			return
@@ -608,10 +622,10 @@ func (d *Detector) getGroups(r *wire.Reader) {
 // load reads the judge's blocks.
 func (j *judge) load(l loader) error {
 	var cells, series, ruled int
-	var starts []int64
+	var starts, hours []int64
 	err := l.block(j.key("book", 0), j.getBook)
 	if err == nil {
-		err = l.block(j.key("rest", 0), func(r *wire.Reader) { cells, series, ruled, starts = j.getRest(r) })
+		err = l.block(j.key("rest", 0), func(r *wire.Reader) { cells, series, ruled, starts, hours = j.getRest(r) })
 	}
 	if err == nil {
 		err = l.block(j.key("seasons", 0), j.getSeasons)
@@ -635,6 +649,9 @@ func (j *judge) load(l loader) error {
 	}
 	for i := 0; err == nil && i < len(starts); i++ {
 		err = l.block(j.key("past", int(starts[i]/j.step%(2*pastSlots))), func(r *wire.Reader) { j.getPast(r, starts[i]) })
+	}
+	for i := 0; err == nil && i < len(hours); i++ {
+		err = l.block(j.key("hours", j.hourPlace(hours[i])), func(r *wire.Reader) { j.getHour(r, hours[i]) })
 	}
 	if err != nil {
 		return err
@@ -814,7 +831,7 @@ func (j *judge) getPast(r *wire.Reader, start int64) {
 	j.past.hits += len(p.hits) + len(p.leaks)
 }
 
-func (j *judge) getRest(r *wire.Reader) (cells, series, ruled int, starts []int64) {
+func (j *judge) getRest(r *wire.Reader) (cells, series, ruled int, starts, hours []int64) {
 	cells = int(bounded(r, r.Uint(), 0, 4*maxCells))
 	series = int(bounded(r, r.Uint(), 0, 4*monitored*maxCells))
 	ruled = int(bounded(r, r.Uint(), 0, 4*maxCells))
@@ -835,6 +852,9 @@ func (j *judge) getRest(r *wire.Reader) (cells, series, ruled int, starts []int6
 	for range r.Len(1) {
 		starts = append(starts, getTime(r))
 	}
+	for range r.Len(1) {
+		hours = append(hours, getTime(r))
+	}
 	for range r.Len(6) {
 		var a announcement
 		getJSON(r, &a.scope)
@@ -848,13 +868,13 @@ func (j *judge) getRest(r *wire.Reader) (cells, series, ruled int, starts []int6
 		f.get(r, j)
 		j.findings = append(j.findings, f)
 	}
-	if step == 0 && (cells > 0 || len(starts) > 0) || len(starts) > pastSlots {
+	if step == 0 && (cells > 0 || len(starts)+len(hours) > 0) || len(starts) > pastSlots || len(hours) > hourSlots {
 		corrupt(r)
 	}
 	if r.Err == nil && step > 0 {
 		j.setStep(step)
 	}
-	return cells, series, ruled, starts
+	return cells, series, ruled, starts, hours
 }
 
 func getDir(r *wire.Reader) int8 {
@@ -899,4 +919,5 @@ func (f *finding) get(r *wire.Reader, j *judge) {
 	}
 	f.sampled = uint8(bounded(r, r.Uint(), 0, 63))
 	f.degraded, f.kept = r.Bool(), r.Bool()
+	f.trace.get(r)
 }

@@ -79,6 +79,7 @@ type finding struct {
 
 	requests, denials int64
 	expected          float64
+	trace             trace
 	who, named        people
 	used              people // of who, let in on the route before
 	back              people // of who, let in again after they were last refused
@@ -109,21 +110,26 @@ func (f *finding) win(since int64) window {
 	return window{since: since, known: f.known, rules: f.rules}
 }
 
-// add counts a cell's requests of one slot, where r is normal.
-func (f *finding) add(t *pastCount, r baseline.Rate) {
+// counts are a cell's requests in the finding: n, x of them refused where m were
+// expected, with the variance v of coin tosses. r is normal.
+func (f *finding) counts(t *pastCount, r baseline.Rate) (n, x int64, m float64, v float32) {
 	switch out := t.valid + t.leaked; {
 	case f.rules && f.dir == baseline.Down && out > 0:
-		f.requests += int64(out)
-		f.denials += int64(t.valid)
-		f.expected += float64(out)
+		return int64(out), int64(t.valid), float64(out), 0
 	case f.rules && f.dir == baseline.Up: // the rule expects nobody to be refused
-		f.requests += int64(t.n)
-		f.denials += int64(t.x)
-	default:
-		f.requests += int64(t.n)
-		f.denials += int64(t.x)
-		f.expected += float64(t.n) * float64(r.Share())
+		return int64(t.n), int64(t.x), 0, 0
 	}
+	p := r.Share()
+	return int64(t.n), int64(t.x), float64(t.n) * float64(p), float32(t.n) * p * (1 - p)
+}
+
+// add counts a cell's requests of the slot from start to end, where r is normal.
+func (f *finding) add(t *pastCount, r baseline.Rate, start, end int64) {
+	n, x, m, v := f.counts(t, r)
+	f.requests += n
+	f.denials += x
+	f.expected += m
+	f.trace.add(start, end, true, n, x, m, v)
 }
 
 // what returns how many requests of a cell in one slot a finding's kind of window
@@ -143,7 +149,7 @@ func (j *judge) what(w window, dir int8, t *pastCount) (n, x float32, p float64,
 
 // follow adds a cell's counts of the current slot to the finding that explains it.
 func (j *judge) follow(f *finding, t *touched, r baseline.Rate) {
-	f.add(t, r)
+	f.add(t, r, j.start, j.end())
 	n, x, p, ok := j.what(f.win(0), f.dir, t)
 	if !ok {
 		return
@@ -481,6 +487,8 @@ func (j *judge) taint(mask uint16) {
 
 // recount adds what the past knows of a finding since a time.
 func (j *judge) recount(f *finding, since int64) {
+	j.begin(f)
+	j.before(f, since)
 	for i := range j.past.slots {
 		p := &j.past.slots[i]
 		if p.start < since {
@@ -489,7 +497,7 @@ func (j *judge) recount(f *finding, since int64) {
 		for k := range p.counts {
 			t := &p.counts[k]
 			if c := &j.cells[t.cell]; c.mask == f.mask {
-				f.add(t, j.normal(c))
+				f.add(t, j.normal(c), p.start, p.start+j.step)
 			}
 		}
 		j.witness(f, p)
@@ -516,7 +524,7 @@ func (j *judge) widen(f *finding, l *located) {
 	if !first {
 		// What an earlier episode counted stays.
 	} else if len(j.past.slots) > 0 && j.past.slots[0].start <= max(f.started, j.born) {
-		f.requests, f.denials, f.expected = 0, 0, 0
+		f.requests, f.denials, f.expected, f.trace = 0, 0, 0, trace{}
 		f.who, f.named, f.used, f.accounts = people{}, people{}, people{}, people{}
 		f.layers, f.causes, f.byRule, f.rulesBroken = [event.Layers]int64{}, nil, nil, nil
 		j.recount(f, f.started)

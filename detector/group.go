@@ -13,6 +13,7 @@ import (
 	"github.com/denywatch/denywatch/detector/slots"
 	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/marker"
 )
 
 const (
@@ -55,6 +56,8 @@ type group struct {
 	// judge and lead are who numbers it, as of the last refresh.
 	judge *judge
 	lead  *finding
+	// trace is the lead's.
+	trace trace
 }
 
 // clone copies the incident, so that nobody shares its lists.
@@ -160,6 +163,7 @@ func (d *Detector) forgetGroups(now int64) {
 		resolved--
 		return true
 	})
+	d.forgetTraces()
 }
 
 func direction(f *finding) incident.Direction {
@@ -279,6 +283,8 @@ func (d *Detector) refresh(g *group, now int64) (open bool) {
 	lead := live[0]
 	f, inc := lead.f, &g.inc
 	g.judge, g.lead = lead.j, f
+	g.trace = f.trace
+	g.trace.points = slices.Clone(f.trace.points)
 	inc.StartedAt = instant(f.started)
 	inc.Scope = lead.j.public(lead.j.service, f.scope)
 	inc.Version = ""
@@ -397,17 +403,28 @@ func (d *Detector) attribute(g *group, step int64) {
 	}
 	for i := len(d.marks) - 1; i >= 0 && !d.marks[i].Time.Before(from); i-- {
 		m := &d.marks[i].Marker
-		scope := m.Scope
-		if len(scope.Service) == 0 && m.Service != "" {
-			scope.Service = []string{m.Service}
-		}
-		if m.Time.After(to) || !marked(&scope, &inc.Scope) {
+		if m.Time.After(to) || !marked(attributed(m), &inc.Scope) {
 			continue
 		}
 		inc.Marker = m.ID
-		inc.MarkerInfo = &incident.MarkerInfo{Kind: string(m.Kind), Time: m.Time, Service: m.Service, Version: m.Version, Previous: m.Previous}
+		about := info(m)
+		inc.MarkerInfo = &about
 		return
 	}
+}
+
+// attributed is the scope in which a marker's change is seen: its service's at least.
+func attributed(m *marker.Marker) *marker.Scope {
+	s := m.Scope
+	if len(s.Service) == 0 && m.Service != "" {
+		s.Service = []string{m.Service}
+	}
+	return &s
+}
+
+// info is what people are told of a marker.
+func info(m *marker.Marker) incident.MarkerInfo {
+	return incident.MarkerInfo{Kind: string(m.Kind), Time: m.Time, Service: m.Service, Version: m.Version, Previous: m.Previous}
 }
 
 // severity is a first rule, until journeys say what matters to the product: how

@@ -95,6 +95,7 @@ type judge struct {
 	clump     baseline.Clumping
 	buckets   buckets
 	past      past
+	hours     hours
 
 	findings  []*finding
 	nextUID   uint64
@@ -146,6 +147,7 @@ func newJudge(v event.Vantage, service string, class event.Denial, learn int64) 
 	for i := range j.buckets.dirty {
 		j.buckets.dirty[i] = true
 	}
+	j.past.leaving = func(p *pastSlot) { j.hours.add(p, j.step) }
 	return j
 }
 
@@ -178,6 +180,7 @@ func (j *judge) sibling(class event.Denial) *judge {
 		}
 		o.link(int32(i))
 	}
+	o.hours.inherit(j)
 	o.relearn()
 	return o
 }

@@ -70,6 +70,8 @@ type past struct {
 	slots        []pastSlot
 	counts, hits int
 	spare        pastSlot
+	// leaving is called with every slot that is dropped.
+	leaving func(*pastSlot)
 }
 
 // push appends a slot and drops what is beyond the bounds; the newest slot always
@@ -106,6 +108,7 @@ func (p *past) drop(n int) {
 		return
 	}
 	for i := range n {
+		p.leaving(&p.slots[i])
 		p.counts -= len(p.slots[i].counts)
 		p.hits -= len(p.slots[i].hits) + len(p.slots[i].leaks)
 	}

@@ -107,6 +107,16 @@ func (b backend) Timeline(ctx context.Context, id string) (out []incident.Transi
 	return out, err
 }
 
+// Trace implements web.Backend.
+func (b backend) Trace(ctx context.Context, id string) (t incident.Trace, err error) {
+	known := false
+	err = b.d.core.post(ctx, func() { t, known = b.d.core.det.Trace(id) })
+	if err == nil && !known {
+		err = web.ErrNotFound
+	}
+	return t, err
+}
+
 // Markers implements web.Backend.
 func (b backend) Markers(ctx context.Context) (out []marker.Marker, err error) {
 	err = b.d.core.post(ctx, func() { out = b.d.core.det.Markers() })

@@ -28,6 +28,9 @@ type Backend interface {
 	// Timeline returns the transitions of one incident in order. The error is
 	// ErrNotFound if there is no such incident.
 	Timeline(ctx context.Context, id string) ([]incident.Transition, error)
+	// Trace returns what an incident looked like over time. The error is ErrNotFound if
+	// there is no such incident, or it ended too long ago.
+	Trace(ctx context.Context, id string) (incident.Trace, error)
 	// Markers returns all markers that are known, in any order.
 	Markers(ctx context.Context) ([]marker.Marker, error)
 	// Mark takes a normalised marker. When it returns without error the marker is

@@ -24,6 +24,7 @@ type fake struct {
 	mu        sync.Mutex
 	incidents []incident.Incident
 	timelines map[string][]incident.Transition
+	traces    map[string]incident.Trace
 	markers   []marker.Marker
 	routes    []RouteCount
 	doors     []Door
@@ -59,6 +60,14 @@ func (f *fake) Timeline(ctx context.Context, id string) ([]incident.Transition, 
 		return nil, fmt.Errorf("incident %q: %w", id, ErrNotFound)
 	}
 	return t, nil
+}
+
+func (f *fake) Trace(ctx context.Context, id string) (incident.Trace, error) {
+	t, ok := f.traces[id]
+	if !ok {
+		return t, fmt.Errorf("trace of incident %q: %w", id, ErrNotFound)
+	}
+	return t, run(ctx, f.onRead)
 }
 
 func (f *fake) Markers(ctx context.Context) ([]marker.Marker, error) {

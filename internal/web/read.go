@@ -17,6 +17,8 @@ const index = `denywatch: who is refused that should get in, and what stands ope
   GET  /v1/incidents        incidents, the open ones first
                             state=open|resolved  marker=ID  since=TIME  limit=N
   GET  /v1/incidents/{id}   one incident with its time line
+  GET  /v1/incidents/{id}/trace
+                            what it looked like over time, and what is usual
   GET  /v1/markers          what changed: releases and other markers
   POST /v1/markers          tell of a change
   GET  /v1/markers/{id}/verdict
@@ -141,6 +143,21 @@ func (s *Server) getIncident(w http.ResponseWriter, r *http.Request) error {
 		Incident incident.Incident     `json:"incident"`
 		Timeline []incident.Transition `json:"timeline"`
 	}{now, line})
+}
+
+// getTrace shows what an incident looked like over time.
+func (s *Server) getTrace(w http.ResponseWriter, r *http.Request) error {
+	if _, err := query(r); err != nil {
+		return err
+	}
+	t, err := s.backend.Trace(r.Context(), r.PathValue("id"))
+	if errors.Is(err, ErrNotFound) {
+		return refuse(http.StatusNotFound, "no incident of this id is known, or it ended too long ago", "GET /v1/incidents lists them; traces are kept of open incidents and of the last 200 that ended")
+	}
+	if err != nil {
+		return err
+	}
+	return reply(w, http.StatusOK, t)
 }
 
 func (s *Server) getRoutes(w http.ResponseWriter, r *http.Request) error {

@@ -99,6 +99,23 @@ func TestGetIncident(t *testing.T) {
 	told(t, get(t, s, "/v1/incidents/%2e%2e%2fetc"), 404, "no incident of this id")
 }
 
+func TestGetTrace(t *testing.T) {
+	f := story()
+	at := time.Date(2026, 11, 18, 10, 4, 0, 0, time.UTC)
+	f.traces = map[string]incident.Trace{"open-late": {Points: []incident.Point{{Time: at, Seconds: 60, Counted: true, Requests: 9, Denials: 3, Expected: 0.01, High: 0.1}},
+		Markers: []incident.TraceMarker{{ID: "m1", MarkerInfo: incident.MarkerInfo{Kind: "release", Time: at}}}}}
+	s, _ := newServer(t, Config{}, f)
+	w := get(t, s, "/v1/incidents/open-late/trace")
+	for _, want := range []string{`"points":[{"time":"2026-11-18T10:04:00Z","seconds":60,"counted":true,"requests":9,"denials":3,"expected":0.01,"low":0,"high":0.1}]`,
+		`"markers":[{"id":"m1","kind":"release","time":"2026-11-18T10:04:00Z"}]`} {
+		if w.Code != 200 || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%d %s lacks %s", w.Code, w.Body, want)
+		}
+	}
+	told(t, get(t, s, "/v1/incidents/nothing/trace"), 404, "ended too long ago")
+	told(t, get(t, s, "/v1/incidents/open-late/trace?x=1"), 400, "takes no parameters")
+}
+
 func TestBadQueries(t *testing.T) {
 	s, _ := newServer(t, Config{}, story())
 	for target, want := range map[string]string{
