@@ -2,9 +2,10 @@ package baseline
 
 import "math"
 
-// Trust in a series without any baseline, in requests: one that is refused almost
-// always is believed, one that is refused now and then is not.
-const Trust = 8
+// Trust in a series without any baseline, in requests: one of which half is refused is
+// believed within some ten requests, one that is refused now and then is not (measured:
+// DESIGN.md of the detector).
+const Trust = 16
 
 // Kappa is by how much the union bound over nested series overstates the number
 // of alerts of KappaSeries and more of them; of fewer it is less, by the square

@@ -16,8 +16,13 @@ import (
 var (
 	TrialKinds = []Kind{RoleMismatch, GeoBlock, NewRouteDenied, SlowRamp, SmallShift, LowVolume, Vanished,
 		AdminOpen, GlobalSpike, PrefixRule, PlanDowngrade, Blip, RouteGeo}
-	TrialBenign = []Kind{Surge, Scanner, Announced, DataGap, NewRoute, LateData, ReleaseNoop, MixSurge}
+	// TrialNewRoutes are the incidents instead where Setting.NewRoutes is set.
+	TrialNewRoutes = []Kind{NewRoute30, NewRoute50, NewRoute80, NewRoute100}
+	TrialBenign    = []Kind{Surge, Scanner, Announced, DataGap, NewRoute, LateData, ReleaseNoop, MixSurge}
 )
+
+// newRouteShare is what share of those who may come in a new route refuses.
+var newRouteShare = map[Kind]float64{NewRoute30: 0.3, NewRoute50: 0.5, NewRoute80: 0.8, NewRoute100: 1}
 
 // longest is when nobody waits for the bound any more, in minutes.
 const longest = 300
@@ -46,7 +51,11 @@ func (t *Trial) happen(r rng) {
 	var kinds, calm []Kind
 	for i := range n {
 		if len(kinds) == 0 {
-			kinds = shuffled(&r, TrialKinds)
+			all := TrialKinds
+			if t.NewRoutes {
+				all = TrialNewRoutes
+			}
+			kinds = shuffled(&r, all)
 		}
 		if len(calm) == 0 {
 			calm = shuffled(&r, benign)
@@ -83,7 +92,12 @@ func (t *Trial) strike(r *rng, kind Kind, at int64, within int) (end int64) {
 	case AdminOpen, SmallShift, LowVolume:
 		length = int64(min(90+r.below(150), within))
 	}
-	if kind == NewRouteDenied {
+	_, partly := newRouteShare[kind]
+	fresh := partly || kind == NewRouteDenied
+	switch {
+	case partly: // from a few requests a minute on a large product to many
+		t.routes[t.appear(r, at)].take = 0.001 * math.Pow(20, r.unit())
+	case fresh:
 		t.appear(r, at)
 	}
 	var best trialTurn
@@ -107,7 +121,7 @@ func (t *Trial) strike(r *rng, kind Kind, at int64, within int) (end int64) {
 		}
 	}
 	if closest > 2 || int64(least)*2 > length && kind != Blip {
-		if kind == NewRouteDenied {
+		if fresh {
 			t.routes[len(t.routes)-1].from = math.MaxInt64 // it never comes
 		}
 		return at // this product has no such slice
@@ -119,7 +133,7 @@ func (t *Trial) strike(r *rng, kind Kind, at int64, within int) (end int64) {
 	switch {
 	case best.down:
 		l.Direction = incident.Down
-	case kind == NewRouteDenied:
+	case fresh:
 		l.Direction = incident.New
 	}
 	if m, ok := t.cause(r, kind, &best, l.Scope); ok {
@@ -203,6 +217,8 @@ func (t *Trial) propose(r *rng, kind Kind, at int64) (x trialTurn, lo, hi float6
 		ok = geo >= 0
 	case NewRouteDenied:
 		x.scope.route, x.share, hi, ok = len(t.routes)-1, between(0.9, 0.98), 6, true
+	case NewRoute30, NewRoute50, NewRoute80, NewRoute100:
+		x.scope.route, x.share, hi, ok = len(t.routes)-1, newRouteShare[kind], 30, true
 	case SlowRamp:
 		lo, hi = 10, 45
 		x.ramp, x.share = 180, between(0.2, 0.6)

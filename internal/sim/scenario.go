@@ -73,6 +73,12 @@ const (
 	PlanDowngrade Kind = "plan_downgrade"
 	// RouteGeo: a country loses one route.
 	RouteGeo Kind = "route_geo"
+	// NewRoute30 and so on: a route comes and refuses that percentage of those who
+	// may come in. Some are asked for a few times a minute, some often.
+	NewRoute30  Kind = "new_route_30"
+	NewRoute50  Kind = "new_route_50"
+	NewRoute80  Kind = "new_route_80"
+	NewRoute100 Kind = "new_route_100"
 )
 
 // The kinds of Benign.

@@ -39,6 +39,8 @@ type Setting struct {
 	// Hard makes the noise strong and slow, lets the rates drift from day to day,
 	// and adds botnets.
 	Hard bool
+	// NewRoutes lets nothing go wrong but on new routes, of TrialNewRoutes.
+	NewRoutes bool
 	// Quiet leaves out all incidents and benign happenings but releases.
 	Quiet bool
 }

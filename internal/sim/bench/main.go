@@ -43,6 +43,7 @@ var settings = []struct {
 	{"nowhere", sim.Setting{WarmUp: 5, Test: 7, Routes: 80, Roles: 5, Geos: 1, Rate: 1500, NoAccounts: true, Loyal: 0.6}},
 	{"young", sim.Setting{WarmUp: 1, Test: 7, Routes: 200, Roles: 5, Geos: 12, Rate: 3000, Anonymous: "anonymous"}},
 	{"eager", sim.Setting{WarmUp: 2, Test: 7, Routes: 120, Roles: 5, Geos: 10, Rate: 2000, Releases: 5}},
+	{"newcomers", sim.Setting{WarmUp: 3, Test: 7, Routes: 200, Roles: 5, Geos: 12, Rate: 3000, NewRoutes: true}},
 }
 
 type options struct {

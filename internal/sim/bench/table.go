@@ -76,7 +76,7 @@ func report(w io.Writer, s *score, order []string, rivals map[string]*score) err
 			quantile(k.bounds, 0.5), quantile(k.ratios(), 0.5), k.exact, k.exactFirst, k.blamed, k.marked,
 			quantile(k.lasted, 0.5), quantile(k.lasted, 0.9), k.early, k.stuck)
 	}
-	for _, kind := range sim.TrialKinds {
+	for _, kind := range slices.Concat(sim.TrialKinds, sim.TrialNewRoutes) {
 		if k := s.kinds[kind]; k != nil {
 			row(string(kind), k)
 		}
