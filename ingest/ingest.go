@@ -9,7 +9,11 @@
 // does not return yet.
 package ingest
 
-import "context"
+import (
+	"context"
+
+	"github.com/denywatch/denywatch/internal/event"
+)
 
 // Position says where a stream goes on after a restart. The zero Position is a
 // stream that was never read.
@@ -46,6 +50,15 @@ type Batch struct {
 	// PerLine tells that offsets count lines (the messages of a partition), not
 	// bytes: after i lines of Data the position is {Start.Offset + i, Start.Mark}.
 	PerLine bool
+	// Fields are what is known of every line of Data besides its text; it counts
+	// more than what the line says. The reader owns them again as it does Data.
+	Fields []Field
+}
+
+// Field is one text of the events that lines become.
+type Field struct {
+	Key   event.Key
+	Value []byte
 }
 
 // Handler takes one stream. Its methods are called from one goroutine.

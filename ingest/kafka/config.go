@@ -53,6 +53,14 @@ type Config struct {
 	// first run; a partition that appears later is read from its first message,
 	// because nothing else could be exact.
 	Start string `yaml:"start"`
+	// Fields are the parts of a message that say something of its line: from a field
+	// of the event (see event.ParseKey) to FromTopic, FromKey or FromHeader and a
+	// name. What they say counts more than what the line does.
+	Fields map[string]string `yaml:"fields" effect:"recount"`
+	// Services says which service the value of Fields' service stands for, that of
+	// the topic if Fields names none; keys may be patterns (path.Match). Values that
+	// are not listed say nothing. Empty: the value is the service.
+	Services map[string]string `yaml:"services" effect:"recount"`
 	// TLS says how connections are encrypted, SASL who we are.
 	TLS  TLS  `yaml:"tls"`
 	SASL SASL `yaml:"sasl"`
@@ -125,6 +133,7 @@ func (c Config) Validate() []error {
 	if _, err := startTime(c.Start); err != nil {
 		bad("start: must be first, last or a time such as 2026-01-31T00:00:00Z")
 	}
+	c.validateFields(bad)
 	t := c.TLS
 	switch {
 	case !t.Enabled && (t.CA != "" || t.Cert != "" || t.Key != ""):

@@ -29,6 +29,7 @@ type store struct {
 	changed   chan struct{}
 	positions map[string]ingest.Position
 	lines     map[string][]string // by stream
+	fields    []string            // of each line, where there are any
 	n         int
 	skipped   int
 	open      map[opened]bool
@@ -188,6 +189,9 @@ func (h *handler) Batch(ctx context.Context, b *ingest.Batch) (err error) {
 				return
 			}
 			if h.keep {
+				for _, f := range b.Fields {
+					h.fields = append(h.fields, fmt.Sprintf("%s %s=%s", strings.TrimSpace(line), f.Key, f.Value))
+				}
 				h.lines[h.stream] = append(h.lines[h.stream], strings.TrimSuffix(line, "\n"))
 			}
 			h.n++
@@ -331,4 +335,15 @@ func benchPartition() *partition {
 	p := &partition{Source: New(Config{}, slog.New(slog.DiscardHandler)), handler: nobody{}, log: slog.New(slog.DiscardHandler), damaged: -1, mark: markOf(0)}
 	p.count = p.counter("t", 0)
 	return p
+}
+
+// batches counts the lines of each batch.
+type batches struct {
+	nobody
+	of []int
+}
+
+func (b *batches) Batch(_ context.Context, x *ingest.Batch) error {
+	b.of = append(b.of, strings.Count(string(x.Data), "\n"))
+	return nil
 }

@@ -64,6 +64,7 @@ type partition struct {
 	skipped     int
 	inflated    bytes.Buffer
 	batch       ingest.Batch
+	fields      fields    // what is said beside those lines
 	interrupted bool      // only the handler knows how much of the last Batch it took
 	stuckSince  time.Time // an open transaction holds messages back since then
 }
@@ -345,17 +346,17 @@ func (p *partition) join(ctx context.Context, b *batch) error {
 		return nil //nolint:nilerr // counted; the messages behind it are read
 	}
 	for range b.records {
-		delta, _, value, rest, ok := nextRecord(records)
+		m, rest, ok := nextRecord(records)
 		if !ok {
 			p.poison(poisonDamaged)
 			break
 		}
 		records = rest
-		offset := b.base + delta
+		offset := b.base + m.delta
 		if offset < p.next { // batches begin before what was asked for
 			continue
 		}
-		if err := p.add(ctx, offset, value); err != nil {
+		if err := p.add(ctx, offset, &m); err != nil {
 			return err
 		}
 		p.next = offset + 1
@@ -367,7 +368,8 @@ func (p *partition) join(ctx context.Context, b *batch) error {
 }
 
 // add makes one line of a message.
-func (p *partition) add(ctx context.Context, offset int64, value []byte) error {
+func (p *partition) add(ctx context.Context, offset int64, m *record) error {
+	value := m.value
 	for n := len(value); n > 0 && (value[n-1] == '\n' || value[n-1] == '\r'); n-- {
 		value = value[:n-1]
 	}
@@ -384,10 +386,13 @@ func (p *partition) add(ctx context.Context, offset int64, value []byte) error {
 		}
 		p.skipped++
 		return nil
-	case len(p.lines) > 0 && offset != p.upto, len(p.lines)+len(value) >= batchBytes:
+	case len(p.lines) > 0 && (offset != p.upto || len(p.lines)+len(value) >= batchBytes || p.fields.differ(m)):
 		if err := p.flush(ctx, offset); err != nil {
 			return err
 		}
+	}
+	if len(p.lines) == 0 && p.fields.differ(m) {
+		p.fields.take(m)
 	}
 	if len(p.lines) == 0 {
 		p.start = offset
@@ -415,7 +420,7 @@ func (p *partition) flush(ctx context.Context, next int64) error {
 		p.start = next
 	}
 	p.batch = ingest.Batch{
-		Data: p.lines, PerLine: true, Skipped: p.skipped,
+		Data: p.lines, PerLine: true, Skipped: p.skipped, Fields: p.fields.said,
 		Start: ingest.Position{Offset: p.start, Mark: p.mark}, End: ingest.Position{Offset: next, Mark: p.mark},
 	}
 	if err := p.handler.Batch(ctx, &p.batch); err != nil {

@@ -216,31 +216,55 @@ func (b *batch) inflate(buf *bytes.Buffer) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-// nextRecord takes the first record off b. value is nil for a tombstone and for
-// what cannot be read; the latter is not ok.
-func nextRecord(b []byte) (delta int64, key, value, rest []byte, ok bool) {
+// record is one message of a batch.
+type record struct {
+	delta   int64  // of its offset to the batch's base
+	key     []byte // nil if it has none
+	value   []byte // nil for a tombstone
+	headers []byte // as encoded; see header
+}
+
+// nextRecord takes the first record off b. It is false when that cannot be read.
+func nextRecord(b []byte) (m record, rest []byte, ok bool) {
 	c := cursor{b: b}
 	n := c.varint()
 	if c.bad || n < 0 || n > int64(len(c.b)) {
-		return 0, nil, nil, nil, false
+		return m, nil, false
 	}
 	r := cursor{b: c.take(int(n))}
 	r.take(1)  // attributes
 	r.varint() // time
-	delta = r.varint()
-	if k := r.varint(); k > 0 {
-		key = r.take(int(k))
+	m.delta = r.varint()
+	m.key, m.value = r.text(), r.text()
+	m.headers = r.b
+	return m, c.b, !r.bad
+}
+
+// text reads bytes with their length before them; nil where that is -1.
+func (c *cursor) text() []byte {
+	if n := c.varint(); n >= 0 {
+		return c.take(int(min(n, int64(len(c.b)+1))))
 	}
-	if v := r.varint(); v >= 0 {
-		value = r.take(int(v))
+	return nil
+}
+
+// header returns the last value under a name in the headers of a record, nil if
+// there is none.
+func header(headers []byte, name string) (value []byte) {
+	c := cursor{b: headers}
+	for n := c.varint(); n > 0 && !c.bad; n-- {
+		k, v := c.text(), c.text()
+		if !c.bad && string(k) == name {
+			value = v
+		}
 	}
-	return delta, key, value, c.b, !r.bad
+	return value
 }
 
 // aborts tells of a control batch whether it is the mark that ends an aborted
 // transaction. Its only record has a key of two numbers: version and type, 0 for
 // abort.
 func (b *batch) aborts() bool {
-	_, key, _, _, ok := nextRecord(b.body)
-	return ok && len(key) >= 4 && key[2] == 0 && key[3] == 0
+	m, _, ok := nextRecord(b.body)
+	return ok && len(m.key) >= 4 && m.key[2] == 0 && m.key[3] == 0
 }

@@ -27,6 +27,11 @@
 // counted and left out. So is a batch whose checksum is wrong twice in a row,
 // and one of the formats before Kafka 0.11, which Kafka 4 cannot store.
 //
+// What a line does not say may stand beside it: the topic, the key and headers of
+// a message give fields of the event (Config.Fields), and win over the line.
+// Messages that say the same are joined into one ingest.Batch, so that this costs
+// a comparison a message, and nothing where no field is configured.
+//
 // # Limits
 //
 //   - Members of one group that do not share their positions each count what
@@ -520,6 +525,7 @@ func (r *runner) open(topic string, id int, stream string) (*partition, error) {
 		Source: r.Source, topic: topic, id: id, stream: stream, cluster: r.cluster, handler: h,
 		log: r.log.With("topic", topic, "partition", strconv.Itoa(id)), count: r.counter(topic, id),
 		saved: pos, own: len(pos.Mark) > 0, sure: !r.joined, first: r.first, committed: -1, next: unresolved, epoch: -1, damaged: -1,
+		fields: newFields(&r.cfg, topic),
 	}
 	p.count.read.Store(true)
 	r.parts[stream] = p

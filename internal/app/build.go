@@ -283,6 +283,7 @@ func countingHash(c *configs.Config) string {
 		Mapping                                             map[string]string
 		TrustUser                                           bool
 		SampleRate                                          int
+		Fields, Services                                    map[string]string `json:",omitempty"` // of Kafka
 	}
 	v := struct {
 		Service    string
@@ -298,7 +299,7 @@ func countingHash(c *configs.Config) string {
 	}{c.Service, c.Routes, c.Roles.Priority, slices.Sorted(slices.Values(c.Denials.Statuses)), slices.Sorted(slices.Values(c.Detection.Dimensions)), c.Denials.Concealed404, c.Ignore, c.Geo.Database != "", nil, c.Access}
 	for i := range c.Sources {
 		s := &c.Sources[i]
-		v.Sources = append(v.Sources, source{s.Name, s.Vantage, s.Service, s.Parse.Format, s.Parse.LogFormat, s.Parse.Timezone, s.Parse.Mapping, s.TrustUser, s.SampleRate})
+		v.Sources = append(v.Sources, source{s.Name, s.Vantage, s.Service, s.Parse.Format, s.Parse.LogFormat, s.Parse.Timezone, s.Parse.Mapping, s.TrustUser, s.SampleRate, s.Kafka.Fields, s.Kafka.Services})
 	}
 	b, err := json.Marshal(v)
 	if err != nil {

@@ -233,6 +233,9 @@ func (s *Stream) Batch(ctx context.Context, b *ingest.Batch) error {
 		}
 		s.ev.Reset()
 		err := s.parser.Parse(b.Data[off:off+n], &s.ev)
+		for i := range b.Fields {
+			s.ev.Set(b.Fields[i].Key, b.Fields[i].Value)
+		}
 		if err == nil && s.ev.Time > s.newest && s.ev.Time != event.NoTime {
 			s.pos.Offset = at
 			ok, werr := s.advance(ctx, s.ev.Time)
