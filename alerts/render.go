@@ -106,9 +106,14 @@ func (s Style) Render(t incident.Transition) Text {
 		text.Sure = sure(in)
 		text.Likely, text.Next = w.advice()
 	}
+	var notes []string
 	if in.Degraded {
-		text.Note = "Numbers are estimates: there was more traffic than could be counted one by one."
+		notes = append(notes, "Numbers are estimates: there was more traffic than could be counted one by one.")
 	}
+	if in.Flapping > 0 {
+		notes = append(notes, "It comes and goes, "+count(int64(in.Flapping), "time", "times")+" within an hour; the next word is when it has been steady for half an hour.")
+	}
+	text.Note = strings.Join(notes, " ")
 	return text
 }
 
@@ -871,4 +876,22 @@ func withHeads(s, heads string) string {
 		return s
 	}
 	return s + ": " + heads
+}
+
+// Line says in one line what an incident is about and how bad it is, for lists.
+func Line(t *incident.Transition) string {
+	in := t.Incident
+	w := writer{Style: Style{Location: time.UTC}, in: &in, at: t.At, act: t.Act}
+	s := w.headline(incident.Opened)
+	if in.State == incident.Resolved {
+		s = w.headline(incident.ResolvedKind)
+	}
+	parts := []string{string(in.Severity)}
+	if heads := w.heads(); heads != "" {
+		parts = append(parts, heads)
+	}
+	if in.Journey != "" {
+		parts = append(parts, w.val(in.Journey, maxValue))
+	}
+	return s + " (" + strings.Join(append(parts, w.val(in.ID, maxValue)), ", ") + ")"
 }

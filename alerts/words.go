@@ -210,3 +210,6 @@ func sure(in *incident.Incident) string {
 	}
 	return "Hardly chance, but the numbers are small yet."
 }
+
+// Count writes n with its noun, in the singular or the plural.
+func Count(n int, one, many string) string { return count(int64(n), one, many) }

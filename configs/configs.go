@@ -35,12 +35,14 @@ import (
 	"strings"
 	"time"
 
+	"github.com/denywatch/denywatch/alerts/routing"
 	"github.com/denywatch/denywatch/alerts/slack"
 	"github.com/denywatch/denywatch/alerts/webhook"
 	"github.com/denywatch/denywatch/detector"
 	"github.com/denywatch/denywatch/ingest/file"
 	"github.com/denywatch/denywatch/ingest/kafka"
 	"github.com/denywatch/denywatch/internal/access"
+	"github.com/denywatch/denywatch/internal/incident"
 	"github.com/denywatch/denywatch/internal/web"
 	"github.com/denywatch/denywatch/parsers"
 )
@@ -81,11 +83,13 @@ type Config struct {
 	Detection Detection `yaml:"detection"`
 	// Markers says who may announce changes.
 	Markers web.Config `yaml:"markers"`
+	// Routing says what matters and who is told: journeys, owners and teams.
+	Routing routing.Config `yaml:",inline"`
 	// Sinks are the places that incidents are told to; never empty.
 	Sinks Sinks `yaml:"sinks"`
 
 	warnings, notes []Warning
-	accessLines     []int // of the rules in the file, 0 if it has none
+	lines           map[string]int // of the rules in the file, by path
 }
 
 // Source is one log, or a group of logs of one server.
@@ -232,21 +236,25 @@ type Sinks struct {
 type Webhook struct {
 	// Name tells sinks apart; "webhook" by default.
 	Name string `yaml:"name"`
+	// MinSeverity is what an incident must have reached to be told here.
+	MinSeverity incident.Severity `yaml:"min_severity"`
 	// Post is the sink's own part: url, secret and headers.
 	Post webhook.Config `yaml:",inline"`
 }
 
-func (w *Webhook) setDefaults() { w.Name = "webhook" }
+func (w *Webhook) setDefaults() { w.Name, w.MinSeverity = "webhook", incident.Low }
 
 // Slack is a channel that gets one message per incident.
 type Slack struct {
 	// Name tells sinks apart; "slack" by default.
 	Name string `yaml:"name"`
+	// MinSeverity is what an incident must have reached to be told here.
+	MinSeverity incident.Severity `yaml:"min_severity"`
 	// Post is the sink's own part: token, channel, api_url and webhook.
 	Post slack.Config `yaml:",inline"`
 }
 
-func (s *Slack) setDefaults() { s.Name = "slack" }
+func (s *Slack) setDefaults() { s.Name, s.MinSeverity = "slack", incident.Low }
 
 // Default is the configuration before the file is read: all defaults but State,
 // and no source, so that it is not valid by itself.
@@ -269,12 +277,16 @@ func (c *Config) Notes() []Warning { return c.notes }
 
 // AccessPlace names rule number i of Access, with its line if it came from a file:
 // "access[1] (line 63)".
-func (c *Config) AccessPlace(i int) string {
-	p := at("access", i)
-	if i < len(c.accessLines) && c.accessLines[i] > 0 {
-		p += " (line " + strconv.Itoa(c.accessLines[i]) + ")"
+func (c *Config) AccessPlace(i int) string { return c.place(at("access", i)) }
+
+// OwnerPlace names rule number i of the owners in the same way.
+func (c *Config) OwnerPlace(i int) string { return c.place(at("owners", i)) }
+
+func (c *Config) place(path string) string {
+	if line := c.lines[path]; line > 0 {
+		return path + " (line " + strconv.Itoa(line) + ")"
 	}
-	return p
+	return path
 }
 
 // searchPath is where Find looks, the first file wins.
@@ -360,6 +372,32 @@ func parse(data []byte, filename string, env func(string) (string, bool)) (*Conf
 	return c, d, nil
 }
 
+// Recipients are the sinks as routing knows them, in the order of the schema.
+func (c *Config) Recipients() []routing.Sink {
+	var out []routing.Sink
+	if c.Sinks.Console {
+		out = append(out, routing.Sink{Name: ConsoleSink, Kind: routing.KindConsole, Posts: true})
+	}
+	for i := range c.Sinks.Webhook {
+		w := &c.Sinks.Webhook[i]
+		out = append(out, routing.Sink{Name: w.Name, Kind: routing.KindWebhook, MinSeverity: w.MinSeverity})
+	}
+	for i := range c.Sinks.Slack {
+		s := &c.Sinks.Slack[i]
+		out = append(out, routing.Sink{Name: s.Name, Kind: routing.KindSlack, MinSeverity: s.MinSeverity,
+			People: true, Posts: true, Channels: s.Post.Token != ""})
+	}
+	for i := range c.Routing.Teams {
+		if t := &c.Routing.Teams[i]; t.Webhook.URL != "" {
+			out = append(out, routing.Sink{Name: t.OwnSink(), Kind: routing.KindWebhook, Team: t.Name})
+		}
+	}
+	return out
+}
+
+// ConsoleSink is the name of the sink that prints.
+const ConsoleSink = "console"
+
 // settle fills what depends on other settings or on the host.
 func (d *decoder) settle(c *Config) {
 	if _, said := d.at["sinks.console"]; !said && len(c.Sinks.Webhook)+len(c.Sinks.Slack) > 0 {
@@ -376,9 +414,14 @@ func (d *decoder) settle(c *Config) {
 		c.Geo.Database = d.resolve(c.Geo.Database)
 	}
 	c.Detection.Judge.Access, _ = access.New(c.Access) // the checker tells what is wrong
+	c.lines = map[string]int{}
 	for i := range c.Access {
-		c.accessLines = append(c.accessLines, d.find(at("access", i)).line)
+		c.lines[at("access", i)] = d.find(at("access", i)).line
 	}
+	for i := range c.Routing.Owners {
+		c.lines[at("owners", i)] = d.find(at("owners", i)).line
+	}
+	c.Routing.SetDefaults()
 	taken := map[string]bool{}
 	for i := range c.Sources {
 		taken[c.Sources[i].Name] = true

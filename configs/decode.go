@@ -26,6 +26,8 @@ import (
 //
 //	one     a list that may be written as its single element
 //	switch  a bool that may also be written as an empty group, "console: {}"
+//	named   a list of groups that is written as a group of groups by their names;
+//	        the struct has a field Name for it. In paths a name stands in brackets.
 //	inline  the settings of the struct belong to the group around it
 //
 // The tag "raw" of an inlined struct names those of its settings in whose text
@@ -268,6 +270,7 @@ type field struct {
 	index           []int
 	effect          effectTag
 	one, onOff, raw bool
+	named           bool
 }
 
 // fields lists the settings of a struct type in order.
@@ -286,6 +289,8 @@ func fields(t reflect.Type) []field {
 				x.one = true
 			case "switch":
 				x.onOff = true
+			case "named":
+				x.named = true
 			case "inline":
 				raw := strings.Fields(f.Tag.Get("raw"))
 				for _, in := range fields(f.Type) {
@@ -564,6 +569,10 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, path string, f field) {
 		return
 	}
 	elem := v.Type().Elem()
+	if f.named {
+		d.namedList(n, v, path)
+		return
+	}
 	if n.Kind != yaml.SequenceNode {
 		if !f.one || (elem.Kind() == reflect.Struct) != (n.Kind == yaml.MappingNode) {
 			d.problem(path, "must be %s, not %s", listOf(elem, f.one), d.given(n, path))
@@ -577,6 +586,21 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, path string, f field) {
 	for i, x := range n.Content {
 		d.element(x, v, path, i, f)
 	}
+}
+
+// namedList decodes a mapping of names to groups.
+func (d *decoder) namedList(n *yaml.Node, v reflect.Value, path string) {
+	if n.Kind != yaml.MappingNode {
+		d.problem(path, "must be a group of names, each with its settings, not %s", d.given(n, path))
+		return
+	}
+	d.entries(n, path, func(key, value *yaml.Node) {
+		x := reflect.New(v.Type().Elem()).Elem()
+		setDefaults(x)
+		x.FieldByName("Name").SetString(key.Value)
+		d.value(value, x, path+"["+word(key.Value)+"]", field{})
+		v.Set(reflect.Append(v, x))
+	})
 }
 
 func (d *decoder) element(n *yaml.Node, v reflect.Value, path string, i int, f field) {

@@ -10,8 +10,11 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/denywatch/denywatch/alerts/routing"
+	"github.com/denywatch/denywatch/alerts/slack"
 	"github.com/denywatch/denywatch/internal/access"
 	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/incident"
 	"github.com/denywatch/denywatch/internal/route"
 )
 
@@ -77,6 +80,7 @@ func (k *checker) config() {
 	k.geo()
 	k.markers()
 	k.sinks()
+	k.routing()
 }
 
 // maxText bounds names; they end up in every key, message and metric.
@@ -448,16 +452,21 @@ func (k *checker) access() {
 			k.d.note(p, "and %s say different things of some requests; the later one wins", later)
 		}
 	}
+	for i := range k.c.Access {
+		for j, r := range k.c.Access[i].Route {
+			k.matches(at(at("access", i)+".route", j), r)
+		}
+	}
+}
+
+// matches warns of a valid pattern that no route is ever written as.
+func (k *checker) matches(path, pattern string) {
 	router, unusable := route.New(k.c.Routes)
 	if len(unusable) > 0 {
 		return
 	}
-	for i := range k.c.Access {
-		for j, r := range k.c.Access[i].Route {
-			if t := string(router.Template(nil, []byte(access.Example(r)), nil)); !access.Matches(r, t) {
-				k.d.warn(at(at("access", i)+".route", j), "matches no request: such paths are counted as %s; write that", clip(t))
-			}
-		}
+	if t := string(router.Template(nil, []byte(access.Example(pattern)), nil)); !access.Matches(pattern, t) {
+		k.d.warn(path, "matches no request: such paths are counted as %s; write that", clip(t))
 	}
 }
 
@@ -503,13 +512,70 @@ func (k *checker) sinks() {
 	for i := range s.Webhook {
 		p := at("sinks.webhook", i)
 		name(p, s.Webhook[i].Name)
+		k.oneOf(p+".min_severity", string(s.Webhook[i].MinSeverity), severities)
 		k.joined(p, s.Webhook[i].Post.Validate())
 	}
 	for i := range s.Slack {
 		p := at("sinks.slack", i)
 		name(p, s.Slack[i].Name)
+		k.oneOf(p+".min_severity", string(s.Slack[i].MinSeverity), severities)
 		if !k.d.bad[p+".webhook"] { // it stands for the others
 			k.joined(p, s.Slack[i].Post.Validate())
+		}
+	}
+}
+
+// severities are the words of incident.Severities.
+var severities = []string{string(incident.Low), string(incident.Medium), string(incident.High), string(incident.Critical)}
+
+// routing checks journeys, owners and teams, and that there is a sink for every place
+// that a team names.
+func (k *checker) routing() {
+	c := &k.c.Routing
+	for _, x := range c.Validate() {
+		k.foreign(x.Path, x.Msg)
+	}
+	sinks := k.c.Recipients()
+	taken := map[string]string{}
+	for _, s := range sinks {
+		if s.Team == "" {
+			taken[s.Name] = s.Name
+		}
+	}
+	for i := range c.Teams {
+		t := &c.Teams[i]
+		p := "teams[" + word(t.Name) + "]"
+		if t.Slack != "" {
+			if err := slack.ValidateChannel(t.Slack); err != nil {
+				k.bad(p+".slack", "%v", err)
+			}
+			if !slices.ContainsFunc(sinks, func(s routing.Sink) bool { return s.Channels }) {
+				k.bad(p+".slack", "there is no Slack sink with a token to post there; add one to sinks:")
+			}
+		}
+		if _, said := k.d.at[p+".webhook"]; said || t.Webhook.URL != "" {
+			k.joined(p+".webhook", t.Webhook.Validate())
+			if taken[t.OwnSink()] != "" {
+				k.bad(p+".webhook", "is told as sink %s, and there is one of that name; give that another name", t.OwnSink())
+			}
+		}
+	}
+	if len(k.d.problems) > 0 {
+		return
+	}
+	for _, x := range c.Crossings() {
+		k.d.note(at("owners", x.Earlier), "and %s match some of the same and name different teams; the later one wins", k.c.OwnerPlace(x.Later))
+	}
+	for i := range c.Owners {
+		for j, m := range c.Owners[i].Match {
+			if strings.HasPrefix(m, "/") {
+				k.matches(at(at("owners", i)+".match", j), m)
+			}
+		}
+	}
+	for i := range c.Journeys {
+		for j := range c.Journeys[i].Steps {
+			k.matches(at(at("journeys", i)+".steps", j), c.Journeys[i].StepRoute(j))
 		}
 	}
 }

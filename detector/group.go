@@ -376,7 +376,7 @@ func (d *Detector) refresh(g *group, now int64) (open bool) {
 		}
 	}
 	d.attribute(g, lead.j.step)
-	inc.Severity = severity(inc)
+	inc.Severity = incident.ByNumbers(inc)
 	return open
 }
 
@@ -425,32 +425,6 @@ func attributed(m *marker.Marker) *marker.Scope {
 // info is what people are told of a marker.
 func info(m *marker.Marker) incident.MarkerInfo {
 	return incident.MarkerInfo{Kind: string(m.Kind), Time: m.Time, Service: m.Service, Version: m.Version, Previous: m.Previous}
-}
-
-// severity is a first rule, until journeys say what matters to the product: how
-// many people a rise hits, and how wide; how much of a wall a fall took away.
-//
-//	up, new: low below 10 identities, medium below 50, high below 500, else
-//	critical; one step up when the scope binds no path and no role.
-//	down: high when more than half used to be refused, else medium.
-func severity(inc *incident.Incident) incident.Severity {
-	if inc.Direction == incident.Down {
-		if inc.ExpectedRate >= 0.5 {
-			return incident.High
-		}
-		return incident.Medium
-	}
-	steps := [...]incident.Severity{incident.Low, incident.Medium, incident.High, incident.Critical}
-	n := 0
-	for _, bound := range [...]int64{10, 50, 500} {
-		if inc.Identities >= bound {
-			n++
-		}
-	}
-	if s := &inc.Scope; s.Prefix == "" && s.Route == "" && s.Role == "" && n < len(steps)-1 {
-		n++
-	}
-	return steps[n]
 }
 
 // contrast finds slices beside the lead's scope that are fine: other roles on

@@ -83,21 +83,29 @@ func (c *Config) Validate() error {
 	case strings.ContainsFunc(c.Token.Reveal(), func(r rune) bool { return r <= ' ' || r > '~' }):
 		bad("token: contains a space, a line break or a character that no token has")
 	}
-	name, hash := strings.CutPrefix(c.Channel, "#")
-	switch {
-	case c.Channel == "":
-		bad("channel: is missing; give \"#name\" (quoted, # begins a comment) or the channel's id")
-	case !hash && !channelID.MatchString(c.Channel):
-		bad("channel: is neither \"#name\" nor a channel id such as C0123456789")
-	case hash && (name == "" || utf8.RuneCountInString(name) > maxChannelName || strings.ContainsFunc(name, func(r rune) bool {
-		return !unicode.IsLetter(r) && !unicode.IsMark(r) && !unicode.IsDigit(r) && r != '-' && r != '_' || unicode.IsUpper(r)
-	})):
-		bad("channel: is not a channel name; it may hold small letters, digits, - and _")
+	if err := ValidateChannel(c.Channel); err != nil {
+		bad("channel: " + err.Error())
 	}
 	if c.APIURL != "" && !isHTTP(c.APIURL) {
 		bad("api_url: is not a complete http or https address")
 	}
 	return errors.Join(errs...)
+}
+
+// ValidateChannel checks a channel: "#name" or an id.
+func ValidateChannel(s string) error {
+	name, hash := strings.CutPrefix(s, "#")
+	switch {
+	case s == "":
+		return errors.New("is missing; give \"#name\" (quoted, # begins a comment) or the channel's id")
+	case !hash && !channelID.MatchString(s):
+		return errors.New("is neither \"#name\" nor a channel id such as C0123456789")
+	case hash && (name == "" || utf8.RuneCountInString(name) > maxChannelName || strings.ContainsFunc(name, func(r rune) bool {
+		return !unicode.IsLetter(r) && !unicode.IsMark(r) && !unicode.IsDigit(r) && r != '-' && r != '_' || unicode.IsUpper(r)
+	})):
+		return errors.New("is not a channel name; it may hold small letters, digits, - and _")
+	}
+	return nil
 }
 
 func isHTTP(s string) bool {

@@ -110,14 +110,17 @@ func (c parseCmd) Run(e *env) error {
 }
 
 type checkCmd struct {
-	Example bool     `help:"Print a fully commented configuration and stop."`
-	Route   string   `placeholder:"PATH" help:"Tell what the access rules expect of requests for this path or route, and which rule says so."`
-	Method  string   `help:"With --route: the request's method."`
-	Service string   `help:"With --route: the service. Default: the configured one."`
-	Role    []string `help:"With --route: the roles; _none for nobody in particular."`
-	Plan    string   `help:"With --route: the price plan."`
-	Geo     string   `help:"With --route: the country."`
-	Flag    []string `help:"With --route: the feature flags that are on."`
+	Example   bool     `help:"Print a fully commented configuration and stop."`
+	Route     string   `placeholder:"PATH" help:"Tell what the access rules expect of requests for this path or route, who would be told of an incident there, and which rules say so."`
+	Method    string   `help:"With --route: the request's method."`
+	Service   string   `help:"With --route: the service. Default: the configured one."`
+	Role      []string `help:"With --route: the roles; _none for nobody in particular."`
+	Plan      string   `help:"With --route: the price plan."`
+	Geo       string   `help:"With --route: the country."`
+	Flag      []string `help:"With --route: the feature flags that are on."`
+	Layer     string   `enum:"edge,web,app,unknown" default:"app" help:"With --route: who refuses: ${enum}."`
+	Direction string   `enum:"up,down,new" default:"up" help:"With --route: a broken wall (up), a vanished one (down) or a new route (new)."`
+	People    int      `default:"50" help:"With --route: how many people the incident affects."`
 }
 
 // Run implements the command.
@@ -131,9 +134,14 @@ func (c checkCmd) Run(e *env) error {
 		return err
 	}
 	if c.Route != "" {
-		return app.CheckAccess(cfg, app.AccessQuestion{
+		q := app.AccessQuestion{
 			Path: c.Route, Method: c.Method, Service: c.Service, Plan: c.Plan, Geo: c.Geo, Roles: c.Role, Flags: c.Flag,
-		}, e.stdout)
+			Layer: c.Layer, Direction: c.Direction, People: c.People,
+		}
+		if err := app.CheckAccess(cfg, q, e.stdout); err != nil {
+			return err
+		}
+		return app.CheckRouting(cfg, q, e.stdout)
 	}
 	return app.Check(cfg, e.stdout)
 }

@@ -128,7 +128,7 @@ type rule struct {
 	*Rule
 	id       uint64
 	verdict  Verdict
-	patterns []pattern
+	patterns []Pattern
 	needs    Dims
 }
 
@@ -146,7 +146,7 @@ func New(rules []Rule) (*Model, []Problem) {
 	for i := range rules {
 		r := rule{Rule: &rules[i], verdict: verdict(rules[i].Allow)}
 		for _, p := range r.Route {
-			if c, msg := compile(p); msg == "" {
+			if c, msg := Compile(p); msg == "" {
 				r.patterns = append(r.patterns, c)
 			}
 		}
@@ -199,13 +199,13 @@ func (r *Rule) Text() string {
 
 // Matches reports whether a valid pattern of a rule stands for a route template.
 func Matches(pattern, template string) bool {
-	p, _ := compile(pattern)
-	return p.match(split(template))
+	p, _ := Compile(pattern)
+	return p.Match(template)
 }
 
 // Example is a path that a valid pattern stands for.
 func Example(pattern string) string {
-	p, _ := compile(pattern)
+	p, _ := Compile(pattern)
 	path := ""
 	for _, s := range p.segs {
 		if head, tail, ok := wild(s); ok {
@@ -265,7 +265,7 @@ func (m *Model) On(template string) *Rules {
 	segs := split(template)
 	for i := len(m.rules) - 1; i >= 0; i-- {
 		r := &m.rules[i]
-		if !slices.ContainsFunc(r.patterns, func(p pattern) bool { return p.match(segs) }) {
+		if !slices.ContainsFunc(r.patterns, func(p Pattern) bool { return p.match(segs) }) {
 			continue
 		}
 		if rs == nil {

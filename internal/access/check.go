@@ -39,7 +39,7 @@ func validate(rules []Rule) (ps []Problem) {
 			bad(at+".route", "is missing; write a route such as /billing/{id}, or a part of the product such as /billing/**")
 		}
 		for k, p := range r.Route {
-			if _, msg := compile(p); msg != "" {
+			if _, msg := Compile(p); msg != "" {
 				bad(fmt.Sprintf("%s.route[%d]", at, k), "%s", msg)
 			}
 		}
@@ -160,7 +160,7 @@ func (m *Model) Conflicts() []Conflict {
 // covers reports whether r matches every request that o matches.
 func (r *rule) covers(o *rule) bool {
 	for i := range o.patterns {
-		if !slices.ContainsFunc(r.patterns, func(p pattern) bool { return p.covers(&o.patterns[i]) }) {
+		if !slices.ContainsFunc(r.patterns, func(p Pattern) bool { return p.Covers(&o.patterns[i]) }) {
 			return false
 		}
 	}
@@ -179,8 +179,8 @@ func (r *rule) covers(o *rule) bool {
 // meets reports whether some request may match both rules. Of roles and flags, of
 // which a request can have several, only the same ones are taken to meet.
 func (r *rule) meets(o *rule) bool {
-	if !slices.ContainsFunc(r.patterns, func(p pattern) bool {
-		return slices.ContainsFunc(o.patterns, func(q pattern) bool { return p.meets(&q) })
+	if !slices.ContainsFunc(r.patterns, func(p Pattern) bool {
+		return slices.ContainsFunc(o.patterns, func(q Pattern) bool { return p.Meets(&q) })
 	}) || len(r.Method) == 0 && onlyPreflight(o.Method) || len(o.Method) == 0 && onlyPreflight(r.Method) {
 		return false
 	}

@@ -5,38 +5,40 @@ import (
 	"strings"
 )
 
-// pattern is a compiled pattern of routes.
-type pattern struct {
+// Pattern is a compiled pattern of routes.
+type Pattern struct {
 	segs []string
 	deep bool // ends in "**"
 }
 
-func compile(p string) (pattern, string) {
+// Compile makes a pattern ready. The text says what is wrong with it, empty if nothing
+// is; the Pattern must not be used then.
+func Compile(p string) (Pattern, string) {
 	switch {
 	case p == "":
-		return pattern{}, "is empty; write a route such as /billing/{id}, or a part of the product such as /billing/**"
+		return Pattern{}, "is empty; write a route such as /billing/{id}, or a part of the product such as /billing/**"
 	case !strings.HasPrefix(p, "/"):
 		if m, rest, ok := strings.Cut(p, " "); ok && strings.HasPrefix(rest, "/") {
-			return pattern{}, fmt.Sprintf("%q: a route has no method; write %q, and method: %s beside it", p, rest, m)
+			return Pattern{}, fmt.Sprintf("%q: a route has no method; write %q, and method: %s beside it", p, rest, m)
 		}
-		return pattern{}, fmt.Sprintf("%q: a route starts with /, such as /billing/**", p)
+		return Pattern{}, fmt.Sprintf("%q: a route starts with /, such as /billing/**", p)
 	case len(p) > maxRoute:
-		return pattern{}, fmt.Sprintf("is longer than %d bytes", maxRoute)
+		return Pattern{}, fmt.Sprintf("is longer than %d bytes", maxRoute)
 	case strings.ContainsAny(p, "?#"):
-		return pattern{}, fmt.Sprintf("%q: a route has no query string or fragment", p)
+		return Pattern{}, fmt.Sprintf("%q: a route has no query string or fragment", p)
 	}
-	c := pattern{segs: split(p)}
+	c := Pattern{segs: split(p)}
 	for i, s := range c.segs {
 		switch {
 		case s == "":
-			return pattern{}, fmt.Sprintf("%q: an empty segment (//) matches nothing", p)
+			return Pattern{}, fmt.Sprintf("%q: an empty segment (//) matches nothing", p)
 		case s == "**" && i == len(c.segs)-1:
 			c.deep = true
 		case strings.Contains(s, "**"):
-			return pattern{}, fmt.Sprintf("%q: ** may only stand at the end, as a segment of its own", p)
+			return Pattern{}, fmt.Sprintf("%q: ** may only stand at the end, as a segment of its own", p)
 		case s == "*":
 		case strings.Count(s, "*")+strings.Count(s, "{") > 1 || strings.Count(s, "{") != strings.Count(s, "}") || strings.Index(s, "}") < strings.Index(s, "{"):
-			return pattern{}, fmt.Sprintf("%q: segment %q needs one {name} with both braces, or one *", p, s)
+			return Pattern{}, fmt.Sprintf("%q: segment %q needs one {name} with both braces, or one *", p, s)
 		}
 	}
 	if c.deep {
@@ -74,8 +76,11 @@ func fits(p, seg string) bool {
 	return len(seg) > len(head)+len(tail) && strings.HasPrefix(seg, head) && strings.HasSuffix(seg, tail)
 }
 
+// Match reports whether the pattern stands for a route template.
+func (p *Pattern) Match(template string) bool { return p.match(split(template)) }
+
 // match reports whether the pattern stands for a route of these segments.
-func (p *pattern) match(segs []string) bool {
+func (p *Pattern) match(segs []string) bool {
 	if len(segs) < len(p.segs) || len(segs) > len(p.segs) && !p.deep {
 		return false
 	}
@@ -87,8 +92,8 @@ func (p *pattern) match(segs []string) bool {
 	return true
 }
 
-// covers reports whether p stands for every route that q stands for.
-func (p *pattern) covers(q *pattern) bool {
+// Covers reports whether p stands for every route that q stands for.
+func (p *Pattern) Covers(q *Pattern) bool {
 	if len(q.segs) < len(p.segs) || !p.deep && (q.deep || len(q.segs) > len(p.segs)) {
 		return false
 	}
@@ -103,8 +108,8 @@ func (p *pattern) covers(q *pattern) bool {
 	return true
 }
 
-// meets reports whether p and q can stand for the same route.
-func (p *pattern) meets(q *pattern) bool {
+// Meets reports whether p and q can stand for the same route.
+func (p *Pattern) Meets(q *Pattern) bool {
 	if len(p.segs) > len(q.segs) {
 		p, q = q, p
 	}

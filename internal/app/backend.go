@@ -94,7 +94,7 @@ type backend struct{ d *Daemon }
 
 // Incidents implements web.Backend.
 func (b backend) Incidents(ctx context.Context) (out []incident.Incident, err error) {
-	err = b.d.core.post(ctx, func() { out = openFirst(b.d.core.det.Incidents()) })
+	err = b.d.core.post(ctx, func() { out = openFirst(b.d.core.incidents()) })
 	return out, err
 }
 

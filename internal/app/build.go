@@ -27,9 +27,6 @@ import (
 	"github.com/denywatch/denywatch/parsers"
 )
 
-// consoleSink is the name of the sink that prints.
-const consoleSink = "console"
-
 // lines is how many lines at the head of a file its format is recognised by, and
 // sampleBytes how much of it is read for them.
 const (
@@ -254,15 +251,23 @@ func notifiers(c *configs.Config, stdout io.Writer, colour bool, log *slog.Logge
 	out := map[string]alerts.Notifier{}
 	var errs []error
 	if c.Sinks.Console {
-		out[consoleSink] = console.New(stdout, console.Options{Color: colour})
+		out[configs.ConsoleSink] = console.New(stdout, console.Options{Color: colour})
+	}
+	hook := func(name string, post webhook.Config) {
+		n, err := webhook.New(post)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("sink %s: %w", name, err))
+			return
+		}
+		out[name] = n
 	}
 	for _, w := range c.Sinks.Webhook {
-		n, err := webhook.New(w.Post)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("sink %s: %w", w.Name, err))
-			continue
+		hook(w.Name, w.Post)
+	}
+	for i := range c.Routing.Teams {
+		if t := &c.Routing.Teams[i]; t.Webhook.URL != "" {
+			hook(t.OwnSink(), t.Webhook)
 		}
-		out[w.Name] = n
 	}
 	for _, s := range c.Sinks.Slack {
 		n, err := slack.New(s.Post, slack.Options{Log: log.With("component", "slack", "sink", s.Name)})

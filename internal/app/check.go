@@ -130,21 +130,34 @@ func showsNoStatus(s *configs.Source, f *parsers.Format) bool {
 type AccessQuestion struct {
 	Path, Method, Service, Plan, Geo string
 	Roles, Flags                     []string
+	// Layer, Direction and People are of an incident there: who refuses, how it changed
+	// (up, down or new), and how many people it affects. CheckRouting asks for them.
+	Layer, Direction string
+	People           int
 }
 
-// CheckAccess tells what the declared access rules of a valid configuration expect of
-// a request, and which of them says so.
-func CheckAccess(cfg *configs.Config, q AccessQuestion, out io.Writer) error {
+// template is the route that the path is counted as.
+func (q *AccessQuestion) template(cfg *configs.Config) (string, error) {
 	router, bad := route.New(cfg.Routes)
 	if len(bad) > 0 {
-		return fmt.Errorf("routes[%d]: %w", bad[0].Index, bad[0])
+		return "", fmt.Errorf("routes[%d]: %w", bad[0].Index, bad[0])
 	}
 	template := q.Path
 	if !strings.ContainsAny(q.Path, "{}") {
 		template = string(router.Template(nil, route.Path([]byte(q.Path)), nil))
 	}
 	if template == "" {
-		return fmt.Errorf("%q is no path; write one such as /billing/upgrade", q.Path)
+		return "", fmt.Errorf("%q is no path; write one such as /billing/upgrade", q.Path)
+	}
+	return template, nil
+}
+
+// CheckAccess tells what the declared access rules of a valid configuration expect of
+// a request, and which of them says so.
+func CheckAccess(cfg *configs.Config, q AccessQuestion, out io.Writer) error {
+	template, err := q.template(cfg)
+	if err != nil {
+		return err
 	}
 	ask := access.Query{Service: q.Service, Method: []byte(strings.ToUpper(q.Method)), Plan: []byte(q.Plan), Geo: []byte(q.Geo)}
 	if ask.Service == "" {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/denywatch/denywatch/alerts"
+	"github.com/denywatch/denywatch/alerts/routing"
 	"github.com/denywatch/denywatch/detector"
 	"github.com/denywatch/denywatch/detector/slots"
 	"github.com/denywatch/denywatch/ingest"
@@ -32,6 +33,7 @@ const (
 	bucketSlots     = "slots"
 	bucketDetector  = "detector"
 	bucketTimeline  = "timeline"
+	bucketDesk      = "desk"
 	bucketMeta      = "core"
 )
 
@@ -115,7 +117,7 @@ type core struct {
 	// store and outbox are nil in replay.
 	store  *state.Store
 	outbox *alerts.Outbox
-	sinks  []string
+	desk   *routing.Desk
 	born   time.Time // of the state; zero in replay
 
 	in    chan *tally.Block
@@ -131,7 +133,7 @@ type core struct {
 	streams      map[string]*streamStatus
 	meta         map[string]string // small values of bucketMeta
 
-	pending   []incident.Transition // to be told, not yet durable
+	pending   []alerts.Delivery     // to be told, not yet durable
 	fresh     []incident.Transition // of time lines, not yet durable
 	timelines map[string][]incident.Transition
 	order     []string        // incidents in order of their first transition
@@ -149,12 +151,14 @@ type core struct {
 	cutTook   time.Duration
 	cutErr    error
 	cuts      uint64
+	attended  time.Time // by the machine's clock
 }
 
 func newCore(sc slots.Config, dc detector.Config, clock *collect.Clock, log *slog.Logger) *core {
 	return &core{
 		ledger: slots.New(sc), det: detector.New(dc), clock: clock, log: log,
-		in: make(chan *tally.Block, 64), calls: make(chan func()), done: make(chan struct{}),
+		desk: routing.NewDesk(routing.New(&routing.Config{}, nil)),
+		in:   make(chan *tally.Block, 64), calls: make(chan func()), done: make(chan struct{}),
 		waiting: map[string]bool{}, waitingSince: time.Now(), positions: map[string]position{}, dirtyPos: map[string]bool{},
 		streams: map[string]*streamStatus{}, meta: map[string]string{},
 		timelines: map[string][]incident.Transition{}, untold: map[string]bool{},
@@ -266,29 +270,6 @@ func remedy(src *slots.Source) string {
 	return "denywatch parse shows how they are understood"
 }
 
-// transition notes what happened to an incident.
-func (c *core) transition(t incident.Transition) {
-	id := t.Incident.ID
-	if _, ok := c.timelines[id]; !ok {
-		c.order = append(c.order, id)
-	}
-	c.timelines[id] = append(c.timelines[id], t)
-	if c.store != nil {
-		c.fresh = append(c.fresh, t)
-	}
-	if c.told != nil {
-		c.told(t)
-	}
-	if c.store == nil {
-		return
-	}
-	if c.untold[id] || t.At.Before(c.born.Add(-historyBefore)) {
-		c.untold[id] = t.Kind != incident.ResolvedKind
-		return
-	}
-	c.pending = append(c.pending, t)
-}
-
 // tellHistory says what the past would have told, once it has been read, and tells
 // of incidents that began before anybody asked and are still open.
 func (c *core) tellHistory(now int64) {
@@ -309,8 +290,8 @@ func (c *core) tellHistory(now int64) {
 	}
 	c.summarise()
 	for _, id := range slices.Sorted(maps.Keys(c.untold)) {
-		if ts := c.timelines[id]; c.untold[id] && len(ts) > 0 {
-			c.pending = append(c.pending, ts[len(ts)-1])
+		if t := c.last(id); c.untold[id] && t != nil {
+			c.pending = append(c.pending, c.desk.Tell(*t, c.wall())...)
 		}
 	}
 	c.untold = map[string]bool{}
@@ -348,6 +329,7 @@ func (c *core) run(ctx context.Context) error {
 		}
 		if ctx.Err() == nil {
 			c.advance()
+			c.attend()
 		}
 		if (len(c.pending) > 0 || c.urgent) && c.cutErr == nil || c.dirty && time.Since(c.lastCut) >= cutEvery {
 			_ = c.cut() // told by cutErr; the next one tries again
@@ -401,7 +383,6 @@ func (c *core) cut() error {
 		return nil
 	}
 	start := time.Now()
-	deliveries := alerts.Plan(c.pending, c.sinks)
 	err := c.store.Update(func(tx *state.Tx) error {
 		for stream := range c.dirtyPos {
 			p, ok := c.positions[stream]
@@ -424,7 +405,10 @@ func (c *core) cut() error {
 		if err := c.saveTimelines(tx); err != nil {
 			return err
 		}
-		return c.outbox.Enqueue(tx, deliveries)
+		if err := c.desk.Save(bucket{tx, bucketDesk}); err != nil {
+			return err
+		}
+		return c.outbox.Enqueue(tx, c.pending)
 	})
 	c.lastCut, c.cutTook = time.Now(), time.Since(start)
 	if err != nil {
@@ -445,8 +429,9 @@ func (c *core) cut() error {
 	c.ledger.Saved()
 	c.durable.update(c.dirtyPos, c.positions)
 	clear(c.dirtyPos)
+	c.desk.Saved()
+	c.outbox.Add(c.pending)
 	c.pending, c.fresh = c.pending[:0], c.fresh[:0]
-	c.outbox.Add(deliveries)
 	return nil
 }
 
@@ -486,6 +471,7 @@ func (c *core) saveTimelines(tx *state.Tx) error {
 				return err
 			}
 		}
+		c.desk.Forget(id)
 		delete(c.timelines, id)
 		c.order = c.order[1:]
 	}
@@ -528,6 +514,9 @@ func (c *core) load(s *state.Store) error {
 		c.timelines[id] = append(c.timelines[id], t)
 		return nil
 	}); err != nil {
+		return err
+	}
+	if err := s.View(bucketDesk, func(k string, v []byte) error { return damaged(c.desk.Load(k, v)) }); err != nil {
 		return err
 	}
 	slices.SortStableFunc(c.order, func(a, b string) int { return c.timelines[a][0].At.Compare(c.timelines[b][0].At) })

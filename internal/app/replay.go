@@ -143,6 +143,7 @@ func (opt *ReplayOptions) run(ctx context.Context, cfg *configs.Config) (*core, 
 		shares = append(shares, cc)
 	}
 	c := newCore(sc, cfg.Detection.Judge, clock, opt.Log)
+	c.route(cfg)
 	last := map[string]incident.Incident{}
 	c.told = func(t incident.Transition) { last[t.Incident.ID] = t.Incident }
 	if err := opt.mark(c); err != nil {
@@ -153,7 +154,7 @@ func (opt *ReplayOptions) run(ctx context.Context, cfg *configs.Config) (*core, 
 		return nil, nil, nil, ctx.Err()
 	}
 	// What is still open has gone on counting since its last transition.
-	for _, in := range c.det.Incidents() {
+	for _, in := range c.incidents() {
 		if _, ok := last[in.ID]; ok {
 			last[in.ID] = in
 		}

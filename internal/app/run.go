@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -142,6 +141,7 @@ func start(ctx context.Context, cfg *configs.Config, opt Options) (_ *Daemon, er
 	if err := d.newOutbox(sinks); err != nil {
 		return nil, err
 	}
+	d.core.route(cfg)
 	d.web = web.New(cfg.Markers, backend{d}, opt.Log)
 	return d, nil
 }
@@ -192,7 +192,7 @@ func (d *Daemon) newOutbox(sinks map[string]alerts.Notifier) error {
 	d.shown.mu.Lock()
 	d.shown.outbox = o
 	d.shown.mu.Unlock()
-	d.core.outbox, d.core.sinks = o, slices.Sorted(maps.Keys(sinks))
+	d.core.outbox = o
 	return nil
 }
 
@@ -368,6 +368,7 @@ func (d *Daemon) reload(ctx context.Context, load func() (*configs.Config, error
 		if outErr != nil {
 			return
 		}
+		d.core.route(cfg)
 		d.core.det.Configure(cfg.Detection.Judge)
 		d.core.ledger.Drop()
 		d.core.streams = map[string]*streamStatus{}

@@ -62,6 +62,10 @@ var importRules = []importRule{
 		"the detector judges tallies: live, replayed and received over the network are one path to it",
 	},
 	{
+		"alerts/routing", list("alerts/...", "internal/access", nouns, tools),
+		"who is told depends on the incident and the configuration alone; patterns of routes are those of the access rules",
+	},
+	{
 		"alerts/...", list("alerts/...", nouns, tools),
 		"a sink sees incidents and nothing of how they were found",
 	},

@@ -150,6 +150,9 @@ type Incident struct {
 	// Silenced is who keeps it quiet until when, nil while it is told.
 	Acknowledged *Act `json:"acknowledged,omitempty"`
 	Silenced     *Act `json:"silenced,omitempty"`
+	// Flapping is how often it opened within an hour, set while nothing is told of it
+	// until it has been steady for a while; else 0.
+	Flapping int `json:"flapping,omitempty"`
 	// Vantages are those that saw it, the one that numbers it first.
 	Vantages []string `json:"vantages"`
 	// Contrast names slices beside the scope that are fine, with their rates.

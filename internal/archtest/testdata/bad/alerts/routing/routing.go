@@ -1,0 +1,6 @@
+// Package routing breaks a rule.
+package routing
+
+import (
+	_ "github.com/denywatch/denywatch/detector"
+)
