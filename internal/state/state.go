@@ -3,6 +3,8 @@
 // outbox of one instant become durable together or not at all.
 //
 // The store is a bbolt file in the state folder. Every value carries a CRC-32C.
+// Where several members share one state, Replicate lets somebody else decide
+// about each change; the file is then this member's copy.
 // A store that cannot be read is set aside under a new name, never deleted, and
 // Open starts an empty one and says so.
 package state
@@ -16,6 +18,7 @@ import (
 	"os"
 	"path/filepath"
 	"runtime/debug"
+	"slices"
 	"time"
 
 	"go.etcd.io/bbolt"
@@ -54,6 +57,15 @@ type Store struct {
 	// SetAside is the path that a damaged store was moved to by Open; empty if
 	// all was well.
 	SetAside string
+
+	replicate func([]Change) error // nil: Update decides by itself
+}
+
+// Change is one change of the store: what lies under Key in Bucket from then on.
+type Change struct {
+	Bucket, Key string
+	// Value is nil where the key is deleted; an empty value is not nil.
+	Value []byte
 }
 
 // Open opens or creates the store in dir, creating dir (mode 0700) if needed.
@@ -175,11 +187,18 @@ func (s *Store) Size() int64 {
 func (s *Store) Close() error { return s.db.Close() }
 
 // Tx changes the store within Update.
-type Tx struct{ tx *bbolt.Tx }
+type Tx struct {
+	tx   *bbolt.Tx // nil while changes are only noted
+	done []Change
+}
 
 // Put stores value under key in bucket, which is created if needed. The bytes
 // may be reused when Put returns.
 func (t *Tx) Put(bucket, key string, value []byte) error {
+	if t.tx == nil {
+		t.done = append(t.done, Change{bucket, key, append([]byte{}, value...)})
+		return nil
+	}
 	b, err := t.tx.CreateBucketIfNotExists([]byte(bucket))
 	if err != nil {
 		return err
@@ -189,6 +208,10 @@ func (t *Tx) Put(bucket, key string, value []byte) error {
 
 // Delete removes key from bucket; it is no error if it is not there.
 func (t *Tx) Delete(bucket, key string) error {
+	if t.tx == nil {
+		t.done = append(t.done, Change{Bucket: bucket, Key: key})
+		return nil
+	}
 	b := t.tx.Bucket([]byte(bucket))
 	if b == nil {
 		return nil
@@ -199,9 +222,20 @@ func (t *Tx) Delete(bucket, key string) error {
 // Update makes all changes of fn durable together, or none if fn or the disk
 // fails.
 func (s *Store) Update(fn func(*Tx) error) error {
+	if s.replicate != nil {
+		var tx Tx
+		if err := fn(&tx); err != nil {
+			return err
+		}
+		return s.replicate(tx.done)
+	}
+	return s.update(fn)
+}
+
+func (s *Store) update(fn func(*Tx) error) error {
 	crash.Point("cut.begin")
 	err := s.db.Update(func(tx *bbolt.Tx) error {
-		if err := fn(&Tx{tx}); err != nil {
+		if err := fn(&Tx{tx: tx}); err != nil {
 			return err
 		}
 		crash.Point("cut.filled")
@@ -209,6 +243,91 @@ func (s *Store) Update(fn func(*Tx) error) error {
 	})
 	crash.Point("cut.committed")
 	return err
+}
+
+// Replicate makes every Update from now on hand its changes to commit, which
+// decides whether they hold and then calls Apply before it returns. It is called
+// before anything else uses the store.
+func (s *Store) Replicate(commit func([]Change) error) { s.replicate = commit }
+
+// Apply makes changes durable here, all of them together or none, without asking
+// whom Replicate named. With whole set they are all there is: whatever else lies in
+// a bucket is removed, except in the buckets kept.
+func (s *Store) Apply(changes []Change, whole bool, kept ...string) error {
+	return s.update(func(tx *Tx) error {
+		if whole {
+			var old [][]byte
+			if err := tx.tx.ForEach(func(name []byte, _ *bbolt.Bucket) error {
+				if b := string(name); b != metaBucket && !slices.Contains(kept, b) {
+					old = append(old, slices.Clone(name))
+				}
+				return nil
+			}); err != nil {
+				return err
+			}
+			for _, name := range old {
+				if err := tx.tx.DeleteBucket(name); err != nil {
+					return err
+				}
+			}
+		}
+		for _, c := range changes {
+			var err error
+			if c.Value == nil {
+				err = tx.Delete(c.Bucket, c.Key)
+			} else {
+				err = tx.Put(c.Bucket, c.Key, c.Value)
+			}
+			if err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+}
+
+// All returns everything the store holds as changes of an empty one, but for the
+// buckets left out.
+func (s *Store) All(without ...string) ([]Change, error) {
+	var out []Change
+	err := s.db.View(func(tx *bbolt.Tx) error {
+		return tx.ForEach(func(name []byte, b *bbolt.Bucket) error {
+			bucket := string(name)
+			if bucket == metaBucket || slices.Contains(without, bucket) {
+				return nil
+			}
+			return b.ForEach(func(k, v []byte) error {
+				p, err := unseal(v)
+				if err != nil {
+					return fmt.Errorf("bucket %s, key %q: %w", bucket, k, err)
+				}
+				out = append(out, Change{bucket, string(k), append([]byte{}, p...)})
+				return nil
+			})
+		})
+	})
+	return out, err
+}
+
+// Get returns a copy of what lies under key in bucket, nil if nothing does.
+func (s *Store) Get(bucket, key string) (value []byte, err error) {
+	err = s.db.View(func(tx *bbolt.Tx) error {
+		b := tx.Bucket([]byte(bucket))
+		if b == nil {
+			return nil
+		}
+		v := b.Get([]byte(key))
+		if v == nil {
+			return nil
+		}
+		p, err := unseal(v)
+		if err != nil {
+			return fmt.Errorf("bucket %s, key %q: %w", bucket, key, err)
+		}
+		value = append([]byte{}, p...)
+		return nil
+	})
+	return value, err
 }
 
 // View calls fn for every key of bucket in byte order. value is valid only

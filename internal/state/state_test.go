@@ -163,3 +163,59 @@ func TestWriteFile(t *testing.T) {
 		t.Fatalf("left behind: %v", m)
 	}
 }
+
+// TestReplicate: whoever decides about changes gets all of an update at once, and
+// what he applies is what the store holds.
+func TestReplicate(t *testing.T) {
+	s, err := state.Open(t.TempDir(), quiet, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if err := s.Update(func(tx *state.Tx) error {
+		return errors.Join(tx.Put("b", "old", []byte("1")), tx.Put("own", "place", []byte("7")))
+	}); err != nil {
+		t.Fatal(err)
+	}
+	var got []state.Change
+	var verdict error
+	s.Replicate(func(changes []state.Change) error { got = changes; return verdict })
+	buf := []byte("new")
+	change := func(tx *state.Tx) error {
+		err := tx.Put("b", "k", buf)
+		copy(buf, "xxx") // the store must not keep the bytes
+		return errors.Join(err, tx.Put("b", "empty", nil), tx.Delete("b", "old"))
+	}
+	verdict = io.ErrClosedPipe
+	if err := s.Update(change); !errors.Is(err, verdict) {
+		t.Fatalf("got %v", err)
+	}
+	if all := readAll(t, s, "b"); len(all) != 1 || all["old"] != "1" || len(got) != 3 {
+		t.Fatalf("a refused update left %v; %d changes were handed over", all, len(got))
+	}
+	if err := s.Apply(got, false); err != nil {
+		t.Fatal(err)
+	}
+	if all := readAll(t, s, "b"); len(all) != 2 || all["k"] != "new" {
+		t.Fatalf("the store holds %q", all)
+	}
+	if v, err := s.Get("b", "k"); err != nil || string(v) != "new" {
+		t.Errorf("Get: %q, %v", v, err)
+	}
+	if v, err := s.Get("b", "empty"); err != nil || v == nil {
+		t.Errorf("an empty value is %v, %v", v, err)
+	}
+	if v, err := s.Get("none", "k"); err != nil || v != nil {
+		t.Errorf("nothing is %q, %v", v, err)
+	}
+	all, err := s.All("own")
+	if err != nil || len(all) != 2 {
+		t.Fatalf("All: %v, %v", all, err)
+	}
+	if err := s.Apply([]state.Change{{Bucket: "c", Key: "only", Value: []byte("z")}}, true, "own"); err != nil {
+		t.Fatal(err)
+	}
+	if b, c, own := readAll(t, s, "b"), readAll(t, s, "c"), readAll(t, s, "own"); len(b) != 0 || len(c) != 1 || own["place"] != "7" {
+		t.Fatalf("after a whole state: %v %v %v", b, c, own)
+	}
+}
