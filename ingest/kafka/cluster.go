@@ -91,6 +91,13 @@ func (c *cluster) dialer() *kafkago.Dialer {
 	return &kafkago.Dialer{ClientID: clientID, Timeout: c.timeout, TLS: c.tls, SASLMechanism: c.mechanism}
 }
 
+// client is kafka-go's, for requests that are about no partition; done frees its
+// connections.
+func (c *cluster) client() (client *kafkago.Client, done func()) {
+	t := &kafkago.Transport{ClientID: clientID, DialTimeout: c.timeout, TLS: c.tls, SASL: c.mechanism}
+	return &kafkago.Client{Addr: kafkago.TCP(c.seeds...), Timeout: c.timeout, Transport: t}, t.CloseIdleConnections
+}
+
 // conn is a connection to one broker. Requests go one after the other.
 //
 // Fetch responses are decoded here, not by kafka-go: its readers show neither
@@ -107,7 +114,7 @@ type conn struct {
 
 // apis are the requests that are sent, and from which version on.
 var apis = map[protocol.ApiKey]int16{
-	protocol.Metadata: 1, protocol.ListOffsets: 1, protocol.Fetch: 4, protocol.SaslHandshake: 0, protocol.SaslAuthenticate: 0,
+	protocol.Metadata: 1, protocol.ListOffsets: 1, protocol.Fetch: 4, protocol.Produce: 3, protocol.SaslHandshake: 0, protocol.SaslAuthenticate: 0,
 }
 
 // dial connects to a broker and says who we are.
@@ -362,7 +369,11 @@ func explain(subject string, err error) error {
 	case isCode && code == kafkago.UnknownTopicOrPartition:
 		hint = "the topic does not exist: create it, or mend kafka.topics"
 	case isCode && code == kafkago.TopicAuthorizationFailed:
-		hint = "the user may not read the topic: allow Read and Describe"
+		hint = "the user may not use the topic: allow Read and Describe, and for the topic of cluster: Write, Create and DescribeConfigs"
+	case isCode && code == kafkago.MessageSizeTooLarge:
+		hint = "the broker takes no messages of 1 MiB: raise max.message.bytes of the topic"
+	case isCode && (code == kafkago.NotEnoughReplicas || code == kafkago.NotEnoughReplicasAfterAppend):
+		hint = "too few replicas of the topic are in sync: start the missing brokers"
 	case isCode && code == kafkago.GroupAuthorizationFailed:
 		hint = "the user may not join the group: allow Read on it"
 	case errors.As(err, &record):
