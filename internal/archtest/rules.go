@@ -110,6 +110,10 @@ var importRules = []importRule{
 		"state keeps bytes for every stage and understands none of them",
 	},
 	{
+		"internal/replica", list("ingest/kafka", "internal/state", tools),
+		"a replica keeps the store's changes in a topic and understands none of them",
+	},
+	{
 		"internal/sim", list(nouns),
 		"the simulator is judge of the others, so it shares nothing with them but words",
 	},
@@ -189,7 +193,7 @@ var bans = []struct {
 	},
 	{
 		"time", []string{"Now", "Since", "Until", "After", "AfterFunc", "Tick", "NewTimer", "NewTicker", "Sleep"},
-		list("cmd/...", "internal/app/...", "ingest/...", "alerts/...", "internal/collect", "internal/state", "internal/web/...", "internal/client", "internal/servertest"),
+		list("cmd/...", "internal/app/...", "ingest/...", "alerts/...", "internal/collect", "internal/state", "internal/replica", "internal/web/...", "internal/client", "internal/servertest"),
 		"what is counted and judged depends on event time alone, given as an argument: live and replay are one path",
 	},
 }

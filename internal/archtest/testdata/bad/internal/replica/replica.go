@@ -1,0 +1,6 @@
+// Package replica breaks a rule.
+package replica
+
+import (
+	_ "github.com/denywatch/denywatch/internal/event"
+)
