@@ -220,13 +220,13 @@ func (p *Page) add(b *batch, from int64) error {
 		return err
 	}
 	for range b.records {
-		delta, key, value, rest, ok := nextRecord(body)
+		r, rest, ok := nextRecord(body)
 		if !ok {
 			return errShort
 		}
 		body = rest
-		if at := b.base + delta; at >= from {
-			p.Records = append(p.Records, Record{at, key, value})
+		if at := b.base + r.delta; at >= from {
+			p.Records = append(p.Records, Record{at, r.key, r.value})
 		}
 	}
 	return nil
