@@ -107,8 +107,11 @@ func (s Style) Render(t incident.Transition) Text {
 		text.Likely, text.Next = w.advice()
 	}
 	var notes []string
-	if in.Degraded {
+	switch {
+	case in.Degraded:
 		notes = append(notes, "Numbers are estimates: there was more traffic than could be counted one by one.")
+	case in.Estimated:
+		notes = append(notes, "Requests and refusals are estimates: the log is a sample. People are only those seen in it.")
 	}
 	if in.Flapping > 0 {
 		notes = append(notes, "It comes and goes, "+count(int64(in.Flapping), "time", "times")+" within an hour; the next word is when it has been steady for half an hour.")

@@ -114,6 +114,7 @@ func textCases() []textCase {
 	})
 	add("a plan, price change without version", incident.Opened, 3, func(in *incident.Incident) {
 		in.Scope = incident.Scope{Route: "/exports/{id}", Plan: "team"}
+		in.Estimated = true
 		in.Marker = "prices-november"
 		in.MarkerInfo = &incident.MarkerInfo{Kind: "pricing", Time: start1004.Add(-150 * time.Minute)}
 		in.Causes = nil

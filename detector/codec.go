@@ -22,7 +22,7 @@ type Writer interface {
 }
 
 // stateVersion is the first byte of every block.
-const stateVersion = 7
+const stateVersion = 8
 
 // ErrState is wrapped by Load's errors: the blocks are not what Save wrote.
 var ErrState = errors.New("the detector's state cannot be read")
@@ -289,6 +289,7 @@ func (p *pastSlot) put(w *wire.Writer) {
 	w.Int(p.start)
 	w.Uint(uint64(p.sampled))
 	w.Bool(p.partial)
+	w.Bool(p.estimated)
 	w.Uint(uint64(len(p.counts)))
 	for i := range p.counts {
 		c := &p.counts[i]
@@ -304,6 +305,7 @@ func (p *pastSlot) put(w *wire.Writer) {
 		if ruled {
 			w.Uint(uint64(c.valid))
 			w.Uint(uint64(c.leaked))
+			baseline.PutFloat(w, c.vc)
 			baseline.PutFloat(w, c.bc)
 			baseline.PutFloat(w, c.lc)
 		}
@@ -448,6 +450,7 @@ func (f *finding) put(w *wire.Writer) error {
 	}
 	w.Uint(uint64(f.sampled))
 	w.Bool(f.degraded)
+	w.Bool(f.estimated)
 	w.Bool(f.kept)
 	f.trace.put(w)
 	return nil
@@ -786,7 +789,7 @@ func (j *judge) getSeries(r *wire.Reader, total int) {
 }
 
 func (j *judge) getPast(r *wire.Reader, start int64) {
-	p := pastSlot{start: r.Int(), sampled: uint8(bounded(r, r.Uint(), 0, 63)), partial: r.Bool()}
+	p := pastSlot{start: r.Int(), sampled: uint8(bounded(r, r.Uint(), 0, 63)), partial: r.Bool(), estimated: r.Bool()}
 	cell := func() int32 {
 		id := bounded(r, r.Uint(), 0, uint64(len(j.cells)))
 		if id >= uint64(len(j.cells)) {
@@ -798,7 +801,7 @@ func (j *judge) getPast(r *wire.Reader, start int64) {
 	for range r.Len(16) {
 		t := pastCount{cell: cell(), n: count(), x: count(), denied: count(), nc: baseline.GetFloat(r), xc: baseline.GetFloat(r), yc: baseline.GetFloat(r)}
 		if r.Bool() {
-			t.valid, t.leaked, t.bc, t.lc = count(), count(), baseline.GetFloat(r), baseline.GetFloat(r)
+			t.valid, t.leaked, t.vc, t.bc, t.lc = count(), count(), baseline.GetFloat(r), baseline.GetFloat(r), baseline.GetFloat(r)
 		}
 		p.counts = append(p.counts, t)
 	}
@@ -918,6 +921,6 @@ func (f *finding) get(r *wire.Reader, j *judge) {
 		f.byRule = append(f.byRule, namedRule{strings.Clone(r.String()), strings.Clone(r.String()), r.Int()})
 	}
 	f.sampled = uint8(bounded(r, r.Uint(), 0, 63))
-	f.degraded, f.kept = r.Bool(), r.Bool()
+	f.degraded, f.estimated, f.kept = r.Bool(), r.Bool(), r.Bool()
 	f.trace.get(r)
 }

@@ -89,6 +89,7 @@ type finding struct {
 	byRule            []namedRule
 	sampled           uint8
 	degraded          bool
+	estimated         bool // requests and denials: lines stand for several of them
 	// kept is set while its incident is open, from whatever vantage.
 	kept bool
 
@@ -209,6 +210,7 @@ func (j *judge) witness(f *finding, p *pastSlot) {
 	}
 	f.sampled = max(f.sampled, p.sampled)
 	f.degraded = f.degraded || p.partial || p.sampled > 0
+	f.estimated = f.estimated || p.estimated
 }
 
 func (f *finding) blame(cause string, n int64) {

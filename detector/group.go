@@ -291,7 +291,7 @@ func (d *Detector) refresh(g *group, now int64) (open bool) {
 	for _, s := range live { // that only applications tell
 		inc.Scope.Flag, inc.Version = cmp.Or(inc.Scope.Flag, s.f.flag), cmp.Or(inc.Version, s.f.version)
 	}
-	inc.Requests, inc.Denials = f.requests, f.denials
+	inc.Requests, inc.Denials, inc.Estimated = f.requests, f.denials, f.estimated
 	inc.ExpectedRate, inc.ObservedRate = 0, 0
 	if f.requests > 0 {
 		inc.ExpectedRate = f.expected / float64(f.requests)

@@ -444,10 +444,8 @@ func (j *judge) count(c *slots.Closed, leaves []slots.Leaf, room *int) {
 	p.sampled, p.partial = c.Sampled, c.Partial
 	for i := range leaves {
 		l := &leaves[i]
-		// Whom the rules keep out is judged by the rules alone.
-		n, valid, leaked := l.Requests(), l.Denied[event.Valid], l.Leaked
-		n -= min(n, valid+leaked)
-		x := min(l.Denied[j.class], n)
+		leaked := l.Leaked
+		n, x, valid := j.share(l.Requests(), &l.Denied, leaked)
 		if n == 0 && (valid+leaked == 0 || j.class != event.Refused) {
 			continue
 		}
@@ -463,6 +461,13 @@ func (j *judge) count(c *slots.Closed, leaves []slots.Leaf, room *int) {
 		for class := event.Refused; class < event.Valid; class++ {
 			t.denied += l.Denied[class]
 		}
+		// What lines stand for is told to people; only lines are evidence.
+		vs := valid
+		if u := l.Unseen; u != nil {
+			un, ux, uv := j.share(u.Requests, &u.Denied, u.Leaked)
+			n, x, vs = n-min(n, un), x-min(x, ux), valid-min(valid, uv)
+			p.estimated = true
+		}
 		nc, xc, yc, bc := j.cap(l, id, float32(n), float32(x), c.Sampled, p)
 		t.nc += nc
 		t.xc += xc
@@ -470,6 +475,7 @@ func (j *judge) count(c *slots.Closed, leaves []slots.Leaf, room *int) {
 		t.bc += bc
 		if j.class == event.Refused {
 			t.valid += valid
+			t.vc += float32(vs)
 			t.leaked += leaked
 			j.through(l, t, p)
 		}
@@ -495,6 +501,14 @@ func (j *judge) count(c *slots.Closed, leaves []slots.Leaf, room *int) {
 	}
 	p.counts = append(p.counts, j.slot...)
 	j.past.filled()
+}
+
+// share returns the requests that are judged, those of them refused in the judge's
+// class, and valid refusals: whom the rules keep out is judged by the rules alone.
+func (j *judge) share(requests uint32, denied *[event.Denials]uint32, leaked uint32) (n, x, valid uint32) {
+	valid = denied[event.Valid]
+	n = requests - min(requests, valid+leaked)
+	return n, min(denied[j.class], n), valid
 }
 
 // cap returns the requests and denials of a leaf that count: retries of one

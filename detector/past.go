@@ -13,16 +13,18 @@ const (
 )
 
 // pastCount is one cell in one slot: requests, denials, denials of any class, the
-// first two as capped, and how many of the capped denials hit people who used to
-// get in on the route. valid refusals and leaked requests are apart from those; of
-// the capped denials bc break a rule, and lc people came through a closed door.
+// first two as seen and capped, and how many of the capped denials hit people who used
+// to get in on the route. valid refusals and leaked requests are apart from those, vc of
+// the valid ones were seen; of the capped denials bc break a rule, and lc people came
+// through a closed door. What was seen is evidence; the others are what a sampled log
+// stands for, which is told to people.
 type pastCount struct {
 	cell          int32
 	n, x          uint32
 	denied        uint32
 	nc, xc, yc    float32
 	valid, leaked uint32
-	bc, lc        float32
+	vc, bc, lc    float32
 }
 
 // pastHit is one refused identity on one cell in one slot; counted tells that the
@@ -57,12 +59,14 @@ type pastSlot struct {
 	start   int64
 	sampled uint8
 	partial bool
-	dirty   bool
-	counts  []pastCount
-	hits    []pastHit
-	splits  []pastSplit
-	leaks   []pastLeak
-	flags   []pastFlag
+	// estimated tells that lines stand for several requests.
+	estimated bool
+	dirty     bool
+	counts    []pastCount
+	hits      []pastHit
+	splits    []pastSplit
+	leaks     []pastLeak
+	flags     []pastFlag
 }
 
 // past holds the last slots that had data, oldest first.

@@ -149,7 +149,7 @@ func (j *judge) keepsOut(c *cell) bool {
 // known to be wrong there.
 func (j *judge) heed(t *touched) {
 	if t.valid+t.leaked > 0 {
-		j.ruledBy(t.cell).kept.learn(t.lc, float32(t.valid)+t.lc)
+		j.ruledBy(t.cell).kept.learn(t.lc, t.vc+t.lc)
 	}
 	if t.bc > 0 || j.ruled[t.cell] != nil {
 		j.ruledBy(t.cell).let.learn(t.bc, t.nc)
@@ -164,7 +164,7 @@ func (j *judge) heed(t *touched) {
 func (j *judge) doors(t *pastCount, dir int8) (n, x, p, base float32, ok bool) {
 	if n, x = t.nc, t.bc; dir == baseline.Down {
 		if n, x = t.xc+t.lc, t.xc; t.valid+t.leaked > 0 {
-			n, x = float32(t.valid)+t.lc, float32(t.valid)
+			n, x = t.vc+t.lc, t.vc
 		}
 	}
 	p, base, ok = j.ruledRate(t.cell, dir)
@@ -385,7 +385,7 @@ func (j *judge) settleRules(mask uint16) {
 			n.let.k, n.let.n = n.let.k+t.bc, n.let.n+t.nc
 			if t.valid+t.leaked > 0 {
 				n.keeps = true
-				n.kept.k, n.kept.n = n.kept.k+t.lc, n.kept.n+float32(t.valid)+t.lc
+				n.kept.k, n.kept.n = n.kept.k+t.lc, n.kept.n+t.vc+t.lc
 			}
 		}
 	}

@@ -28,7 +28,8 @@ import (
 //	                           cause, also=VANTAGE (sees the same, by address, no roles),
 //	                           class of denial, also_class (what the other vantage sees),
 //	                           entered=no (nobody says who was let in), like=N (has the
-//	                           people of the Nth flow), passing=yes (all are strangers)
+//	                           people of the Nth flow), passing=yes (all are strangers),
+//	                           sample=N (one of N requests is logged)
 //	set k=v ... -> k=v ...     changes the flows that match; flow=N is the Nth
 //	run DURATION               lets time pass
 //	gap DURATION               lets time pass without data
@@ -162,6 +163,8 @@ func (f *flow) set(m map[string]string) (err error) {
 			f.rate, err = strconv.ParseFloat(v, 64)
 		case "deny":
 			f.deny, err = share(v)
+		case "sample":
+			f.sample, err = strconv.Atoi(v)
 		case "users":
 			f.users, err = strconv.Atoi(v)
 		case "named":

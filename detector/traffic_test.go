@@ -35,6 +35,8 @@ type flow struct {
 	twice bool
 	// alsoAs is the class of denial that the second vantage sees, class if none.
 	alsoAs event.Denial
+	// sample is n where only one of n requests is logged; 0 is 1.
+	sample int
 	// cycle is the amplitude of a daily cycle of the log-odds.
 	cycle float64
 }
@@ -50,9 +52,13 @@ type world struct {
 	// access are the declared rules.
 	access *access.Model
 	fresh  uint64 // how many people passed by
+	// logged chooses what is logged, so that the traffic is the same whatever is.
+	logged *rand.Rand
 }
 
-func newWorld(seed uint64) *world { return &world{rng: rand.New(rand.NewPCG(seed, 7))} }
+func newWorld(seed uint64) *world {
+	return &world{rng: rand.New(rand.NewPCG(seed, 7)), logged: rand.New(rand.NewPCG(seed, 8))}
+}
 
 func poisson(r *rand.Rand, l float64) int {
 	if l > 50 {
@@ -117,6 +123,12 @@ func (w *world) slot(start, step int64) [event.Vantages]*slots.Closed {
 			s.splits[k] = map[slots.Split]uint32{}
 		}
 		rule := w.decide(f, &k, v)
+		weight := uint32(max(f.sample, 1))
+		if weight > 1 && l.Unseen == nil {
+			l.Unseen = &tally.Unseen{}
+		}
+		unseen := cmp.Or(l.Unseen, &tally.Unseen{})
+		unseen.Requests += weight - 1
 		hit := func(class event.Denial, rule access.Decision) {
 			h := s.hits[leafHit{leafUser{k, id}, class}]
 			if h == nil {
@@ -127,19 +139,21 @@ func (w *world) slot(start, step int64) [event.Vantages]*slots.Closed {
 		}
 		if !denied {
 			s.all[leafUser{k, id}]++
-			l.Status[tally.S2xx]++
+			l.Status[tally.S2xx] += weight
 			if !f.silent {
 				l.Entered = append(l.Entered, id)
 			}
 			if rule.Verdict == access.Deny {
-				l.Leaked++
+				l.Leaked += weight
+				unseen.Leaked += weight - 1
 				hit(event.NotDenied, rule)
 			}
 			return
 		}
 		if rule.Verdict == access.Deny {
-			l.Status[tally.S403]++
-			l.Denied[event.Valid]++
+			l.Status[tally.S403] += weight
+			l.Denied[event.Valid] += weight
+			unseen.Denied[event.Valid] += weight - 1
 			return
 		}
 		s.all[leafUser{k, id}]++
@@ -149,9 +163,10 @@ func (w *world) slot(start, step int64) [event.Vantages]*slots.Closed {
 		if class == event.NotDenied {
 			class = event.Refused
 		}
-		l.Status[map[event.Denial]tally.Status{event.Refused: tally.S403, event.Unauthorized: tally.S401, event.Payment: tally.S402, event.Concealed: tally.S404}[class]]++
-		l.Denied[class]++
-		s.splits[k][slots.Split{Class: class, Layer: f.layer, Cause: f.cause}]++
+		l.Status[map[event.Denial]tally.Status{event.Refused: tally.S403, event.Unauthorized: tally.S401, event.Payment: tally.S402, event.Concealed: tally.S404}[class]] += weight
+		l.Denied[class] += weight
+		unseen.Denied[class] += weight - 1
+		s.splits[k][slots.Split{Class: class, Layer: f.layer, Cause: f.cause}] += weight
 		hit(class, rule)
 	}
 	for len(w.drift) < len(w.flows) {
@@ -176,6 +191,9 @@ func (w *world) slot(start, step int64) [event.Vantages]*slots.Closed {
 			account := uint64(0)
 			if f.named {
 				account = 1<<40 + id/4
+			}
+			if f.sample > 1 && w.logged.IntN(f.sample) > 0 {
+				continue
 			}
 			add(f.vantage, f.key, id<<8|1, account, f.named, denied, f.class, f)
 			if f.twice {

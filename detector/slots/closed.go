@@ -45,6 +45,9 @@ type Leaf struct {
 	// Leaked counts requests that were let in though the declared access model keeps
 	// them out.
 	Leaked uint32
+	// Unseen is what of these counts was not seen but estimated; nil where every line
+	// stands for one event.
+	Unseen *tally.Unseen
 	Splits []Split // in order of class, layer, cause, rule
 	Hits   []Hit   // in order of identity, class
 	Flags  []Flag  // in order of name
@@ -54,6 +57,14 @@ type Leaf struct {
 	// depend on the slot, not on the identity alone: somebody who comes often must
 	// be told sooner or later.
 	Entered []uint64
+}
+
+// miss adds to what was not seen.
+func (l *Leaf) miss(u *tally.Unseen) {
+	if l.Unseen == nil {
+		l.Unseen = new(tally.Unseen)
+	}
+	l.Unseen.Add(u)
 }
 
 // Requests is the number of events.

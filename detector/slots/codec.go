@@ -12,7 +12,7 @@ import (
 )
 
 // version is the version of the blocks below; it is the first byte of each.
-const version = 5
+const version = 6
 
 // totalsBlock is how many totals one durable block holds.
 const totalsBlock = 256
@@ -213,6 +213,14 @@ func (s *openSlot) encode(w *wire.Writer) {
 			w.Uint(uint64(n))
 		}
 		w.Uint(uint64(a.Leaked))
+		w.Bool(a.Unseen != nil)
+		if u := a.Unseen; u != nil {
+			w.Uint(uint64(u.Requests))
+			w.Uint(uint64(u.Leaked))
+			for _, n := range u.Denied {
+				w.Uint(uint64(n))
+			}
+		}
 		w.Uint(uint64(len(a.Splits)))
 		for _, x := range a.Splits {
 			w.Uint(uint64(x.Class))
@@ -291,6 +299,13 @@ func (l *Ledger) decodeSlot(v event.Vantage, b []byte) (*openSlot, error) {
 			a.Denied[i] = uint32(r.Uint())
 		}
 		a.Leaked = uint32(r.Uint())
+		if r.Bool() {
+			u := tally.Unseen{Requests: uint32(r.Uint()), Leaked: uint32(r.Uint())}
+			for i := range u.Denied {
+				u.Denied[i] = uint32(r.Uint())
+			}
+			a.miss(&u)
+		}
 		for range r.Len(5) {
 			a.Splits = append(a.Splits, Split{Class: event.Denial(r.Uint()), Layer: event.Layer(r.Uint()), Cause: r.String(), Rule: r.String(), N: uint32(r.Uint())})
 		}

@@ -453,6 +453,9 @@ func (l *Ledger) applySlot(st *stream, src *Source, d *tally.SlotDelta) {
 	if late {
 		return
 	}
+	for i := range d.Unseen {
+		l.acc(slot, st.leaves[d.Unseen[i].Leaf]).miss(&d.Unseen[i].Unseen)
+	}
 	for i := range d.Splits {
 		l.acc(slot, st.leaves[d.Splits[i].Leaf]).split(d.Splits[i])
 	}
@@ -975,6 +978,9 @@ func merge(x, y *Leaf) {
 		x.Denied[i] += y.Denied[i]
 	}
 	x.Leaked += y.Leaked
+	if y.Unseen != nil {
+		x.miss(y.Unseen)
+	}
 	x.Hits = append(x.Hits, y.Hits...)
 	x.Entered = append(x.Entered, y.Entered...)
 	a := leafAcc{Leaf: *x}

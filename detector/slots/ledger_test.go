@@ -66,7 +66,11 @@ func (f *feeder) block(n int) *tally.Block {
 		case 5:
 			r.Class = event.Valid
 		}
-		f.counter.Add(id, st, 1, l.who, r)
+		weight := uint32(1)
+		if l.leaf == 3 && l.t%2 == 0 { // a sampled line
+			weight = 10
+		}
+		f.counter.Add(id, st, weight, l.who, r)
 		b.Stats.Lines++
 		f.newest = max(f.newest, l.t*int64(time.Second))
 	}

@@ -67,7 +67,8 @@ type rig struct {
 	leaves []tally.LeafCount
 	splits []tally.Split
 	hits   []tally.Hit
-	flags  map[string][2]uint32 // requests and denials by "route flag"
+	flags  map[string][2]uint32    // requests and denials by "route flag"
+	unseen map[string]tally.Unseen // by route
 }
 
 func newRig(t *testing.T, now func() int64, change func(*Config)) *rig {
@@ -82,7 +83,7 @@ func newRig(t *testing.T, now func() int64, change func(*Config)) *rig {
 	if change != nil {
 		change(c)
 	}
-	g := &rig{clock: NewClock(now), out: make(chan *tally.Block), lines: map[string]uint32{}, reasons: map[string]uint64{}, health: map[int64][2]uint64{}, flags: map[string][2]uint32{}}
+	g := &rig{clock: NewClock(now), out: make(chan *tally.Block), lines: map[string]uint32{}, reasons: map[string]uint64{}, health: map[int64][2]uint64{}, flags: map[string][2]uint32{}, unseen: map[string]tally.Unseen{}}
 	g.seen, g.acks = make(chan int64, 1000), make(chan tally.Block)
 	go g.pump()
 	t.Cleanup(func() { close(g.out) })
@@ -146,6 +147,11 @@ func (g *rig) take(b *tally.Block) {
 		for _, f := range d.Flags {
 			k := g.keys[f.Leaf].Route + " " + f.Flag
 			g.flags[k] = [2]uint32{g.flags[k][0] + f.Requests, g.flags[k][1] + f.Denied}
+		}
+		for _, l := range d.Unseen {
+			u := g.unseen[g.keys[l.Leaf].Route]
+			u.Add(&l.Unseen)
+			g.unseen[g.keys[l.Leaf].Route] = u
 		}
 		for _, l := range d.Leaves {
 			for st, n := range l.Status {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/denywatch/denywatch/ingest"
 	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/tally"
 	"github.com/denywatch/denywatch/parsers"
 )
 
@@ -201,7 +202,7 @@ func TestHealth(t *testing.T) {
 }
 
 // TestSampleRate: a line counts as often as the source's rate says, unless it
-// says so itself.
+// says so itself, and it is told that but one of them was seen.
 func TestSampleRate(t *testing.T) {
 	g := newRig(t, nil, func(c *Config) {
 		c.SampleRate = 10
@@ -216,8 +217,11 @@ func TestSampleRate(t *testing.T) {
 	}
 	g.drain()
 	want := map[string]uint32{"600 /a 2xx": 13, "600 /b 403": 10}
-	if !maps.Equal(g.lines, want) {
-		t.Fatalf("got %v, want %v", g.lines, want)
+	refused := tally.Unseen{Requests: 9}
+	refused.Denied[event.Refused] = 9
+	unseen := map[string]tally.Unseen{"/a": {Requests: 11}, "/b": refused}
+	if !maps.Equal(g.lines, want) || !maps.Equal(g.unseen, unseen) {
+		t.Fatalf("got %v and not seen %v, want %v and %v", g.lines, g.unseen, want, unseen)
 	}
 }
 

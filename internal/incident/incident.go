@@ -159,6 +159,10 @@ type Incident struct {
 	Contrast []Contrast `json:"contrast,omitempty"`
 	// Degraded tells that a bound bit (folded keys, sampled hits, partial slots).
 	Degraded bool `json:"degraded,omitempty"`
+	// Estimated tells that a line of the log may stand for several requests: Requests,
+	// Denials and those of Rules say what happened as far as the sample shows, while
+	// people are only those who were seen.
+	Estimated bool `json:"estimated,omitempty"`
 }
 
 // AccessRule is a declared rule of the access model. Empty lists mean all.

@@ -95,6 +95,30 @@ func (c *LeafCount) Requests() uint32 {
 	return n
 }
 
+// Unseen is by how much counts of events exceed the lines that were seen: a line of a
+// sampled log stands for several events. Counts are estimates of what happened; evidence
+// is only what was seen.
+type Unseen struct {
+	Requests, Leaked uint32
+	// Denied is by class, as LeafCount.Denied.
+	Denied [event.Denials]uint32
+}
+
+// Add adds o to u.
+func (u *Unseen) Add(o *Unseen) {
+	u.Requests += o.Requests
+	u.Leaked += o.Leaked
+	for i, n := range o.Denied {
+		u.Denied[i] += n
+	}
+}
+
+// LeafUnseen is what of a leaf's counts was not seen.
+type LeafUnseen struct {
+	Leaf uint32
+	Unseen
+}
+
 // Split counts denials of a leaf by class, layer, cause and rule.
 type Split struct {
 	Leaf  uint32
@@ -106,8 +130,9 @@ type Split struct {
 }
 
 // Hit is what one refused identity did on one leaf in one slot: all its
-// requests that the stream saw there, and those refused. Identities whom the
-// declared access model keeps out and who got in have hits too, of class NotDenied.
+// requests that the stream saw there, and those refused, both in lines whatever the
+// lines stand for. Identities whom the declared access model keeps out and who got in
+// have hits too, of class NotDenied.
 type Hit struct {
 	Leaf uint32
 	// Class is the class of the denials counted here; of class NotDenied Denials
@@ -177,6 +202,8 @@ type SlotDelta struct {
 	// of the step.
 	Slot   int64
 	Leaves []LeafCount
+	// Unseen has the leaves, each once, of which some lines stand for several events.
+	Unseen []LeafUnseen
 	Splits []Split
 	Hits   []Hit
 	Flags  []FlagCount

@@ -64,7 +64,7 @@ const queued = 64
 
 type queuedEvent struct {
 	key, identity uint64
-	leaf, weight  uint32
+	leaf          uint32
 	in            bool // it was let in
 }
 
@@ -73,9 +73,13 @@ type slot struct {
 	dirty  bool
 	index  []int32 // by leaf: 1 + position in counts, 0 none
 	counts []LeafCount
-	splits []Split
-	flags  []FlagCount
-	flagAt map[uint64]int32 // by leaf and the flag's id: the place in flags
+	// unseen and its index, by leaf as index is, stay empty while every line stands for
+	// one event.
+	unseen   []LeafUnseen
+	unseenAt []int32
+	splits   []Split
+	flags    []FlagCount
+	flagAt   map[uint64]int32 // by leaf and the flag's id: the place in flags
 
 	unexplained []Unexplained
 	reasons     []Reason
@@ -92,7 +96,7 @@ type slot struct {
 // who is one identity on one leaf.
 type who struct {
 	key uint64 // of identity and leaf; 0 free
-	n   uint32 // requests; the top bit tells that it was let in
+	n   uint32 // lines; the top bit tells that it was let in
 	hit int32  // 1 + position in refused, 0 if never refused
 }
 
@@ -138,6 +142,9 @@ func (c *Counter) Add(leaf uint32, st Status, weight uint32, identity uint64, r 
 	s.dirty, c.dirty = true, true
 	lc := s.leaf(leaf)
 	lc.Status[st] += weight
+	if weight != 1 {
+		s.miss(leaf, weight-1, r)
+	}
 	switch {
 	case r == nil:
 	case r.Class == event.NotDenied:
@@ -154,11 +161,11 @@ func (c *Counter) Add(leaf uint32, st Status, weight uint32, identity uint64, r 
 	if r != nil {
 		// Who is refused as he should be needs no remembering.
 		if r.Class != event.Valid {
-			s.person(key, leaf, weight, identity, r.Class == event.NotDenied, r)
+			s.person(key, leaf, identity, r.Class == event.NotDenied, r)
 		}
 		return
 	}
-	c.queue[c.queueN] = queuedEvent{key, identity, leaf, weight, st <= S3xx}
+	c.queue[c.queueN] = queuedEvent{key, identity, leaf, st <= S3xx}
 	if c.queueN++; c.queueN == queued {
 		c.flush()
 	}
@@ -179,12 +186,12 @@ func (c *Counter) flush() {
 	}
 	c.sink = early
 	for i := range q {
-		s.person(q[i].key, q[i].leaf, q[i].weight, q[i].identity, q[i].in, nil)
+		s.person(q[i].key, q[i].leaf, q[i].identity, q[i].in, nil)
 	}
 }
 
-// person counts an event of an identity on a leaf.
-func (s *slot) person(key uint64, leaf, weight uint32, identity uint64, in bool, r *Refusal) {
+// person counts a line of an identity on a leaf.
+func (s *slot) person(key uint64, leaf uint32, identity uint64, in bool, r *Refusal) {
 	if s.whoN*4 >= len(s.who)*3 {
 		s.grow()
 	}
@@ -192,7 +199,7 @@ func (s *slot) person(key uint64, leaf, weight uint32, identity uint64, in bool,
 		return
 	}
 	w := s.find(key)
-	w.n += weight
+	w.n++
 	if in && w.n&wasIn == 0 {
 		w.n |= wasIn
 		s.enter(identity, leaf)
@@ -200,7 +207,29 @@ func (s *slot) person(key uint64, leaf, weight uint32, identity uint64, in bool,
 	if w.hit == 0 && r == nil {
 		return
 	}
-	s.hit(w, leaf, weight, identity, r)
+	s.hit(w, leaf, identity, r)
+}
+
+// miss counts the n events of a leaf that a line stands for beside its own.
+func (s *slot) miss(leaf, n uint32, r *Refusal) {
+	if int(leaf) >= len(s.unseenAt) {
+		s.unseenAt = append(s.unseenAt, make([]int32, len(s.index)-len(s.unseenAt))...)
+	}
+	i := s.unseenAt[leaf]
+	if i == 0 {
+		s.unseen = append(s.unseen, LeafUnseen{Leaf: leaf})
+		i = int32(len(s.unseen))
+		s.unseenAt[leaf] = i
+	}
+	u := &s.unseen[i-1]
+	u.Requests += n
+	switch {
+	case r == nil:
+	case r.Class == event.NotDenied:
+		u.Leaked += n
+	default:
+		u.Denied[r.Class] += n
+	}
 }
 
 // Explain notes a reason in the selected slot.
@@ -365,12 +394,12 @@ func (s *slot) enter(identity uint64, leaf uint32) {
 }
 
 // hit notes that a refused identity did something.
-func (s *slot) hit(w *who, leaf, weight uint32, identity uint64, r *Refusal) {
+func (s *slot) hit(w *who, leaf uint32, identity uint64, r *Refusal) {
 	found := false
 	for i := w.hit; i != 0; i = s.refused[i-1].next {
 		h := &s.refused[i-1]
 		if r != nil && h.Class == r.Class {
-			h.Denials += weight
+			h.Denials++
 			h.Account = max(h.Account, r.Account)
 			h.Named = h.Named || r.Named
 			h.Rule, h.Presumed = Breaks(h.Rule, h.Presumed, r.Rule, r.Presumed)
@@ -388,7 +417,7 @@ func (s *slot) hit(w *who, leaf, weight uint32, identity uint64, r *Refusal) {
 	s.refused = append(s.refused, refused{
 		Hit: Hit{
 			Leaf: leaf, Class: r.Class, Named: r.Named, Presumed: r.Presumed, Rule: r.Rule, Identity: identity, Account: r.Account,
-			Requests: w.n &^ wasIn, Denials: weight,
+			Requests: w.n &^ wasIn, Denials: 1,
 		},
 		told: true, next: w.hit,
 	})
@@ -434,8 +463,12 @@ func (c *Counter) Take(b *Block) {
 		for i := range s.counts {
 			s.index[s.counts[i].Leaf] = 0
 		}
+		for i := range s.unseen {
+			s.unseenAt[s.unseen[i].Leaf] = 0
+		}
 		// The block gets the filled slices and the slot the block's old ones.
 		d.Leaves, s.counts = s.counts, d.Leaves[:0]
+		d.Unseen, s.unseen = s.unseen, d.Unseen[:0]
 		d.Splits, s.splits = s.splits, d.Splits[:0]
 		d.Flags, s.flags = s.flags, d.Flags[:0]
 		clear(s.flagAt)
@@ -473,7 +506,7 @@ func (c *Counter) Forget(closed int64) {
 		}
 		clear(s.who)
 		*s = slot{
-			index: s.index, counts: s.counts[:0], splits: s.splits[:0], flags: s.flags[:0], flagAt: s.flagAt,
+			index: s.index, counts: s.counts[:0], unseen: s.unseen[:0], unseenAt: s.unseenAt, splits: s.splits[:0], flags: s.flags[:0], flagAt: s.flagAt,
 			unexplained: s.unexplained[:0], reasons: s.reasons[:0], entered: s.entered[:0],
 			who: s.who, refused: s.refused[:0], changed: s.changed[:0],
 		}

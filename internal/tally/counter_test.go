@@ -1,6 +1,7 @@
 package tally_test
 
 import (
+	"maps"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -17,13 +18,15 @@ type who struct {
 
 // TestTakeAnywhere: however often the counts are taken, they add up to the same,
 // and a refused identity is told with all its requests. So is one that leaked; valid
-// refusals are counted and tell of nobody.
+// refusals are counted and tell of nobody. A line that stands for several events is one
+// line of its identity, and the others were not seen.
 func TestTakeAnywhere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := tally.NewCounter()
 		requests, denials, refused := map[who]uint32{}, map[who]uint32{}, map[who]bool{}
 		gotReq, gotDen := map[who]uint32{}, map[who]uint32{}
 		leaves, wantLeaves := map[who]uint32{}, map[who]uint32{}
+		unseen, wantUnseen := map[who]tally.Unseen{}, map[who]tally.Unseen{}
 		splits := uint32(0)
 		var leaked, valid, wantLeaked, wantValid uint32
 		type broken struct {
@@ -39,6 +42,11 @@ func TestTakeAnywhere(t *testing.T) {
 					leaves[who{d.Slot, l.Leaf, 0}] += l.Requests()
 					leaked += l.Leaked
 					valid += l.Denied[event.Valid]
+				}
+				for _, l := range d.Unseen {
+					u := unseen[who{d.Slot, l.Leaf, 0}]
+					u.Add(&l.Unseen)
+					unseen[who{d.Slot, l.Leaf, 0}] = u
 				}
 				for _, s := range d.Splits {
 					splits += s.N
@@ -64,29 +72,40 @@ func TestTakeAnywhere(t *testing.T) {
 			c.Slot(k.slot)
 			var r *tally.Refusal
 			rule := rapid.Uint64Range(0, 3).Draw(t, "rule")
+			weight := rapid.SampledFrom([]uint32{1, 1, 1, 10}).Draw(t, "weight")
+			miss := tally.Unseen{Requests: weight - 1}
 			switch rapid.IntRange(0, 9).Draw(t, "denied") {
 			case 0, 1:
 				r = &tally.Refusal{Class: event.Refused, Layer: event.LayerApp, Identity: k.identity, Rule: rule}
 				refused[k] = true
 				denials[k]++
-				denied++
+				denied += weight
+				miss.Denied[event.Refused] = weight - 1
 				b := broken{k, event.Refused}
 				wantRules[b] = max(wantRules[b], rule)
 			case 2:
 				r = &tally.Refusal{Class: event.Valid, Layer: event.LayerApp, Identity: k.identity}
-				wantValid++
-				denied++
+				wantValid += weight
+				denied += weight
+				miss.Denied[event.Valid] = weight - 1
 			case 3:
 				r = &tally.Refusal{Class: event.NotDenied, Identity: k.identity, Rule: rule + 1}
-				wantLeaked++
+				wantLeaked += weight
+				miss.Leaked = weight - 1
 				b := broken{k, event.NotDenied}
 				wantRules[b] = max(wantRules[b], rule+1)
 			}
 			if r == nil || r.Class != event.Valid {
 				requests[k]++
 			}
-			wantLeaves[who{k.slot, k.leaf, 0}]++
-			c.Add(k.leaf, tally.S2xx, 1, k.identity, r)
+			leaf := who{k.slot, k.leaf, 0}
+			wantLeaves[leaf] += weight
+			if weight > 1 {
+				u := wantUnseen[leaf]
+				u.Add(&miss)
+				wantUnseen[leaf] = u
+			}
+			c.Add(k.leaf, tally.S2xx, weight, k.identity, r)
 			if rapid.IntRange(0, 9).Draw(t, "take") == 0 {
 				take()
 			}
@@ -99,6 +118,9 @@ func TestTakeAnywhere(t *testing.T) {
 			if leaves[k] != n {
 				t.Fatalf("leaf %v: got %d, want %d", k, leaves[k], n)
 			}
+		}
+		if !maps.Equal(unseen, wantUnseen) {
+			t.Fatalf("not seen are %+v, want %+v", unseen, wantUnseen)
 		}
 		if splits != denied {
 			t.Fatalf("splits add up to %d of %d denials", splits, denied)

@@ -62,7 +62,7 @@ func trial(t *testing.T) *sim.Trial {
 
 // TestFeed: the counts are those of the visits, in the order of the ledger.
 func TestFeed(t *testing.T) {
-	a, b := trial(t), newFeed(trial(t))
+	a, b := trial(t), newFeed(trial(t), 1)
 	for range 300 {
 		start, visits, _ := a.Minute()
 		c := b.next()

@@ -13,13 +13,15 @@ import (
 // feed counts a trial's visits into closed slots, as collectors and ledger would
 // count its log.
 type feed struct {
-	t     *sim.Trial
-	order []int32 // place of every cell in the order of keys
-	at    []int32 // 1 + place of every cell among the slot's cells
-	cells []int32
-	seen  []seen
-	slot  slots.Closed
-	ids   []uint64
+	t *sim.Trial
+	// sample is n when one of n visits is logged.
+	sample uint32
+	order  []int32 // place of every cell in the order of keys
+	at     []int32 // 1 + place of every cell among the slot's cells
+	cells  []int32
+	seen   []seen
+	slot   slots.Closed
+	ids    []uint64
 }
 
 // seen is a visit that counts.
@@ -30,8 +32,8 @@ type seen struct {
 	id     uint64
 }
 
-func newFeed(t *sim.Trial) *feed {
-	f := &feed{t: t, slot: slots.Closed{Vantage: event.App, Step: 60}}
+func newFeed(t *sim.Trial, sample uint32) *feed {
+	f := &feed{t: t, sample: sample, slot: slots.Closed{Vantage: event.App, Step: 60}}
 	places := func(names []string) []int32 {
 		by := make([]int, len(names))
 		for i := range by {
@@ -78,7 +80,7 @@ func (f *feed) next() *slots.Closed {
 	roles, geos := int32(len(f.t.RoleNames)), int32(len(f.t.GeoNames))
 	for i := range visits {
 		v := &visits[i]
-		if v.Late {
+		if v.Late || f.sample > 1 && identity(v.Person^uint32(v.Time)*0x9e3779b1)>>33%uint64(f.sample) != 0 {
 			continue
 		}
 		cell := (v.Route*roles+v.Role)*geos + v.Geo
@@ -97,17 +99,27 @@ func (f *feed) next() *slots.Closed {
 		f.at[cell] = int32(i) + 1
 		l := &c.Leaves[i]
 		*l = slots.Leaf{Hits: l.Hits[:0], Splits: l.Splits[:0]}
+		if f.sample > 1 {
+			l.Unseen = &tally.Unseen{}
+		}
 		l.Key = tally.Key{Service: sim.Service, Route: f.t.RouteNames[cell/geos/roles], Role: f.t.RoleNames[cell/geos%roles], Geo: f.t.GeoNames[cell%geos]}
 	}
 	for i := range f.seen {
 		s := &f.seen[i]
 		s.cell = f.at[s.cell] - 1
+		l := &c.Leaves[s.cell]
+		if l.Unseen != nil {
+			l.Unseen.Requests += f.sample - 1
+		}
 		if s.denied {
-			c.Leaves[s.cell].Status[tally.S403]++
-			c.Leaves[s.cell].Denied[event.Refused]++
-			hit(&c.Leaves[s.cell], s)
+			l.Status[tally.S403] += f.sample
+			l.Denied[event.Refused] += f.sample
+			if l.Unseen != nil {
+				l.Unseen.Denied[event.Refused] += f.sample - 1
+			}
+			hit(l, s)
 		} else {
-			c.Leaves[s.cell].Status[tally.S2xx]++
+			l.Status[tally.S2xx] += f.sample
 			counts[s.cell+1]++
 		}
 	}

@@ -53,6 +53,7 @@ type options struct {
 	warm     int
 	days     int
 	perWeek  float64
+	sample   uint
 	rivals   bool
 	quiet    bool
 	verbose  bool
@@ -69,6 +70,7 @@ func main() {
 	flag.IntVar(&o.warm, "warm", -1, "days before the first happening; -1: the setting's")
 	flag.IntVar(&o.days, "days", -1, "days with happenings; -1: the setting's")
 	flag.Float64Var(&o.perWeek, "alerts-per-week", 1, "the judge's knob")
+	flag.UintVar(&o.sample, "sample", 1, "N: only one of N requests is logged")
 	flag.BoolVar(&o.rivals, "rivals", false, "measure the usual rules too")
 	flag.BoolVar(&o.quiet, "quiet", false, "nothing happens")
 	flag.BoolVar(&o.verbose, "v", false, "tell every miss, false incident and wrong scope")
@@ -154,7 +156,7 @@ func (o *options) run(w io.Writer) error {
 				if o.rivals {
 					g = newGang()
 				}
-				one.judge(t.Labels(), test, watch(t, o.perWeek, one, g), note)
+				one.judge(t.Labels(), test, watch(t, o, one, g), note)
 				if g == nil {
 					break
 				}
@@ -199,9 +201,9 @@ func short(s *incident.Scope) string {
 }
 
 // watch lets the judge, and its rivals unless g is nil, see a trial.
-func watch(t *sim.Trial, perWeek float64, s *score, g *gang) []found {
+func watch(t *sim.Trial, o *options, s *score, g *gang) []found {
 	cfg := detector.Defaults()
-	cfg.AlertsPerWeek = perWeek
+	cfg.AlertsPerWeek = o.perWeek
 	heap := func() uint64 {
 		runtime.GC()
 		var m runtime.MemStats
@@ -214,7 +216,7 @@ func watch(t *sim.Trial, perWeek float64, s *score, g *gang) []found {
 	for _, m := range t.Markers() {
 		d.Mark(m)
 	}
-	f := newFeed(t)
+	f := newFeed(t, max(uint32(o.sample), 1))
 	at := map[string]int{}
 	var told []found
 	var judged, simulated time.Duration
