@@ -81,8 +81,8 @@ type Config struct {
 	Geo Geo `yaml:"geo" effect:"recount"`
 	// Detection holds the knobs of the judge.
 	Detection Detection `yaml:"detection"`
-	// Markers says who may announce changes.
-	Markers web.Config `yaml:"markers"`
+	// Markers says who may announce changes, and how.
+	Markers Markers `yaml:"markers"`
 	// Routing says what matters and who is told: journeys, owners and teams.
 	Routing routing.Config `yaml:",inline"`
 	// Sinks are the places that incidents are told to; never empty.
@@ -222,6 +222,21 @@ type Detection struct {
 	Dimensions []string `yaml:"dimensions" effect:"recount"`
 }
 
+// Markers says who may announce changes, and how.
+type Markers struct {
+	// HTTP are the callers of the API and the webhooks.
+	HTTP web.Config `yaml:",inline"`
+	// Kafka names topics of markers; none by default.
+	Kafka kafka.Topics `yaml:"kafka"`
+}
+
+// MarkersGroup and MarkersStart are the defaults of Markers.Kafka: a group apart
+// from that of the sources, and what happened lately.
+const (
+	MarkersGroup = "denywatch-markers"
+	MarkersStart = "24h"
+)
+
 // Sinks are the places that incidents are told to. Their names are unique.
 type Sinks struct {
 	// Console prints to standard output. It is on when there is no other sink.
@@ -262,6 +277,7 @@ func Default() *Config {
 	return &Config{
 		Listen:    "127.0.0.1:8403",
 		Slot:      time.Minute,
+		Markers:   Markers{Kafka: kafka.Topics{Group: MarkersGroup, Start: MarkersStart}},
 		Denials:   Denials{Statuses: []int{403, 451}},
 		Detection: Detection{Judge: detector.Defaults(), Dimensions: []string{"role", "geo"}},
 		Sinks:     Sinks{Console: true},
@@ -418,6 +434,7 @@ func (d *decoder) settle(c *Config) {
 	for i := range c.Access {
 		c.lines[at("access", i)] = d.find(at("access", i)).line
 	}
+	d.resolveTLS(&c.Markers.Kafka.TLS)
 	for i := range c.Routing.Owners {
 		c.lines[at("owners", i)] = d.find(at("owners", i)).line
 	}
@@ -433,11 +450,7 @@ func (d *decoder) settle(c *Config) {
 				s.Files[j] = d.resolve(g)
 			}
 		}
-		for _, name := range []*string{&s.Kafka.TLS.CA, &s.Kafka.TLS.Cert, &s.Kafka.TLS.Key} {
-			if *name != "" && !strings.HasPrefix(*name, "~") {
-				*name = d.resolve(*name)
-			}
-		}
+		d.resolveTLS(&s.Kafka.TLS)
 		switch {
 		case s.Name != "":
 		case len(s.Files) > 0:
@@ -446,6 +459,15 @@ func (d *decoder) settle(c *Config) {
 			s.Name = unique(nameOf("kafka/"+strings.ReplaceAll(s.Kafka.Topics[0], ".", "_")), taken)
 		}
 		taken[s.Name] = true
+	}
+}
+
+// resolveTLS makes the names of certificates absolute.
+func (d *decoder) resolveTLS(t *kafka.TLS) {
+	for _, name := range []*string{&t.CA, &t.Cert, &t.Key} {
+		if *name != "" && !strings.HasPrefix(*name, "~") {
+			*name = d.resolve(*name)
+		}
 	}
 }
 

@@ -283,7 +283,7 @@ sinks: {slack: {token: ${file:` + dir + `/token}, channel: "#${HOST}"}}
 		{"statuses", fmt.Sprint(c.Denials.Statuses), "[403 451]"},
 		{"alerts", fmt.Sprint(c.Detection.Judge.AlertsPerWeek), "2.5"},
 		{"trust_user", fmt.Sprint(s.TrustUser), "true"},
-		{"marker token", c.Markers.Tokens[0].Token.Reveal(), "0123456789abcdef-open"},
+		{"marker token", c.Markers.HTTP.Tokens[0].Token.Reveal(), "0123456789abcdef-open"},
 		{"slack token", c.Sinks.Slack[0].Post.Token.Reveal(), "xoxb-from-a-file"},
 		{"channel", c.Sinks.Slack[0].Post.Channel, "#shop"},
 	} {

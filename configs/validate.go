@@ -12,6 +12,7 @@ import (
 
 	"github.com/denywatch/denywatch/alerts/routing"
 	"github.com/denywatch/denywatch/alerts/slack"
+	"github.com/denywatch/denywatch/ingest/kafka"
 	"github.com/denywatch/denywatch/internal/access"
 	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/incident"
@@ -252,20 +253,25 @@ func (k *checker) kafka(p string, s *Source, taken map[string]string) {
 		}
 		taken["kafka:"+t] = tp
 	}
-	for _, name := range []struct{ path, file string }{{"ca", s.Kafka.TLS.CA}, {"cert", s.Kafka.TLS.Cert}, {"key", s.Kafka.TLS.Key}} {
-		if strings.HasPrefix(name.file, "~") {
-			k.bad(join(p+".kafka.tls", name.path), "~ is not expanded; write the whole path, or ${HOME}/...")
-		}
-	}
-	for _, err := range s.Kafka.Validate() {
-		field, message := split(err)
-		k.foreign(join(p+".kafka", field), message)
-	}
-	if s.Kafka.Plaintext() {
-		k.d.warn(p+".kafka.sasl.mechanism", "sends the password unencrypted; turn kafka.tls on, or use scram-sha-512")
-	}
+	k.cluster(p+".kafka", s.Kafka)
 	if s.Vantage == "" && s.Parse.Auto() {
 		k.bad(p+".vantage", "is needed where the format is recognised: no message is there to tell it by; give vantage (edge, web or app), or format")
+	}
+}
+
+// cluster checks how topics are reached, at path p.
+func (k *checker) cluster(p string, c kafka.Config) {
+	for _, name := range []struct{ path, file string }{{"ca", c.TLS.CA}, {"cert", c.TLS.Cert}, {"key", c.TLS.Key}} {
+		if strings.HasPrefix(name.file, "~") {
+			k.bad(join(p+".tls", name.path), "~ is not expanded; write the whole path, or ${HOME}/...")
+		}
+	}
+	for _, err := range c.Validate() {
+		field, message := split(err)
+		k.foreign(join(p, field), message)
+	}
+	if c.Plaintext() {
+		k.d.warn(p+".sasl.mechanism", "sends the password unencrypted; turn tls on, or use scram-sha-512")
 	}
 }
 
@@ -490,8 +496,21 @@ func (k *checker) detection() {
 }
 
 func (k *checker) markers() {
-	for _, x := range k.c.Markers.Validate() {
+	for _, x := range k.c.Markers.HTTP.Validate() {
 		k.foreign(join("markers", x.Path), x.Msg)
+	}
+	const p = "markers.kafka"
+	t := &k.c.Markers.Kafka
+	if _, said := k.d.at[p]; !said && !t.Named() {
+		return
+	}
+	k.cluster(p, t.Config())
+	for i := range k.c.Sources {
+		for j, topic := range k.c.Sources[i].Kafka.Topics {
+			if same := slices.Index(t.Topics, topic); same >= 0 && topic != "" {
+				k.bad(at(p+".topics", same), "is read as a log by %s already", k.d.display(at(at("sources", i)+".kafka.topics", j)))
+			}
+		}
 	}
 }
 

@@ -19,7 +19,7 @@ const (
 	DefaultMaxLine = 1 << 20
 )
 
-// The words that Config.Start takes besides a time.
+// The words that Config.Start takes besides a time and a duration.
 const (
 	// StartFirst begins with the oldest message there is.
 	StartFirst = "first"
@@ -49,13 +49,14 @@ type Config struct {
 	// Group is the consumer group. Members of one group share the partitions.
 	Group string `yaml:"group"`
 	// Start is where a partition begins that has neither a position of ours nor a
-	// committed offset: first, last or a time (RFC 3339). It holds in the very
+	// committed offset: first, last, a time (RFC 3339) or how long back
+	// (24h). It holds in the very
 	// first run; a partition that appears later is read from its first message,
 	// because nothing else could be exact.
 	Start string `yaml:"start"`
 	// Fields are the parts of a message that say something of its line: from a field
-	// of the event (see event.ParseKey) to FromTopic, FromKey or FromHeader and a
-	// name. What they say counts more than what the line does.
+	// of the event (see event.ParseKey) to FromTopic, FromKey, FromTimestamp or
+	// FromHeader and a name. What they say counts more than what the line does.
 	Fields map[string]string `yaml:"fields" effect:"recount"`
 	// Services says which service the value of Fields' service stands for, that of
 	// the topic if Fields names none; keys may be patterns (path.Match). Values that
@@ -67,6 +68,25 @@ type Config struct {
 	// MaxLine is the longest value, in bytes, that is delivered; longer ones are
 	// skipped and counted. It belongs to the source around this group.
 	MaxLine int `yaml:"-"`
+}
+
+// Topics are topics whose messages are something else than the lines of a source.
+// Its fields mean what those of Config do.
+type Topics struct {
+	Brokers []string `yaml:"brokers,one"`
+	Topics  []string `yaml:"topics,one"`
+	Group   string   `yaml:"group"`
+	Start   string   `yaml:"start"`
+	TLS     TLS      `yaml:"tls"`
+	SASL    SASL     `yaml:"sasl"`
+}
+
+// Named reports whether anything is said of where to read.
+func (t Topics) Named() bool { return t.Config().Named() }
+
+// Config returns how to read them.
+func (t Topics) Config() Config {
+	return Config{Brokers: t.Brokers, Topics: t.Topics, Group: t.Group, Start: t.Start, TLS: t.TLS, SASL: t.SASL}
 }
 
 // TLS says how connections to brokers are encrypted. The files are read anew for
@@ -130,8 +150,8 @@ func (c Config) Validate() []error {
 	if len(c.Group) > maxTopic || strings.ContainsFunc(c.Group, func(r rune) bool { return r <= ' ' || r > '~' }) {
 		bad("group: must be up to %d plain characters without spaces", maxTopic)
 	}
-	if _, err := startTime(c.Start); err != nil {
-		bad("start: must be first, last or a time such as 2026-01-31T00:00:00Z")
+	if _, err := startTime(c.Start, time.Time{}); err != nil {
+		bad("start: must be first, last, a time such as 2026-01-31T00:00:00Z, or how long back, such as 24h")
 	}
 	c.validateFields(bad)
 	t := c.TLS
@@ -179,10 +199,13 @@ func isTopic(s string) bool {
 	return s != "" && s != "." && s != ".." && len(s) <= maxTopic
 }
 
-// startTime returns the time that s names; zero for the words.
-func startTime(s string) (time.Time, error) {
+// startTime returns the time that s names at now; zero for the words.
+func startTime(s string, now time.Time) (time.Time, error) {
 	if s == "" || s == StartFirst || s == StartLast {
 		return time.Time{}, nil
+	}
+	if back, err := time.ParseDuration(s); err == nil && back > 0 {
+		return now.Add(-back), nil
 	}
 	return time.Parse(time.RFC3339, s)
 }

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strconv"
 	"strings"
 	"unicode"
 	"unicode/utf8"
@@ -19,6 +20,9 @@ const (
 	FromTopic = "topic"
 	// FromKey is the message's key.
 	FromKey = "key"
+	// FromTimestamp is the message's time: when it was written, or when the broker
+	// took it, as the topic is set up. It is the only one for the field time.
+	FromTimestamp = "timestamp"
 	// FromHeader begins the name of a header: "header:service".
 	FromHeader = "header:"
 )
@@ -38,6 +42,10 @@ func (c Config) validateFields(bad func(format string, args ...any)) {
 		from := c.Fields[name]
 		header, isHeader := strings.CutPrefix(from, FromHeader)
 		switch {
+		case name == event.KeyTime.String():
+			if from != FromTimestamp {
+				bad("fields.%s: must be timestamp, the message's own", name)
+			}
 		case from == FromTopic, from == FromKey:
 		case isHeader && header != "" && visible(header):
 		default:
@@ -79,8 +87,9 @@ type fields struct {
 type fieldRule struct {
 	key    event.Key
 	topic  bool
-	header string // empty: the message's key
+	header string // empty: the message's key, or its time
 	now    []byte // what the current run says
+	text   []byte // of the time
 }
 
 // newFields returns the fields of a topic's messages under a valid Config.
@@ -128,6 +137,11 @@ func (r *fieldRule) of(m *record) []byte {
 	switch {
 	case r.topic:
 		return r.now
+	case r.key == event.KeyTime && m.time < 0: // it has none
+		return nil
+	case r.key == event.KeyTime:
+		r.text = strconv.AppendInt(r.text[:0], m.time, 10)
+		return r.text
 	case r.header == "":
 		return m.key
 	}

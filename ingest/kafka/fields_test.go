@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kfake"
 	"github.com/twmb/franz-go/pkg/kgo"
@@ -14,8 +15,10 @@ import (
 func TestFields(t *testing.T) {
 	c := newCluster1(t, kfake.SeedTopics(1, "shop.web", "shop.web.eu", "pay"))
 	cl := client(t, c)
+	at := time.UnixMilli(1767225600000)
 	write := func(topic, value, key string, headers ...string) {
-		r := &kgo.Record{Topic: topic, Value: []byte(value), Key: []byte(key)}
+		at = at.Add(time.Second)
+		r := &kgo.Record{Topic: topic, Value: []byte(value), Key: []byte(key), Timestamp: at}
 		for _, h := range headers {
 			name, v, _ := strings.Cut(h, "=")
 			r.Headers = append(r.Headers, kgo.RecordHeader{Key: name, Value: []byte(v)})
@@ -45,6 +48,9 @@ func TestFields(t *testing.T) {
 		}},
 		{"headers and keys", map[string]string{"role": "header:role", "user": FromKey}, nil, []string{
 			"a role=viewer,editor", "a user=ann", "b role=viewer,editor", "b user=ann", "d user=bob",
+		}},
+		{"times", map[string]string{"time": FromTimestamp}, nil, []string{
+			"a time=1767225601000", "b time=1767225602000", "c time=1767225603000", "d time=1767225604000", "e time=1767225605000", "f time=1767225606000",
 		}},
 		{"services by key", map[string]string{"service": FromKey}, map[string]string{"ann": "hers"}, []string{"a service=hers", "b service=hers"}},
 	} {

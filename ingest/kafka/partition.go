@@ -213,7 +213,7 @@ func (p *partition) begin(ctx context.Context, b *conn, first, last int64) (int6
 	if p.cfg.Start == StartLast {
 		return last, nil
 	}
-	t, err := startTime(p.cfg.Start)
+	t, err := startTime(p.cfg.Start, time.Now())
 	if err != nil {
 		return 0, fmt.Errorf("start: %w", err)
 	}
@@ -355,6 +355,9 @@ func (p *partition) join(ctx context.Context, b *batch) error {
 		offset := b.base + m.delta
 		if offset < p.next { // batches begin before what was asked for
 			continue
+		}
+		if m.time += b.oldest; b.attributes&attrAppendTime != 0 {
+			m.time = b.newest
 		}
 		if err := p.add(ctx, offset, &m); err != nil {
 			return err

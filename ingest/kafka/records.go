@@ -129,6 +129,7 @@ const (
 // Bits of a batch's attributes.
 const (
 	attrCompression   = 7
+	attrAppendTime    = 1 << 3 // the times are the broker's
 	attrTransactional = 1 << 4
 	attrControl       = 1 << 5
 )
@@ -141,6 +142,8 @@ type batch struct {
 	epoch      int32 // of the leader that took it
 	attributes int16
 	producer   int64
+	oldest     int64 // of the times, in milliseconds; records count from it
+	newest     int64
 	records    int32
 	body       []byte
 	fault      string // why it cannot be read; empty
@@ -185,7 +188,7 @@ func nextBatch(set []byte) (b batch, rest []byte, ok bool) {
 		b.fault = poisonDamaged
 		return b, rest, true
 	}
-	c.take(16) // times
+	b.oldest, b.newest = c.int64(), c.int64()
 	b.producer = c.int64()
 	c.take(6) // producer epoch, sequence
 	b.records = c.int32()
@@ -219,6 +222,7 @@ func (b *batch) inflate(buf *bytes.Buffer) ([]byte, error) {
 // record is one message of a batch.
 type record struct {
 	delta   int64  // of its offset to the batch's base
+	time    int64  // in milliseconds, counted from the batch's oldest
 	key     []byte // nil if it has none
 	value   []byte // nil for a tombstone
 	headers []byte // as encoded; see header
@@ -232,9 +236,8 @@ func nextRecord(b []byte) (m record, rest []byte, ok bool) {
 		return m, nil, false
 	}
 	r := cursor{b: c.take(int(n))}
-	r.take(1)  // attributes
-	r.varint() // time
-	m.delta = r.varint()
+	r.take(1) // attributes
+	m.time, m.delta = r.varint(), r.varint()
 	m.key, m.value = r.text(), r.text()
 	m.headers = r.b
 	return m, c.b, !r.bad

@@ -3,7 +3,6 @@ package app
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"maps"
@@ -130,15 +129,10 @@ func (b backend) Mark(ctx context.Context, m marker.Marker) (web.Marked, error) 
 	err := b.d.core.post(ctx, func() {
 		c := b.d.core
 		out.ProbationUntil = m.Time.Add(detector.Probation)
-		for _, k := range c.det.Markers() {
-			if k.ID != m.ID {
-				continue
-			}
-			if !sameMarker(k, m) {
-				failed = web.ErrConflict
-				return
-			}
-			out.Known = true
+		var k marker.Marker
+		if k, out.Known = c.marker(m.ID); out.Known && !marker.Same(k, m) {
+			failed = web.ErrConflict
+			return
 		}
 		if !out.Known {
 			c.mark(m)
@@ -178,12 +172,6 @@ func (b backend) Verdict(ctx context.Context, id string) (v marker.Verdict, err 
 func (b backend) Scans(ctx context.Context) (out []incident.Scan, err error) {
 	err = b.d.core.post(ctx, func() { out = b.d.core.det.Scans() })
 	return out, err
-}
-
-func sameMarker(a, b marker.Marker) bool {
-	x, errX := json.Marshal(a)
-	y, errY := json.Marshal(b)
-	return errX == nil && errY == nil && string(x) == string(y)
 }
 
 // Access implements web.Backend.
@@ -273,6 +261,9 @@ func (b backend) Status(context.Context) (web.Status, error) {
 		case src.Lines >= 100 && src.Unparsed*2 > src.Lines:
 			bad(true, "source %s: %d of %d lines are not understood; %s", name, src.Unparsed, src.Lines, remedy(&src))
 		}
+	}
+	for _, trouble := range d.markerTrouble() {
+		bad(true, "markers: %s", trouble)
 	}
 	for v := range event.Vantages {
 		if w, ok := s.watermark[v]; ok && w.Sub(s.now) > setBack {

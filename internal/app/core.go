@@ -191,18 +191,31 @@ func (c *core) apply(b *tally.Block) {
 		delete(c.streams, b.Stream)
 	}
 	if b.Forget {
-		delete(c.positions, b.Stream)
-		c.dirtyPos[b.Stream] = true
-	} else if p := (position{b.Source, b.Position}); c.moved(b.Stream, p) {
-		// A stream that no cut knows yet could not be found again if it were
-		// rotated away while nobody reads.
-		c.urgent = c.urgent || len(c.positions[b.Stream].At.Mark) == 0
-		p.At.Mark = slices.Clone(p.At.Mark)
-		c.positions[b.Stream] = p
-		c.dirtyPos[b.Stream] = true
+		c.forget(b.Stream)
+	} else {
+		c.moveTo(b.Stream, position{b.Source, b.Position})
 	}
 	c.dirty = true
 	b.Release()
+}
+
+// moveTo notes where a stream stands; p.At.Mark is copied.
+func (c *core) moveTo(stream string, p position) {
+	if !c.moved(stream, p) {
+		return
+	}
+	// A stream that no cut knows yet could not be found again if it were rotated
+	// away while nobody reads.
+	c.urgent = c.urgent || len(c.positions[stream].At.Mark) == 0
+	p.At.Mark = slices.Clone(p.At.Mark)
+	c.positions[stream] = p
+	c.dirtyPos[stream], c.dirty = true, true
+}
+
+// forget drops the position of a stream that is gone for good.
+func (c *core) forget(stream string) {
+	delete(c.positions, stream)
+	c.dirtyPos[stream], c.dirty = true, true
 }
 
 func (c *core) moved(stream string, p position) bool {

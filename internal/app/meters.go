@@ -74,6 +74,11 @@ func (m *meters) Coalesced(sink string, n int) {
 	m.set.GetOrCreateCounter(name("deliveries_coalesced_total", "sink", sink)).Add(n)
 }
 
+// marker counts what came of a message in a topic of markers.
+func (m *meters) marker(result string) {
+	m.set.GetOrCreateCounter(name("markers_kafka_total", "result", result)).Inc()
+}
+
 // partitions brings up to date what is known of the partitions that Kafka sources
 // read.
 func (m *meters) partitions(topics map[string]*kafka.Source) {

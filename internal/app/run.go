@@ -69,6 +69,7 @@ type Daemon struct {
 		vantages map[string]event.Vantage
 		outbox   *alerts.Outbox
 		topics   map[string]*kafka.Source // by source, those that read Kafka
+		markers  *markerTopics            // nil without topics of markers
 	}
 }
 
@@ -142,7 +143,7 @@ func start(ctx context.Context, cfg *configs.Config, opt Options) (_ *Daemon, er
 		return nil, err
 	}
 	d.core.route(cfg)
-	d.web = web.New(cfg.Markers, backend{d}, opt.Log)
+	d.web = web.New(cfg.Markers.HTTP, backend{d}, opt.Log)
 	return d, nil
 }
 
@@ -172,7 +173,7 @@ func (d *Daemon) noteConfig(cfg *configs.Config, now time.Time) {
 	if old := c.meta["counting"]; old != "" && old != hash {
 		m := marker.Marker{Kind: marker.Config, Time: now, Version: hash[:8]}
 		if err := m.Normalise(now); err == nil {
-			m.ID += "-" + now.Format("20060102T150405Z")
+			m.Repeated()
 			c.mark(m)
 			d.log.Info("the configuration counts differently now: a config marker is set and a new epoch begins", "marker", m.ID)
 		}
@@ -220,6 +221,7 @@ func (d *Daemon) startSources(ctx context.Context, cfg *configs.Config, cs []*co
 		host := collect.NewHost(cs[i], saved, own[s.Name], d.core.clock, names, d.core.in)
 		g.start(func() { supervise(ctx, s.Name, src, host, log) })
 	}
+	d.startMarkers(ctx, g, cfg, own)
 }
 
 // source makes what reads a configured source. A Kafka source shows its partitions
@@ -259,7 +261,7 @@ func (d *Daemon) adopt(cfg *configs.Config, cs []*collect.Config) {
 	}
 	d.shown.mu.Lock()
 	d.shown.formats, d.shown.vantages = formats, vantages
-	d.shown.topics = map[string]*kafka.Source{}
+	d.shown.topics, d.shown.markers = map[string]*kafka.Source{}, nil
 	d.shown.mu.Unlock()
 }
 
@@ -385,7 +387,7 @@ func (d *Daemon) reload(ctx context.Context, load func() (*configs.Config, error
 		return d.fatal
 	}
 	d.startOutbox(context.WithoutCancel(ctx))
-	d.web.Reload(cfg.Markers)
+	d.web.Reload(cfg.Markers.HTTP)
 	d.cfg = cfg
 	d.startSources(ctx, cfg, cs, db, saved, own)
 	d.log.Info("configuration reloaded", "changes", len(changes), "effect", changes.Effect())

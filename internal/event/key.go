@@ -3,7 +3,9 @@ package event
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -22,9 +24,10 @@ const (
 	KeyPlan
 	KeyGeo
 	KeyVersion
+	KeyTime
 )
 
-var keyNames = []string{"service", "host", "client", "user", "account", "role", "plan", "geo", "version"}
+var keyNames = []string{"service", "host", "client", "user", "account", "role", "plan", "geo", "version", "time"}
 
 // String returns the name used in configuration.
 func (k Key) String() string {
@@ -43,7 +46,8 @@ func ParseKey(s string) (Key, error) {
 }
 
 // Set makes v what e says under k, whatever it said before; v is kept as a view.
-// Roles are separated by commas. A user is no claim of the client's then.
+// Roles are separated by commas, a time is milliseconds since the Unix epoch. A
+// user is no claim of the client's then.
 func (e *Event) Set(k Key, v []byte) {
 	switch k {
 	case KeyService:
@@ -71,5 +75,9 @@ func (e *Event) Set(k Key, v []byte) {
 		e.Geo = v
 	case KeyVersion:
 		e.Version = v
+	case KeyTime:
+		if ms, err := strconv.ParseInt(string(v), 10, 64); err == nil && ms >= 0 && ms <= math.MaxInt64/int64(1e6) {
+			e.Time = ms * 1e6
+		}
 	}
 }

@@ -19,6 +19,10 @@ func TestKeys(t *testing.T) {
 	if want := "service, x|host, x|client, x|user, x|account, x|[role x]|plan, x|geo, x|version, x"; got != want || e.UserClaimed {
 		t.Errorf("%s, claimed %v", got, e.UserClaimed)
 	}
+	e.Set(KeyTime, []byte("1767225600123"))
+	if e.Set(KeyTime, []byte("9999999999999999999")); e.Time != 1767225600123e6 {
+		t.Errorf("time %d", e.Time)
+	}
 	if _, err := ParseKey("status"); err == nil {
 		t.Error("status is taken")
 	}

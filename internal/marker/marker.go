@@ -3,6 +3,7 @@
 package marker
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -143,7 +144,7 @@ func (m *Marker) Normalise(now time.Time) error {
 			}
 		}
 		if m.Version == "" {
-			parts = append(parts, m.Time.Format("20060102T150405Z"))
+			parts = append(parts, m.Time.Format(timeInID))
 		}
 		m.ID = strings.Join(parts, "-")
 	}
@@ -170,6 +171,26 @@ func (m *Marker) Normalise(now time.Time) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// timeInID is how an id tells a marker's time.
+const timeInID = "20060102T150405Z"
+
+// Repeated gives the id of a normalised marker its time, so that a change that
+// happened once more (a release that is rolled back to) is another marker.
+func (m *Marker) Repeated() { m.ID += "-" + m.Time.UTC().Format(timeInID) }
+
+// Same reports whether a and b are equal in everything.
+func Same(a, b Marker) bool {
+	x, errX := json.Marshal(a)
+	y, errY := json.Marshal(b)
+	return errX == nil && errY == nil && bytes.Equal(x, y)
+}
+
+// SameChange reports whether a and b differ in id and time at most.
+func SameChange(a, b Marker) bool {
+	a.ID, b.ID, a.Time, b.Time = "", "", time.Time{}, time.Time{}
+	return Same(a, b)
 }
 
 func clip(s string) string {

@@ -1,10 +1,8 @@
 package web
 
 import (
-	"bytes"
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"net/http"
 	"net/url"
@@ -37,7 +35,7 @@ func (s *Server) postMarker(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	m, err := decodeMarker(body)
+	m, err := marker.Decode(body)
 	if err != nil {
 		return refuse(http.StatusBadRequest, clean(err.Error()),
 			`a marker is one JSON object such as {"kind":"release","service":"shop","version":"v2.31.0"}`)
@@ -95,7 +93,7 @@ func (s *Server) mark(ctx context.Context, m marker.Marker, at time.Time) (marke
 		for i := range known {
 			k := &known[i]
 			again := !unnamed && k.ID == m.ID || unnamed && isLast(k, known) && at.Sub(k.Time).Abs() <= retryWindow
-			if again && sameChange(*k, m) {
+			if again && marker.SameChange(*k, m) {
 				m.ID, m.Time = k.ID, k.Time
 				marked, err = s.tryMark(ctx, m)
 				return m, marked, err
@@ -103,7 +101,7 @@ func (s *Server) mark(ctx context.Context, m marker.Marker, at time.Time) (marke
 		}
 	}
 	if unnamed {
-		m.ID += "-" + m.Time.Format("20060102T150405Z")
+		m.Repeated()
 		if bad := normalise(&m, at); bad != nil {
 			return m, Marked{}, bad
 		}
@@ -145,14 +143,6 @@ func isLast(k *marker.Marker, all []marker.Marker) bool {
 	return !slices.ContainsFunc(all, func(o marker.Marker) bool {
 		return o.Kind == k.Kind && o.Service == k.Service && o.Time.After(k.Time)
 	})
-}
-
-// sameChange reports whether a and b differ in id and time at most.
-func sameChange(a, b marker.Marker) bool {
-	a.ID, b.ID, a.Time, b.Time = "", "", time.Time{}, time.Time{}
-	x, errX := json.Marshal(a)
-	y, errY := json.Marshal(b)
-	return errX == nil && errY == nil && bytes.Equal(x, y)
 }
 
 // getMarkers lists the markers, the newest first.

@@ -299,3 +299,6 @@ func buffered(f func(b *bytes.Buffer)) []byte {
 	f(&b)
 	return b.Bytes()
 }
+
+// flat writes the parts of a joined error on one line.
+func flat(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }

@@ -1,4 +1,4 @@
-package web
+package marker
 
 import (
 	"bytes"
@@ -9,19 +9,17 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
-
-	"github.com/denywatch/denywatch/internal/marker"
 )
 
 // maxProblems bounds how many mistakes of a body are named.
 const maxProblems = 8
 
-// decodeMarker reads one marker from JSON. It is stricter than encoding/json,
+// Decode reads one marker from JSON. It is stricter than encoding/json,
 // because a misspelled field would widen a marker to everything: unknown, doubled
 // and differently written names are refused. The error names every problem. The
 // marker is not normalised yet.
-func decodeMarker(body []byte) (marker.Marker, error) {
-	var m marker.Marker
+func Decode(body []byte) (Marker, error) {
+	var m Marker
 	if !utf8.Valid(body) {
 		return m, errors.New("the body is not UTF-8")
 	}
@@ -80,7 +78,7 @@ func str[T ~string](to *T) func(*problems, string, json.RawMessage) {
 }
 
 // list takes a string or a list of strings.
-func list(to *marker.List) func(*problems, string, json.RawMessage) {
+func list(to *List) func(*problems, string, json.RawMessage) {
 	return func(p *problems, path string, raw json.RawMessage) {
 		if json.Unmarshal(raw, to) != nil {
 			p.add("%s: must be a string or a list of strings", path)
@@ -167,6 +165,3 @@ func fieldNames(fields []field) string {
 	}
 	return strings.Join(names, ", ")
 }
-
-// flat writes the parts of a joined error on one line.
-func flat(err error) string { return strings.ReplaceAll(err.Error(), "\n", "; ") }
