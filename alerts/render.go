@@ -2,6 +2,7 @@ package alerts
 
 import (
 	"cmp"
+	"math"
 	"strings"
 	"time"
 
@@ -27,6 +28,8 @@ type Text struct {
 	Since string
 	// Layer says who refused, and the layer's own reason.
 	Layer string
+	// Evidence is the counts behind the reason, and from where they were seen.
+	Evidence string
 	// Sure says in a sentence how sure it is that this is no chance; empty once it
 	// is over.
 	Sure string
@@ -89,6 +92,7 @@ func (s Style) Render(t incident.Transition) Text {
 		Contrast: w.contrast(over),
 		Since:    w.since(over),
 		Layer:    w.layer(),
+		Evidence: w.evidence(),
 		Where:    w.where(),
 		Clock:    t.At.In(s.Location).Format("15:04"),
 		Step:     cmp.Or(w.acted(t.Kind), w.step(t.Kind)),
@@ -528,6 +532,25 @@ var markerWords = map[string]string{
 	"security_rule": "security rule change",
 	"flag":          "flag change",
 	"config":        "configuration change",
+}
+
+// evidence is "427 of 700 requests refused, usually 3; seen from app and web".
+func (w *writer) evidence() string {
+	if w.in.Requests <= 0 {
+		return ""
+	}
+	s := number(w.in.Denials) + " of " + count(w.in.Requests, "request", "requests") + " " + w.done()
+	if usual := int64(math.Round(w.in.ExpectedRate * float64(w.in.Requests))); w.in.AccessRule == nil {
+		s += ", usually " + number(usual)
+	}
+	var from []string
+	for _, v := range w.in.Vantages {
+		from = append(from, w.val(v, maxValue))
+	}
+	if len(from) > 0 {
+		s += "; seen from " + list(from, contrastNames)
+	}
+	return s
 }
 
 // marker says which change the incident followed and how soon.

@@ -1,8 +1,10 @@
 package slack
 
 import (
+	"regexp"
 	"slices"
 	"strings"
+	"time"
 	"unicode"
 	"unicode/utf16"
 
@@ -25,6 +27,7 @@ const (
 	colorUrgent = "#d92d20"
 	colorMild   = "#f79009"
 	colorOver   = "#12b76a"
+	colorQuiet  = "#98a2b3"
 )
 
 // content is what a message shows, whole and as plain text.
@@ -33,6 +36,7 @@ type content struct {
 	blocks []slackgo.Block
 	bar    []slackgo.Block
 	color  string
+	file   string // of the picture, if there is one
 }
 
 // options are the library's for the whole content.
@@ -50,7 +54,46 @@ func (c *content) plain() []slackgo.MsgOption {
 		slackgo.MsgOptionBlocks(), slackgo.MsgOptionAttachments([]slackgo.Attachment{}...)}
 }
 
+// without is the content without its picture.
+func (c *content) without() *content {
+	o := *c
+	o.file = ""
+	o.bar = slices.DeleteFunc(slices.Clone(c.bar), func(b slackgo.Block) bool { return b.BlockType() == slackgo.MBTImage })
+	return &o
+}
+
+// mentionID is what Slack calls user groups (S) and users (U, W).
+var mentionID = regexp.MustCompile(`^[SUW][A-Z0-9]{5,20}$`)
+
+// mention calls user groups and users by name.
+func (c *content) mention(ids []string) {
+	var calls []string
+	for _, id := range ids {
+		switch {
+		case !mentionID.MatchString(id):
+		case id[0] == 'S':
+			calls = append(calls, "<!subteam^"+id+">")
+		default:
+			calls = append(calls, "<@"+id+">")
+		}
+	}
+	if len(calls) == 0 {
+		return
+	}
+	s := strings.Join(calls[:min(len(calls), maxMentions)], " ")
+	c.text = s + " " + c.text
+	if c.blocks != nil {
+		c.blocks = append(c.blocks, slackgo.NewSectionBlock(markdown(s, maxSection), nil, nil))
+	}
+}
+
+// maxMentions bounds those who are called at once.
+const maxMentions = 20
+
 func (c *content) attachments() []slackgo.Attachment {
+	if c.bar == nil {
+		return nil
+	}
 	return []slackgo.Attachment{{Color: c.color, Blocks: slackgo.Blocks{BlockSet: c.bar}}}
 }
 
@@ -61,36 +104,55 @@ func (c *content) webhook() *slackgo.WebhookMessage {
 		Parse: "none", UnfurlLinks: &off, UnfurlMedia: &off}
 }
 
-// card is the incident's message after t: what broke and for whom as header;
-// beside the bar why we think so, since when, and what next.
-func card(t incident.Transition) content {
+// altText says what the picture is to those who do not see it.
+const altText = "Share of requests refused over time, against its usual range"
+
+// card is the incident's message after t: what broke and for whom as header, beside the
+// bar why we think so, since when, the picture file, what next, and buttons.
+func (n *Notifier) card(t incident.Transition, file string) content {
+	in := &t.Incident
 	x := alerts.Style{Escape: mrkdwn}.Render(t)
 	head := alerts.Style{Escape: plainValue}.Render(t).Headline
-	c := content{color: colorMild}
+	over := in.State == incident.Resolved || t.Kind == incident.ResolvedKind
+	c := content{color: colorMild, file: file}
 	switch {
-	case t.Kind == incident.ResolvedKind:
+	case over:
 		c.color = colorOver
-	case t.Incident.Severity == incident.Critical, t.Incident.Severity == incident.High:
+	case in.Silenced != nil:
+		c.color = colorQuiet
+	case in.Severity == incident.Critical, in.Severity == incident.High:
 		c.color = colorUrgent
 	}
-	no := false
-	c.blocks = []slackgo.Block{slackgo.NewHeaderBlock(&slackgo.TextBlockObject{Type: slackgo.PlainTextType, Text: cut(head, maxHeader), Emoji: &no})}
+	c.blocks = []slackgo.Block{header(head)}
 	section := func(parts ...string) {
 		if s := sentences(parts...); s != "" {
 			c.bar = append(c.bar, slackgo.NewSectionBlock(markdown(s, maxSection), nil, nil))
 		}
 	}
+	small := func(parts ...string) {
+		if s := strings.Join(slices.DeleteFunc(parts, func(s string) bool { return s == "" }), " · "); s != "" {
+			c.bar = append(c.bar, slackgo.NewContextBlock("", markdown(s, maxSection)))
+		}
+	}
+	badge := x.Badge
+	if badge != "" {
+		badge = "*" + badge + "*"
+	}
+	small(append([]string{badge}, x.Where...)...)
 	people := x.People
 	if people != "" {
 		people = "*" + strings.TrimSuffix(people, ".") + ".*"
 	}
 	step := ""
-	if t.Kind == incident.ResolvedKind {
+	if over {
 		step = "*" + x.StepSentence() + "*"
 		people = ""
 	}
 	section(step, x.Reason, people, x.Back, x.Contrast)
-	section(x.Since, x.Layer, x.Sure)
+	section(x.Since, x.Layer)
+	if file != "" {
+		c.bar = append(c.bar, slackgo.NewImageBlockSlackFile(&slackgo.SlackFileObject{ID: file}, altText, "", nil))
+	}
 	var fields []*slackgo.TextBlockObject
 	for _, f := range [][2]string{{"Likely", x.Likely}, {"Next", x.Next}} {
 		if f[1] != "" {
@@ -103,20 +165,16 @@ func card(t incident.Transition) content {
 	if x.Check != "" {
 		c.bar = append(c.bar, slackgo.NewSectionBlock(markdown("*For your tests*\n```\n"+controls(strings.ReplaceAll(x.Check, "`", "ˋ"))+"```", maxSection), nil, nil))
 	}
-	var tags []string
-	if x.Badge != "" {
-		tags = append(tags, x.Badge)
+	small(x.Evidence, x.Sure, x.Note)
+	if !over {
+		section(acted("Acknowledged", in.Acknowledged, t), acted("Silenced", in.Silenced, t))
+		c.bar = append(c.bar, n.buttons(in)...)
 	}
-	tags = append(tags, x.Where...)
-	tags = append(tags, "incident "+mrkdwn(alerts.Clean(t.Incident.ID, 40)))
-	if x.Note != "" {
-		tags = append(tags, x.Note)
-	}
-	c.bar = append(c.bar, slackgo.NewContextBlock("", markdown(strings.Join(tags, " · "), maxSection)))
+	small("incident " + mrkdwn(alerts.Clean(in.ID, 40)))
 
 	flat := alerts.Style{Escape: controls}.Render(t)
 	parts := []string{flat.Headline + ".", flat.Reason, flat.People, flat.Contrast, flat.Since, flat.Layer}
-	if t.Kind == incident.ResolvedKind {
+	if over {
 		parts = []string{flat.Headline + ".", flat.StepSentence()}
 	} else if flat.Likely != "" {
 		parts = append(parts, "Likely: "+flat.Likely+".")
@@ -125,6 +183,62 @@ func card(t incident.Transition) content {
 		parts = append(parts, "Next: "+flat.Next+".")
 	}
 	c.text = cut(sentences(parts...), maxText)
+	return c
+}
+
+func header(s string) *slackgo.HeaderBlock {
+	no := false
+	return slackgo.NewHeaderBlock(&slackgo.TextBlockObject{Type: slackgo.PlainTextType, Text: cut(s, maxHeader), Emoji: &no})
+}
+
+// maxActor bounds a person's name, in runes.
+const maxActor = 40
+
+// acted says who did what and when, empty for nobody.
+func acted(what string, a *incident.Act, t incident.Transition) string {
+	if a == nil {
+		return ""
+	}
+	s := "*" + what + "*"
+	if a.By != "" {
+		s += " by " + mrkdwn(alerts.Clean(a.By, maxActor))
+	}
+	clock := func(at time.Time) string {
+		at = at.UTC()
+		if at.Truncate(24 * time.Hour).Equal(t.At.UTC().Truncate(24 * time.Hour)) {
+			return at.Format("15:04 MST")
+		}
+		return at.Format("2 Jan 15:04 MST")
+	}
+	s += ", " + clock(a.At)
+	if !a.Until.IsZero() {
+		s += ", until " + clock(a.Until)
+	}
+	return s + "."
+}
+
+// The limits of a post: sections, and lines of one.
+const maxParts = 40
+
+// postCard is a post: a headline and parts with titles.
+func postCard(p *alerts.Post) content {
+	c := content{blocks: []slackgo.Block{header(plainValue(alerts.Clean(p.Headline, maxHeader)))}}
+	all := []string{controls(p.Headline)}
+	for i, part := range p.Parts {
+		var lines []string
+		if part.Title != "" {
+			lines = append(lines, "*"+mrkdwn(part.Title)+"*")
+			all = append(all, controls(part.Title))
+		}
+		for _, l := range part.Lines {
+			lines = append(lines, mrkdwn(l))
+			all = append(all, controls(l))
+		}
+		if i < maxParts && len(lines) > 0 {
+			c.blocks = append(c.blocks, slackgo.NewSectionBlock(markdown(strings.Join(lines, "\n"), maxSection), nil, nil))
+		}
+	}
+	c.text = cut(strings.Join(all, "\n"), maxText)
 	return c
 }
 

@@ -1,6 +1,6 @@
-// Package slack tells a Slack channel about incidents: one message an incident,
-// edited as the incident grows, recovers and reopens, with a time line in its
-// thread.
+// Package slack tells Slack about incidents: one message an incident and channel,
+// edited as the incident grows, recovers and reopens, with a time line in its thread, a
+// picture of the rate against its usual range, and buttons.
 //
 // Slack has no idempotency key. Every message carries its incident and the
 // transition's number as metadata, and a try after an uncertain one looks into
@@ -10,8 +10,17 @@
 // name, channels:read (groups:read); without them a try whose outcome is not
 // known is repeated, and a warning says so.
 //
-// With an incoming webhook instead of a token nothing can be edited or looked
-// up: opening, recovery and reopening are posted, at least once each.
+// The picture is uploaded (scope files:write) after people were told, and then put
+// into the message: trouble with it delays nothing and fails nothing. Slack cannot
+// change a file, so that a new one takes the place of the old when the incident grew or
+// ended, and the old one is deleted. A process that dies in between leaves a file behind
+// that only the app can see.
+//
+// Buttons come with interactivity: clicks arrive as signed requests (Clicks) or, where
+// Slack cannot reach us, through a connection of our own (Socket).
+//
+// With an incoming webhook instead of a token nothing can be edited, uploaded, clicked
+// or looked up: opening, recovery and reopening are posted, at least once each.
 package slack
 
 import (
@@ -25,6 +34,7 @@ import (
 	"net/http"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -32,28 +42,37 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	slackgo "github.com/slack-go/slack"
-	"golang.org/x/time/rate"
-
 	"github.com/denywatch/denywatch/alerts"
 	"github.com/denywatch/denywatch/internal/incident"
 	"github.com/denywatch/denywatch/internal/secret"
+	slackgo "github.com/slack-go/slack"
 )
 
 // Config is one channel.
 type Config struct {
-	// Token is the bot token (xoxb-...) of a Slack app with the scope chat:write.
+	// Token is the bot token (xoxb-...) of a Slack app, whose scopes
+	// configs/deploy/slack-manifest.yaml explains.
 	Token secret.String `yaml:"token,omitempty"`
-	// Channel is "#name" or a channel id.
+	// Channel is "#name" or a channel id: where people are told whom no team's
+	// channel stands for.
 	Channel string `yaml:"channel,omitempty"`
 	// APIURL is the API's base address, for proxies; empty means Slack's own.
 	APIURL string `yaml:"api_url,omitempty"`
 	// Webhook is the address of an incoming webhook, instead of token and
 	// channel: the simple mode.
 	Webhook secret.String `yaml:"webhook,omitempty"`
+	// AppToken is the app-level token (xapp-...) with the scope connections:write, by
+	// which clicks on buttons come in where Slack cannot reach us. SigningSecret is
+	// the app's signing secret, with which Slack signs clicks that it sends to
+	// POST /v1/slack/interactions. Without either there are no buttons.
+	AppToken      secret.String `yaml:"-"`
+	SigningSecret secret.String `yaml:"-"`
 }
 
-var channelID = regexp.MustCompile(`^[CGD][A-Z0-9]{8,20}$`)
+var (
+	channelID     = regexp.MustCompile(`^[CGD][A-Z0-9]{8,20}$`)
+	signingSecret = regexp.MustCompile(`^[0-9a-f]{32}$`)
+)
 
 // maxChannelName is Slack's limit for channel names.
 const maxChannelName = 80
@@ -77,6 +96,9 @@ func (c *Config) Validate() error {
 		if c.APIURL != "" {
 			bad("api_url: is not used with webhook; leave it out")
 		}
+		if c.AppToken != "" || c.SigningSecret != "" {
+			bad("webhook: messages of an incoming webhook have no buttons; give token and channel, or leave app_token and signing_secret out")
+		}
 		return errors.Join(errs...)
 	case !strings.HasPrefix(c.Token.Reveal(), "xoxb-"):
 		bad("token: is not a bot token; it begins with xoxb- (Slack: OAuth & Permissions, Bot User OAuth Token)")
@@ -85,6 +107,14 @@ func (c *Config) Validate() error {
 	}
 	if err := ValidateChannel(c.Channel); err != nil {
 		bad("channel: " + err.Error())
+	}
+	switch {
+	case c.AppToken != "" && c.SigningSecret != "":
+		bad("signing_secret: give either app_token or signing_secret: an app gets its clicks one way")
+	case c.AppToken != "" && !strings.HasPrefix(c.AppToken.Reveal(), "xapp-"):
+		bad("app_token: is not an app-level token; it begins with xapp- (Slack: Basic Information, App-Level Tokens, scope connections:write)")
+	case c.SigningSecret != "" && !signingSecret.MatchString(c.SigningSecret.Reveal()):
+		bad("signing_secret: is not a signing secret: 32 hexadecimal digits (Slack: Basic Information, App Credentials)")
 	}
 	if c.APIURL != "" && !isHTTP(c.APIURL) {
 		bad("api_url: is not a complete http or https address")
@@ -113,30 +143,30 @@ func isHTTP(s string) bool {
 	return err == nil && u.Host != "" && (u.Scheme == "https" || u.Scheme == "http")
 }
 
-// Options tune a notifier; the zero value is right for production but for Log.
+// Options tune a notifier; the zero value is right for production but for Log and
+// Chart.
 type Options struct {
 	// Log gets what the operator should know; nil discards it.
 	Log *slog.Logger
-	// Pace is the time between two messages in the long run; 1 s if 0, Slack's
-	// documented limit for one channel. Three may come at once.
-	Pace time.Duration
+	// Pace keeps all notifiers of one app to Slack's limits; nil makes one.
+	Pace *Pace
+	// Chart draws an incident as it is now, as a PNG. Messages have no picture if it
+	// is nil, or fails.
+	Chart func(ctx context.Context, incident string) ([]byte, error)
 }
 
-// Notifier tells one channel. It is safe for concurrent use.
+// Notifier tells the channels of one app. It is safe for concurrent use.
 type Notifier struct {
-	conf    Config
-	log     *slog.Logger
-	client  *http.Client
-	api     *slackgo.Client // nil in webhook mode
-	limiter *rate.Limiter
+	conf   Config
+	opt    Options
+	log    *slog.Logger
+	client *http.Client
+	api    *slackgo.Client // nil in webhook mode
 
-	mu      sync.Mutex
-	channel string // the channel's id, once known
-	blind   bool   // it was logged that the history cannot be read
+	mu       sync.Mutex
+	channels map[string]string // the ids of channels by name, as far as known
+	told     map[string]bool   // what was logged already
 }
-
-// burst is how many messages may come at once.
-const burst = 3
 
 // New returns a notifier for a valid configuration. It sends nothing.
 func New(conf Config, opt Options) (*Notifier, error) {
@@ -146,37 +176,54 @@ func New(conf Config, opt Options) (*Notifier, error) {
 	if opt.Log == nil {
 		opt.Log = slog.New(slog.DiscardHandler)
 	}
-	if opt.Pace <= 0 {
-		opt.Pace = time.Second
+	if opt.Pace == nil {
+		opt.Pace = NewPace(0)
 	}
-	n := &Notifier{conf: conf, log: opt.Log.With("component", "alerts/slack"), client: alerts.NewHTTPClient(),
-		limiter: rate.NewLimiter(rate.Every(opt.Pace), burst)}
-	if channelID.MatchString(conf.Channel) {
-		n.channel = conf.Channel
-	}
+	n := &Notifier{conf: conf, opt: opt, log: opt.Log.With("component", "alerts/slack"), client: alerts.NewHTTPClient(),
+		channels: map[string]string{}, told: map[string]bool{}}
 	if conf.Token != "" {
-		options := []slackgo.Option{slackgo.OptionHTTPClient(&doer{n.client})}
-		if conf.APIURL != "" {
-			// The library joins the method's name without a slash.
-			options = append(options, slackgo.OptionAPIURL(strings.TrimSuffix(conf.APIURL, "/")+"/"))
-		}
-		n.api = slackgo.New(conf.Token.Reveal(), options...)
+		n.api = conf.api(conf.Token, n.client, opt.Pace)
 	}
 	return n, nil
+}
+
+// api is a client of Slack's API.
+func (c *Config) api(token secret.String, client *http.Client, pace *Pace, more ...slackgo.Option) *slackgo.Client {
+	base := slackgo.APIURL
+	if c.APIURL != "" {
+		// The library joins the method's name without a slash.
+		base = strings.TrimSuffix(c.APIURL, "/") + "/"
+	}
+	return slackgo.New(token.Reveal(), append(more, slackgo.OptionAPIURL(base), slackgo.OptionHTTPClient(&doer{client: client, base: base, pace: pace}))...)
 }
 
 // Close gives back idle connections. The notifier must not be used after it.
 func (n *Notifier) Close() { n.client.CloseIdleConnections() }
 
-// memory is what the notifier remembers of an incident.
+// once logs a warning the first time that what is told of.
+func (n *Notifier) once(what, text string, args ...any) {
+	n.mu.Lock()
+	told := n.told[what]
+	n.told[what] = true
+	n.mu.Unlock()
+	if !told {
+		n.log.Warn(text, args...)
+	}
+}
+
+// memory is what the notifier remembers of an incident in one channel.
 type memory struct {
 	// Channel and TS are the address of the incident's message.
 	Channel string `json:"channel"`
 	TS      string `json:"ts"`
 	// Seq is the transition that the message shows, Thread the last one that is
-	// in its thread.
+	// in its thread, Born the one that it was posted with.
 	Seq    int `json:"seq"`
 	Thread int `json:"thread"`
+	Born   int `json:"born,omitempty"`
+	// File is the picture in the message, of the transition FileSeq.
+	File    string `json:"file,omitempty"`
+	FileSeq int    `json:"file_seq,omitempty"`
 }
 
 // Notify implements alerts.Notifier.
@@ -207,6 +254,15 @@ func (n *Notifier) Notify(ctx context.Context, d *alerts.Delivery) (json.RawMess
 // deliver brings the message and its thread to d's transition. m says how far
 // they are, also when it fails.
 func (n *Notifier) deliver(ctx context.Context, d *alerts.Delivery, m *memory) error {
+	err := n.tell(ctx, d, m)
+	if err == nil {
+		n.picture(ctx, d, m)
+	}
+	return err
+}
+
+// tell is deliver without the picture.
+func (n *Notifier) tell(ctx context.Context, d *alerts.Delivery, m *memory) error {
 	if err := n.message(ctx, d, m); err != nil {
 		return err
 	}
@@ -233,24 +289,26 @@ func (n *Notifier) message(ctx context.Context, d *alerts.Delivery, m *memory) e
 	lost := m.TS
 	*m = memory{}
 	if d.Uncertain {
-		found, err := n.find(ctx, d, part{thread: "", lost: lost})
+		found, err := n.find(ctx, d, part{name: partMessage, lost: lost})
 		if err != nil {
 			return err
 		}
 		if found.ts != "" {
-			*m = memory{Channel: found.channel, TS: found.ts, Seq: found.seq}
+			*m = memory{Channel: found.channel, TS: found.ts, Seq: found.seq, Born: found.seq}
 			if err := n.edit(ctx, d, m); !gone(err) {
 				return err
 			}
 			*m = memory{}
 		}
 	}
-	channel, ts, err := n.send(ctx, d, n.target(), card(d.Transition), partMessage, slackgo.MsgOptionPost())
+	c := n.card(d.Transition, "")
+	c.mention(d.Mention)
+	channel, ts, err := n.send(ctx, d, n.target(d), c, partMessage, slackgo.MsgOptionPost())
 	if err != nil {
 		return err
 	}
-	n.learn(channel)
-	*m = memory{Channel: channel, TS: ts, Seq: d.Transition.Seq}
+	n.learn(d, channel)
+	*m = memory{Channel: channel, TS: ts, Seq: d.Transition.Seq, Born: d.Transition.Seq}
 	return nil
 }
 
@@ -259,7 +317,7 @@ func (n *Notifier) edit(ctx context.Context, d *alerts.Delivery, m *memory) erro
 	if m.Seq >= d.Transition.Seq {
 		return nil
 	}
-	if _, _, err := n.send(ctx, d, m.Channel, card(d.Transition), partMessage, slackgo.MsgOptionUpdate(m.TS)); err != nil {
+	if _, _, err := n.send(ctx, d, m.Channel, n.card(d.Transition, m.File), partMessage, slackgo.MsgOptionUpdate(m.TS)); err != nil {
 		return err
 	}
 	m.Seq = d.Transition.Seq
@@ -272,7 +330,7 @@ func (n *Notifier) line(ctx context.Context, d *alerts.Delivery, m *memory) erro
 		return nil
 	}
 	if d.Uncertain {
-		found, err := n.find(ctx, d, part{thread: m.TS, channel: m.Channel})
+		found, err := n.find(ctx, d, part{name: partThread, thread: m.TS, channel: m.Channel})
 		if err != nil {
 			return err
 		}
@@ -281,7 +339,12 @@ func (n *Notifier) line(ctx context.Context, d *alerts.Delivery, m *memory) erro
 			return nil
 		}
 	}
-	if _, _, err := n.send(ctx, d, m.Channel, threadLine(d.Transition), partThread, slackgo.MsgOptionPost(), slackgo.MsgOptionTS(m.TS)); err != nil {
+	c := threadLine(d.Transition)
+	if m.Born != d.Transition.Seq {
+		// An edited message calls nobody.
+		c.mention(d.Mention)
+	}
+	if _, _, err := n.send(ctx, d, m.Channel, c, partThread, slackgo.MsgOptionPost(), slackgo.MsgOptionTS(m.TS)); err != nil {
 		return err
 	}
 	m.Thread = d.Transition.Seq
@@ -293,50 +356,103 @@ const (
 	eventType   = "denywatch_incident"
 	partMessage = "message"
 	partThread  = "thread"
+	partPost    = "post"
 )
+
+// Post implements alerts.Poster.
+func (n *Notifier) Post(ctx context.Context, d *alerts.Delivery) (json.RawMessage, error) {
+	c := postCard(d.Post)
+	c.mention(d.Mention)
+	if n.api == nil {
+		return nil, n.postHook(ctx, d, c)
+	}
+	if d.Uncertain {
+		if found, err := n.find(ctx, d, part{name: partPost}); err != nil || found.ts != "" {
+			return nil, err
+		}
+	}
+	channel, _, err := n.send(ctx, d, n.target(d), c, partPost, slackgo.MsgOptionPost())
+	if err == nil {
+		n.learn(d, channel)
+	}
+	return nil, err
+}
+
+// about is the id of what d tells of, and the number of its step.
+func about(d *alerts.Delivery) (id string, seq int) {
+	if d.Post != nil {
+		return d.Post.ID, 0
+	}
+	return d.Transition.Incident.ID, d.Transition.Seq
+}
 
 // send makes one chat call. If Slack does not take the blocks, it sends plain
 // text instead: an ugly alert is better than none.
 func (n *Notifier) send(ctx context.Context, d *alerts.Delivery, channel string, c content, partName string, how ...slackgo.MsgOption) (toChannel, ts string, err error) {
-	if err := n.limiter.Wait(ctx); err != nil {
-		return "", "", &alerts.Error{Kind: alerts.Temporary, Refused: true, Err: errors.New("slack: too many messages are waiting for their turn")}
+	ctx = context.WithValue(ctx, channelKey{}, n.channelName(d))
+	call := func(how []slackgo.MsgOption, o []slackgo.MsgOption) error {
+		toChannel, ts, _, err = n.api.SendMessageContext(ctx, channel, append(slices.Concat(how, common(d, partName)), o...)...)
+		return err
 	}
-	common := append(how,
-		slackgo.MsgOptionMetadata(slackgo.SlackMetadata{EventType: eventType, EventPayload: map[string]any{
-			"incident": d.Transition.Incident.ID, "seq": d.Transition.Seq, "part": partName, "sink": d.Sink}}),
-		slackgo.MsgOptionParse(false),
-		slackgo.MsgOptionDisableLinkUnfurl(),
-		slackgo.MsgOptionDisableMediaUnfurl(),
-	)
-	toChannel, ts, _, err = n.api.SendMessageContext(ctx, channel, append(common, c.options()...)...)
+	err = call(how, c.options())
+	if isPayload(err) && c.file != "" {
+		// It may be the picture: somebody may have deleted the file.
+		err = call(how, c.without().options())
+	}
 	if isPayload(err) {
 		n.log.Warn("Slack does not take the message's layout; it is sent as plain text", "delivery", d.Key, "code", code(err))
-		toChannel, ts, _, err = n.api.SendMessageContext(ctx, channel, append(common, c.plain()...)...)
+		err = call(how, c.plain())
 	}
 	return toChannel, ts, classify(err)
 }
 
-// target is where to post: the id if it is known.
-func (n *Notifier) target() string {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.channel != "" {
-		return n.channel
+// common are the options of every message: what it is about, and nothing is linked, called
+// or unfolded of itself.
+func common(d *alerts.Delivery, partName string) []slackgo.MsgOption {
+	id, seq := about(d)
+	return []slackgo.MsgOption{
+		slackgo.MsgOptionMetadata(slackgo.SlackMetadata{EventType: eventType, EventPayload: map[string]any{
+			"incident": id, "seq": seq, "part": partName, "sink": d.Sink}}),
+		slackgo.MsgOptionParse(false),
+		slackgo.MsgOptionDisableLinkUnfurl(),
+		slackgo.MsgOptionDisableMediaUnfurl(),
+	}
+}
+
+// channelName is the place that d goes to, as configured.
+func (n *Notifier) channelName(d *alerts.Delivery) string {
+	if d.Target != "" {
+		return d.Target
 	}
 	return n.conf.Channel
 }
 
-func (n *Notifier) learn(channel string) {
+// target is where to post: the channel's id if it is known.
+func (n *Notifier) target(d *alerts.Delivery) string {
+	name := n.channelName(d)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if channelID.MatchString(channel) {
-		n.channel = channel
+	if id := n.channels[name]; id != "" {
+		return id
+	}
+	return name
+}
+
+// maxKnown bounds the channels whose ids are remembered.
+const maxKnown = 1000
+
+func (n *Notifier) learn(d *alerts.Delivery, id string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if channelID.MatchString(id) && len(n.channels) < maxKnown {
+		n.channels[n.channelName(d)] = id
 	}
 }
 
-// part says what find looks for: the incident's message (but not the lost one),
-// or with a thread the line of the transition in it.
+// part says what find looks for: the incident's message (but not the lost one) or the
+// post, or with a thread the line of the transition in it.
 type part struct {
+	name    string
 	thread  string
 	channel string
 	lost    string
@@ -364,7 +480,7 @@ func (n *Notifier) find(ctx context.Context, d *alerts.Delivery, p part) (hit, e
 	channel := p.channel
 	if channel == "" {
 		var err error
-		if channel, err = n.resolve(ctx); err != nil {
+		if channel, err = n.resolve(ctx, d); err != nil {
 			return hit{}, n.looking(d, err)
 		}
 		if channel == "" {
@@ -418,13 +534,11 @@ func matches(m *slackgo.Message, d *alerts.Delivery, p part) (seq int, ok bool) 
 	}
 	num, _ := meta.EventPayload["seq"].(float64)
 	seq = int(num)
-	if meta.EventPayload["incident"] != d.Transition.Incident.ID || meta.EventPayload["sink"] != d.Sink {
+	id, at := about(d)
+	if meta.EventPayload["incident"] != id || meta.EventPayload["sink"] != d.Sink || meta.EventPayload["part"] != p.name {
 		return 0, false
 	}
-	if p.thread != "" {
-		return seq, meta.EventPayload["part"] == partThread && seq == d.Transition.Seq
-	}
-	return seq, meta.EventPayload["part"] == partMessage
+	return seq, p.thread == "" || seq == at
 }
 
 // looking turns an error of a search into one of the delivery, or into none if
@@ -432,13 +546,7 @@ func matches(m *slackgo.Message, d *alerts.Delivery, p part) (seq int, ok bool) 
 func (n *Notifier) looking(d *alerts.Delivery, err error) error {
 	e := classify(err)
 	if typed, ok := errors.AsType[*alerts.Error](e); ok && typed.Kind == alerts.Misconfigured {
-		n.mu.Lock()
-		told := n.blind
-		n.blind = true
-		n.mu.Unlock()
-		if !told {
-			n.log.Warn("the channel's history cannot be read, so a message whose fate is unknown may be posted twice", "delivery", d.Key, "error", typed.Err)
-		}
+		n.once("blind", "the channel's history cannot be read, so a message whose fate is unknown may be posted twice", "delivery", d.Key, "error", typed.Err)
 		return nil
 	} else if ok {
 		// Nothing was written; d stays as uncertain as it was.
@@ -448,12 +556,13 @@ func (n *Notifier) looking(d *alerts.Delivery, err error) error {
 	return e
 }
 
-// resolve returns the id of the configured channel, empty if there is none.
-func (n *Notifier) resolve(ctx context.Context) (string, error) {
-	if id := n.target(); id != n.conf.Channel || channelID.MatchString(id) {
+// resolve returns the id of d's channel, empty if there is none.
+func (n *Notifier) resolve(ctx context.Context, d *alerts.Delivery) (string, error) {
+	id := n.target(d)
+	if channelID.MatchString(id) {
 		return id, nil
 	}
-	name := strings.TrimPrefix(n.conf.Channel, "#")
+	name := strings.TrimPrefix(id, "#")
 	// Private channels take another scope; an app for a public one may lack it.
 	for _, kind := range []string{"public_channel", "private_channel"} {
 		cursor := ""
@@ -468,7 +577,7 @@ func (n *Notifier) resolve(ctx context.Context) (string, error) {
 			}
 			for i := range channels {
 				if channels[i].Name == name {
-					n.learn(channels[i].ID)
+					n.learn(d, channels[i].ID)
 					return channels[i].ID, nil
 				}
 			}
@@ -487,19 +596,25 @@ func (n *Notifier) hook(ctx context.Context, d *alerts.Delivery) error {
 	default:
 		return nil // it cannot be edited in, and a message each is noise
 	}
-	if err := n.limiter.Wait(ctx); err != nil {
-		return &alerts.Error{Kind: alerts.Temporary, Refused: true, Err: errors.New("slack: too many messages are waiting for their turn")}
-	}
-	c := card(d.Transition)
-	err := n.postHook(ctx, c.webhook())
+	c := n.card(d.Transition, "")
+	c.mention(d.Mention)
+	return n.postHook(ctx, d, c)
+}
+
+// postHook posts to the incoming webhook.
+func (n *Notifier) postHook(ctx context.Context, d *alerts.Delivery, c content) error {
+	err := n.postJSON(ctx, c.webhook())
 	if e, ok := errors.AsType[*alerts.Error](err); ok && e.Kind == alerts.Permanent {
 		n.log.Warn("Slack does not take the message's layout; it is sent as plain text", "delivery", d.Key)
-		err = n.postHook(ctx, &slackgo.WebhookMessage{Text: c.text})
+		err = n.postJSON(ctx, &slackgo.WebhookMessage{Text: c.text})
 	}
 	return err
 }
 
-func (n *Notifier) postHook(ctx context.Context, m *slackgo.WebhookMessage) error {
+func (n *Notifier) postJSON(ctx context.Context, m *slackgo.WebhookMessage) error {
+	if err := n.opt.Pace.wait(ctx, methodPost, "webhook"); err != nil {
+		return classify(err)
+	}
 	b, err := json.Marshal(m)
 	if err != nil {
 		return &alerts.Error{Kind: alerts.Permanent, Refused: true, Err: fmt.Errorf("slack: encode: %w", err)}
@@ -516,42 +631,7 @@ func (n *Notifier) postHook(ctx context.Context, m *slackgo.WebhookMessage) erro
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, 4<<10)
 	if resp.StatusCode != http.StatusOK {
-		return classify(alerts.StatusError(resp.StatusCode, resp.Header, time.Now()))
+		return classify(n.opt.Pace.refused(alerts.StatusError(resp.StatusCode, resp.Header, time.Now()), resp.StatusCode))
 	}
 	return nil
-}
-
-// doer sends requests for the library: it bounds what is read of an answer, and
-// says what to do about failures below Slack's own error codes.
-type doer struct{ client *http.Client }
-
-// maxAnswer bounds an answer: a page of history with 200 messages of blocks.
-const maxAnswer = 16 << 20
-
-// Do implements the library's HTTP client. An answer that is not one of Slack's
-// is an error here, for the library takes any JSON without an error code for a
-// success.
-func (c *doer) Do(req *http.Request) (*http.Response, error) {
-	resp, err := c.client.Do(req)
-	if err != nil {
-		return nil, alerts.TransportError(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		_, _ = io.CopyN(io.Discard, resp.Body, 4<<10)
-		return nil, alerts.StatusError(resp.StatusCode, resp.Header, time.Now())
-	}
-	body, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
-	if err != nil {
-		return nil, alerts.TransportError(err)
-	}
-	var answer struct {
-		OK    *bool  `json:"ok"`
-		Error string `json:"error"`
-	}
-	if json.Unmarshal(body, &answer) != nil || answer.OK == nil || !*answer.OK && answer.Error == "" {
-		return nil, &alerts.Error{Kind: alerts.Temporary, Err: errors.New("the answer is not one of Slack's; is there a proxy in between?")}
-	}
-	resp.Body = io.NopCloser(bytes.NewReader(body))
-	return resp, nil
 }

@@ -15,7 +15,6 @@ import (
 
 	"github.com/denywatch/denywatch/alerts"
 	"github.com/denywatch/denywatch/alerts/console"
-	"github.com/denywatch/denywatch/alerts/slack"
 	"github.com/denywatch/denywatch/alerts/webhook"
 	"github.com/denywatch/denywatch/configs"
 	"github.com/denywatch/denywatch/detector/slots"
@@ -247,11 +246,11 @@ func lateness(c *configs.Config, cs []*collect.Config) (l [event.Vantages]time.D
 }
 
 // notifiers builds the configured sinks by name.
-func notifiers(c *configs.Config, stdout io.Writer, colour bool, log *slog.Logger) (map[string]alerts.Notifier, error) {
+func (d *Daemon) notifiers(c *configs.Config) (map[string]alerts.Notifier, error) {
 	out := map[string]alerts.Notifier{}
 	var errs []error
 	if c.Sinks.Console {
-		out[configs.ConsoleSink] = console.New(stdout, console.Options{Color: colour})
+		out[configs.ConsoleSink] = console.New(d.opt.Stdout, console.Options{Color: d.opt.Colour})
 	}
 	hook := func(name string, post webhook.Config) {
 		n, err := webhook.New(post)
@@ -269,14 +268,7 @@ func notifiers(c *configs.Config, stdout io.Writer, colour bool, log *slog.Logge
 			hook(t.OwnSink(), t.Webhook)
 		}
 	}
-	for _, s := range c.Sinks.Slack {
-		n, err := slack.New(s.Post, slack.Options{Log: log.With("component", "slack", "sink", s.Name)})
-		if err != nil {
-			errs = append(errs, fmt.Errorf("sink %s: %w", s.Name, err))
-			continue
-		}
-		out[s.Name] = n
-	}
+	errs = append(errs, d.slackSinks(c, out))
 	return out, errors.Join(errs...)
 }
 

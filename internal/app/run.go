@@ -135,7 +135,7 @@ func start(ctx context.Context, cfg *configs.Config, opt Options) (_ *Daemon, er
 	if err := d.birth(); err != nil {
 		return nil, err
 	}
-	sinks, err := notifiers(cfg, opt.Stdout, opt.Colour, opt.Log)
+	sinks, err := d.notifiers(cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -343,7 +343,7 @@ func (d *Daemon) reload(ctx context.Context, load func() (*configs.Config, error
 	if err != nil {
 		return err
 	}
-	sinks, err := notifiers(cfg, d.opt.Stdout, d.opt.Colour, d.opt.Log)
+	sinks, err := d.notifiers(cfg)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -22,8 +23,11 @@ import (
 	"unicode/utf16"
 )
 
-// Token is the bot token that the server accepts.
-const Token = "xoxb-1111-2222-fakefakefake"
+// Token is the bot token that the server accepts, AppToken the app-level one.
+const (
+	Token    = "xoxb-1111-2222-fakefakefake"
+	AppToken = "xapp-1-A1-2222-fakefakefake"
+)
 
 // Message is one message in a channel or a thread.
 type Message struct {
@@ -74,6 +78,9 @@ type Server struct {
 
 	mu       sync.Mutex
 	channels map[string]string // name -> id
+	files    map[string]*File
+	missing  map[string]bool // scopes
+	sockets  sockets
 	messages []*Message
 	calls    []string
 	faults   []*Fault
@@ -98,7 +105,7 @@ func Start() (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("slackfake: listen: %w", err)
 	}
-	s := &Server{listener: l, closed: make(chan struct{}), channels: map[string]string{"access-walls": "C0ACCESSWALLS"}, pageSize: 100}
+	s := &Server{listener: l, closed: make(chan struct{}), channels: map[string]string{"access-walls": "C0ACCESSWALLS"}, files: map[string]*File{}, missing: map[string]bool{}, sockets: sockets{heard: make(chan struct{}, 1)}, pageSize: 100}
 	s.http = &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
 	go func() { _ = s.http.Serve(l) }()
 	return s, nil
@@ -113,6 +120,52 @@ func (s *Server) Close() {
 	}
 	close(s.closed)
 	_ = s.http.Close()
+}
+
+// File is an uploaded file.
+type File struct {
+	ID      string
+	Title   string
+	Content []byte
+	// Done tells that the upload was completed. Until Looks further messages that want to
+	// show it are refused, as Slack does while it looks at a new file.
+	Done  bool
+	Looks int
+}
+
+// Files returns the files there are, by id.
+func (s *Server) Files() []File {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []File
+	for _, id := range slices.Sorted(maps.Keys(s.files)) {
+		out = append(out, *s.files[id])
+	}
+	return out
+}
+
+// DeleteFile removes a file, as a person would.
+func (s *Server) DeleteFile(id string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	delete(s.files, id)
+}
+
+// Without makes calls that need one of the scopes answer missing_scope.
+func (s *Server) Without(scopes ...string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, sc := range scopes {
+		s.missing[sc] = true
+	}
+}
+
+// scopes are what calls need, as far as the fake looks.
+var scopes = map[string]string{
+	"chat.postMessage": "chat:write", "chat.update": "chat:write", "chat.delete": "chat:write",
+	"files.getUploadURLExternal": "files:write", "files.completeUploadExternal": "files:write", "files.delete": "files:write",
+	"conversations.history": "channels:history", "conversations.replies": "channels:history", "conversations.list": "channels:read",
+	"apps.connections.open": "connections:write",
 }
 
 // URL is the API's base address, for api_url; it ends in a slash.
@@ -209,9 +262,16 @@ func (s *Server) stamp() string {
 func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	method, ok := strings.CutPrefix(r.URL.Path, "/api/")
 	hook := strings.HasPrefix(r.URL.Path, "/services/")
-	if hook {
+	upload, isUpload := strings.CutPrefix(r.URL.Path, "/upload/")
+	switch {
+	case r.URL.Path == "/socket":
+		s.serveSocket(w, r)
+		return
+	case hook:
 		method = "webhook"
-	} else if !ok || r.ParseForm() != nil {
+	case isUpload:
+		method = "upload"
+	case !ok || r.ParseForm() != nil:
 		http.NotFound(w, r)
 		return
 	}
@@ -252,13 +312,18 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			_, _ = io.WriteString(w, "invalid_payload")
 			return
 		}
+	} else if isUpload {
+		if !s.take(upload, r) {
+			w.WriteHeader(http.StatusBadRequest)
+			return
+		}
 	} else {
 		out = s.call(method, r)
 	}
 	if f != nil {
 		panic(http.ErrAbortHandler) // breaks the connection
 	}
-	if hook {
+	if hook || isUpload {
 		_, _ = io.WriteString(w, "ok")
 		return
 	}
@@ -294,6 +359,24 @@ func (s *Server) fault(method string) *Fault {
 	return nil
 }
 
+// take stores what is uploaded for a file, which must have the announced length.
+func (s *Server) take(id string, r *http.Request) bool {
+	file, _, err := r.FormFile("file")
+	if err != nil {
+		return false
+	}
+	defer file.Close()
+	b, err := io.ReadAll(io.LimitReader(file, 1<<20))
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	f := s.files[id]
+	if err != nil || f == nil || len(f.Content) != len(b) {
+		return false
+	}
+	f.Content = b
+	return true
+}
+
 func no(code string) map[string]any { return map[string]any{"ok": false, "error": code} }
 
 func (s *Server) call(method string, r *http.Request) map[string]any {
@@ -301,12 +384,46 @@ func (s *Server) call(method string, r *http.Request) map[string]any {
 	if bearer, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer "); ok {
 		token = bearer
 	}
-	if token != Token {
+	if want := map[bool]string{true: AppToken, false: Token}[method == "apps.connections.open"]; token != want {
 		return no("invalid_auth")
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if sc := scopes[method]; s.missing[sc] {
+		return map[string]any{"ok": false, "error": "missing_scope", "needed": sc}
+	}
 	switch method {
+	case "files.getUploadURLExternal":
+		n, err := strconv.Atoi(r.Form.Get("length"))
+		if err != nil || n <= 0 || r.Form.Get("filename") == "" {
+			return no("invalid_arguments")
+		}
+		id := fmt.Sprintf("F%08d", len(s.calls))
+		s.files[id] = &File{ID: id, Content: make([]byte, n), Looks: 1}
+		return map[string]any{"ok": true, "upload_url": "http://" + s.listener.Addr().String() + "/upload/" + id, "file_id": id}
+	case "files.completeUploadExternal":
+		var fs []struct{ ID, Title string }
+		if json.Unmarshal([]byte(r.Form.Get("files")), &fs) != nil || len(fs) != 1 || s.files[fs[0].ID] == nil {
+			return no("invalid_arguments")
+		}
+		f := s.files[fs[0].ID]
+		f.Title, f.Done = fs[0].Title, true
+		return map[string]any{"ok": true, "files": []map[string]any{{"id": f.ID, "title": f.Title}}}
+	case "files.delete":
+		if s.files[r.Form.Get("file")] == nil {
+			return no("file_not_found")
+		}
+		delete(s.files, r.Form.Get("file"))
+		return map[string]any{"ok": true}
+	case "chat.delete":
+		ts := r.Form.Get("ts")
+		if s.find(ts) == nil {
+			return no("message_not_found")
+		}
+		s.messages = slices.DeleteFunc(s.messages, func(m *Message) bool { return m.TS == ts })
+		return map[string]any{"ok": true, "ts": ts}
+	case "apps.connections.open":
+		return map[string]any{"ok": true, "url": "ws://" + s.listener.Addr().String() + "/socket"}
 	case "auth.test":
 		return map[string]any{"ok": true, "url": "https://fake.slack.com/", "team": "fake", "user": "denywatch", "team_id": "T1", "user_id": "U1", "bot_id": "B1"}
 	case "conversations.list":
@@ -391,7 +508,7 @@ func (s *Server) postMessage(r *http.Request) map[string]any {
 	if m.ThreadTS != "" && s.find(m.ThreadTS) == nil {
 		return no("thread_not_found")
 	}
-	if code := fill(m, r); code != "" {
+	if code := s.fill(m, r); code != "" {
 		return no(code)
 	}
 	m.TS = s.stamp()
@@ -409,7 +526,7 @@ func (s *Server) update(r *http.Request) map[string]any {
 		return no("message_not_found")
 	}
 	edited := *m
-	if code := fill(&edited, r); code != "" {
+	if code := s.fill(&edited, r); code != "" {
 		return no(code)
 	}
 	edited.Edits++
@@ -418,7 +535,7 @@ func (s *Server) update(r *http.Request) map[string]any {
 }
 
 // fill takes over what a call sends; what it does not send stays.
-func fill(m *Message, r *http.Request) (code string) {
+func (s *Server) fill(m *Message, r *http.Request) (code string) {
 	if r.Form.Has("text") {
 		m.Text = r.Form.Get("text")
 	}
@@ -431,7 +548,7 @@ func fill(m *Message, r *http.Request) (code string) {
 		}
 		*f.dst = json.RawMessage(r.Form.Get(f.name))
 	}
-	if code := check(m); code != "" {
+	if code := s.check(m); code != "" {
 		return code
 	}
 	if r.Form.Has("metadata") {
@@ -449,15 +566,15 @@ func fill(m *Message, r *http.Request) (code string) {
 
 // The limits of messages (docs.slack.dev, reference/block-kit and chat.postMessage).
 const (
-	maxText, maxBlocks, maxHeader, maxSection, maxFields, maxField, maxElements = 40000, 50, 150, 3000, 10, 2000, 10
+	maxText, maxBlocks, maxHeader, maxSection, maxFields, maxField, maxElements, maxActions, maxLabel = 40000, 50, 150, 3000, 10, 2000, 10, 25, 75
 )
 
 // check says what Slack would find wrong with a message.
-func check(m *Message) (code string) {
+func (s *Server) check(m *Message) (code string) {
 	if length(m.Text) > maxText {
 		return "msg_too_long"
 	}
-	n, ok := blocks(m.Blocks)
+	n, ok := s.count(m.Blocks)
 	if !ok {
 		return "invalid_blocks"
 	}
@@ -469,7 +586,7 @@ func check(m *Message) (code string) {
 			return "invalid_attachments"
 		}
 		for _, a := range as {
-			k, ok := blocks(a.Blocks)
+			k, ok := s.count(a.Blocks)
 			if !ok {
 				return "invalid_blocks"
 			}
@@ -494,15 +611,20 @@ func (t *text) fits(most int, types ...string) bool {
 
 func length(s string) int { return len(utf16.Encode([]rune(s))) }
 
-func blocks(raw json.RawMessage) (n int, ok bool) {
+// count checks blocks.
+func (s *Server) count(raw json.RawMessage) (n int, ok bool) {
 	if len(raw) == 0 {
 		return 0, true
 	}
 	var bs []struct {
-		Type     string `json:"type"`
-		Text     *text  `json:"text"`
-		Fields   []text `json:"fields"`
-		Elements []text `json:"elements"`
+		Type      string            `json:"type"`
+		Text      *text             `json:"text"`
+		Fields    []text            `json:"fields"`
+		Elements  []json.RawMessage `json:"elements"`
+		AltText   string            `json:"alt_text"`
+		SlackFile struct {
+			ID string `json:"id"`
+		} `json:"slack_file"`
 	}
 	if json.Unmarshal(raw, &bs) != nil || len(bs) > maxBlocks {
 		return 0, false
@@ -521,7 +643,20 @@ func blocks(raw json.RawMessage) (n int, ok bool) {
 		case "context":
 			good = len(b.Elements) > 0 && len(b.Elements) <= maxElements
 			for i := range b.Elements {
-				good = good && b.Elements[i].fits(maxSection, "plain_text", "mrkdwn")
+				var e text
+				good = good && json.Unmarshal(b.Elements[i], &e) == nil && e.fits(maxSection, "plain_text", "mrkdwn")
+			}
+		case "image":
+			f := s.files[b.SlackFile.ID]
+			good = b.AltText != "" && length(b.AltText) <= maxField && f != nil && f.Done
+			if good && f.Looks > 0 {
+				f.Looks--
+				good = false
+			}
+		case "actions":
+			good = len(b.Elements) > 0 && len(b.Elements) <= maxActions
+			for i := range b.Elements {
+				good = good && clickable(b.Elements[i])
 			}
 		case "divider":
 			good = true
@@ -531,6 +666,37 @@ func blocks(raw json.RawMessage) (n int, ok bool) {
 		}
 	}
 	return len(bs), true
+}
+
+// clickable checks a button or a choice.
+func clickable(raw json.RawMessage) bool {
+	var e struct {
+		Type        string `json:"type"`
+		Text        text   `json:"text"`
+		Placeholder text   `json:"placeholder"`
+		ActionID    string `json:"action_id"`
+		Value       string `json:"value"`
+		Options     []struct {
+			Text  text   `json:"text"`
+			Value string `json:"value"`
+		} `json:"options"`
+		Confirm *struct{ Title, Text, Confirm, Deny text } `json:"confirm"`
+	}
+	if json.Unmarshal(raw, &e) != nil || e.ActionID == "" || len(e.ActionID) > 255 {
+		return false
+	}
+	if c := e.Confirm; c != nil && (!c.Title.fits(100, "plain_text") || !c.Text.fits(300, "plain_text", "mrkdwn") || !c.Confirm.fits(30, "plain_text") || !c.Deny.fits(30, "plain_text")) {
+		return false
+	}
+	if e.Type == "button" {
+		return e.Text.fits(maxLabel, "plain_text") && len(e.Value) <= maxField
+	}
+	for _, o := range e.Options {
+		if !o.Text.fits(maxLabel, "plain_text") || o.Value == "" || len(o.Value) > 150 {
+			return false
+		}
+	}
+	return e.Type == "static_select" && e.Placeholder.fits(150, "plain_text") && len(e.Options) > 0
 }
 
 func (s *Server) history(r *http.Request, want func(*Message) bool) map[string]any {
@@ -581,7 +747,7 @@ func (s *Server) hook(body []byte) (status int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m := &Message{Channel: s.channels["access-walls"], Text: in.Text, Blocks: in.Blocks, Attachments: in.Attachments}
-	if check(m) != "" {
+	if s.check(m) != "" {
 		return http.StatusBadRequest
 	}
 	m.TS = s.stamp()

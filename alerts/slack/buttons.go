@@ -1,0 +1,108 @@
+package slack
+
+import (
+	"regexp"
+	"strings"
+	"time"
+
+	slackgo "github.com/slack-go/slack"
+
+	"github.com/denywatch/denywatch/internal/incident"
+)
+
+// The names of what can be clicked. A button's value is the incident's id; of a choice
+// it is the id and, after a space, for how long.
+const (
+	actionPrefix      = "denywatch_"
+	actionAcknowledge = actionPrefix + "acknowledge"
+	actionSilence     = actionPrefix + "silence"
+	actionUnsilence   = actionPrefix + "unsilence"
+	actionAccept      = actionPrefix + "accept"
+	actionDismiss     = actionPrefix + "dismiss"
+)
+
+// silences are the times that can be chosen.
+var silences = []struct {
+	words string
+	span  time.Duration
+}{{"Silence for 1 hour", time.Hour}, {"Silence for 24 hours", 24 * time.Hour}}
+
+// incidentID is what an incident may be called in a button.
+var incidentID = regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}$`)
+
+// buttons are what can be done about an open incident.
+func (n *Notifier) buttons(in *incident.Incident) []slackgo.Block {
+	if n.conf.AppToken == "" && n.conf.SigningSecret == "" || n.api == nil || !incidentID.MatchString(in.ID) {
+		return nil
+	}
+	var es []slackgo.BlockElement
+	button := func(action, words string) *slackgo.ButtonBlockElement {
+		b := slackgo.NewButtonBlockElement(action, in.ID, label(words))
+		es = append(es, b)
+		return b
+	}
+	if in.Acknowledged == nil {
+		button(actionAcknowledge, "Acknowledge").Style = slackgo.StylePrimary
+	}
+	if in.Silenced != nil {
+		button(actionUnsilence, "End silence")
+	} else {
+		var options []*slackgo.OptionBlockObject
+		for _, s := range silences {
+			options = append(options, slackgo.NewOptionBlockObject(in.ID+" "+s.span.String(), label(s.words), nil))
+		}
+		es = append(es, slackgo.NewOptionsSelectBlockElement(slackgo.OptTypeStatic, label("Silence"), actionSilence, options...))
+	}
+	button(actionAccept, "This is the new normal").Confirm = sure("The new normal?",
+		"denywatch takes today's rate as usual from now on, and tells you only of what goes beyond it.")
+	button(actionDismiss, "Not a problem").Confirm = sure("Not a problem?",
+		"The incident ends, counts as a false alert, and its rate as usual.")
+	return []slackgo.Block{slackgo.NewActionBlock("", es...)}
+}
+
+func label(s string) *slackgo.TextBlockObject {
+	return slackgo.NewTextBlockObject(slackgo.PlainTextType, s, false, false)
+}
+
+// sure asks again before what cannot be taken back.
+func sure(title, text string) *slackgo.ConfirmationBlockObject {
+	return slackgo.NewConfirmationBlockObject(label(title), label(text), label("Yes"), label("Cancel"))
+}
+
+// decision is what a click asks for.
+type decision struct {
+	incident string
+	verb     incident.Verb
+	span     time.Duration // of a silence
+}
+
+// decide reads a click; ok is false for what is none of ours.
+func decide(a *slackgo.BlockAction) (d decision, ok bool) {
+	id := a.Value
+	switch a.ActionID {
+	case actionAcknowledge:
+		d.verb = incident.Acknowledge
+	case actionUnsilence:
+		d.verb = incident.Unsilence
+	case actionAccept:
+		d.verb = incident.Accept
+	case actionDismiss:
+		d.verb = incident.Dismiss
+	case actionSilence:
+		var span string
+		id, span, _ = strings.Cut(a.SelectedOption.Value, " ")
+		d.verb = incident.Silence
+		for _, s := range silences {
+			if s.span.String() == span {
+				d.span = s.span
+			}
+		}
+		if d.span == 0 {
+			return d, false
+		}
+	default:
+		return d, false
+	}
+	d.incident = id
+	return d, incidentID.MatchString(id)
+}

@@ -1,0 +1,230 @@
+package slack
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/url"
+	"strings"
+	"sync"
+	"time"
+
+	slackgo "github.com/slack-go/slack"
+
+	"github.com/denywatch/denywatch/alerts"
+	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/secret"
+)
+
+// Acts does what people decide about incidents.
+type Acts interface {
+	// Act does verb to an incident and returns when it is durable. The act says who did
+	// it, and until when for a silence. The error's text is shown to that person.
+	Act(ctx context.Context, incident string, verb incident.Verb, act incident.Act) error
+}
+
+const (
+	// actTime bounds what is done after a click: Slack shows a warning after 3 s.
+	actTime = 2 * time.Second
+	// replyTime bounds telling the person that it failed.
+	replyTime = 700 * time.Millisecond
+	// maxClicks bounds the clicks in one message from Slack; there is one.
+	maxClicks = 5
+	// maxReply bounds the text of a failure, in runes.
+	maxReply = 300
+)
+
+// clicker does what clicks ask for.
+type clicker struct {
+	acts   Acts
+	log    *slog.Logger
+	client *http.Client
+	host   string // where replies may go
+}
+
+func newClicker(acts Acts, log *slog.Logger) clicker {
+	if log == nil {
+		log = slog.New(slog.DiscardHandler)
+	}
+	return clicker{acts: acts, log: log.With("component", "alerts/slack"), client: alerts.NewHTTPClient(), host: responseHost}
+}
+
+// click does what cb asks for, and tells who clicked when that fails.
+func (c *clicker) click(ctx context.Context, cb *slackgo.InteractionCallback) {
+	if cb.Type != slackgo.InteractionTypeBlockActions {
+		return
+	}
+	for i, a := range cb.ActionCallback.BlockActions {
+		if i == maxClicks {
+			return
+		}
+		d, ok := decide(a)
+		if !ok {
+			continue
+		}
+		now := time.Now().UTC()
+		act := incident.Act{By: alerts.Clean(cb.User.Name, maxActor), ID: alerts.Clean(cb.User.ID, maxActor), Via: "slack", At: now}
+		if d.verb == incident.Silence {
+			act.Until = now.Add(d.span)
+		}
+		try, cancel := context.WithTimeout(ctx, actTime)
+		err := c.acts.Act(try, d.incident, d.verb, act)
+		cancel()
+		if err != nil {
+			c.log.Warn("what somebody clicked in Slack could not be done", "incident", d.incident, "verb", string(d.verb), "user", act.ID, "error", err)
+			c.reply(ctx, cb.ResponseURL, "That did not work: "+alerts.Clean(err.Error(), maxReply))
+			continue
+		}
+		c.log.Info("somebody clicked in Slack", "incident", d.incident, "verb", string(d.verb), "user", act.ID)
+	}
+}
+
+// responseHost is where Slack takes replies to clicks.
+const responseHost = "https://hooks.slack.com/"
+
+// reply tells only the person who clicked; it is a courtesy, so that it fails quietly.
+func (c *clicker) reply(ctx context.Context, to, text string) {
+	if !strings.HasPrefix(to, c.host) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, replyTime)
+	defer cancel()
+	off := false
+	b, err := json.Marshal(&slackgo.WebhookMessage{Text: controls(text), ResponseType: slackgo.ResponseTypeEphemeral, Parse: "none", UnfurlLinks: &off})
+	if err != nil {
+		return
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(b))
+	if err != nil {
+		return
+	}
+	req.Header.Set("Content-Type", "application/json")
+	resp, err := c.client.Do(req)
+	if err != nil {
+		c.log.Debug("the person who clicked was not told that it failed", "error", alerts.TransportError(err))
+		return
+	}
+	_ = resp.Body.Close()
+}
+
+const (
+	// maxClickBody bounds a request: Slack sends the whole message along.
+	maxClickBody = 256 << 10
+	// window is how old a request may be (docs.slack.dev, verifying requests from Slack);
+	// within it every signature is taken once.
+	window = 5 * time.Minute
+	// maxSeen bounds the signatures that are remembered; only Slack can make any.
+	maxSeen = 10_000
+)
+
+// Clicks takes the requests by which Slack tells of clicks on buttons. A request must be
+// signed by one of the apps, within five minutes, and is taken once: a replayed one is
+// refused (a new process has forgotten which were taken, but doing the same once more
+// changes nothing). It is safe for concurrent use.
+type Clicks struct {
+	clicker
+
+	mu      sync.Mutex
+	secrets []secret.String
+	seen    map[[sha256.Size]byte]time.Time // when a signature was taken
+}
+
+// NewClicks returns a handler that takes no request before SetSecrets says whose.
+func NewClicks(acts Acts, log *slog.Logger) *Clicks {
+	return &Clicks{clicker: newClicker(acts, log), seen: map[[sha256.Size]byte]time.Time{}}
+}
+
+// SetSecrets says whose requests are taken from now on: the signing secrets of apps.
+func (c *Clicks) SetSecrets(secrets []secret.String) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.secrets = secrets
+}
+
+// Close gives back idle connections.
+func (c *Clicks) Close() { c.client.CloseIdleConnections() }
+
+// Errors of requests.
+var (
+	errUnsigned = errors.New("the request is not signed by a configured app, or is too old")
+	errReplayed = errors.New("the request was taken before")
+	errBusy     = errors.New("too many clicks at once")
+)
+
+// ServeHTTP implements http.Handler for POST. It answers 200 as soon as what was
+// clicked is done, or the person was told why not.
+func (c *Clicks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxClickBody))
+	if err != nil {
+		http.Error(w, "the request is too large or was cut off", http.StatusRequestEntityTooLarge)
+		return
+	}
+	switch err := c.verify(r.Header, body, time.Now()); {
+	case errors.Is(err, errReplayed):
+		http.Error(w, err.Error(), http.StatusConflict)
+		return
+	case errors.Is(err, errBusy):
+		http.Error(w, err.Error(), http.StatusServiceUnavailable)
+		return
+	case err != nil:
+		http.Error(w, err.Error(), http.StatusUnauthorized)
+		return
+	}
+	// The body alone is signed, not the address.
+	form, err := url.ParseQuery(string(body))
+	var cb slackgo.InteractionCallback
+	if err != nil || json.Unmarshal([]byte(form.Get("payload")), &cb) != nil {
+		http.Error(w, "the payload cannot be read", http.StatusBadRequest)
+		return
+	}
+	c.click(r.Context(), &cb)
+	w.WriteHeader(http.StatusOK)
+}
+
+// verify checks who sent a request, and that it is new.
+func (c *Clicks) verify(h http.Header, body []byte, now time.Time) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.secrets {
+		v, err := slackgo.NewSecretsVerifier(h, s.Reveal())
+		if err != nil {
+			continue
+		}
+		if _, err := v.Write(body); err != nil || v.Ensure() != nil {
+			continue
+		}
+		return c.take(h.Get("X-Slack-Signature"), now)
+	}
+	return errUnsigned
+}
+
+// take remembers a valid signature. c.mu is held.
+func (c *Clicks) take(signature string, now time.Time) error {
+	var key [sha256.Size]byte
+	// Hexadecimal digits may be written in two ways.
+	if n, err := hex.Decode(key[:], []byte(strings.TrimPrefix(signature, "v0="))); err != nil || n != len(key) {
+		return errUnsigned
+	}
+	if _, known := c.seen[key]; known {
+		return errReplayed
+	}
+	if len(c.seen) >= maxSeen {
+		for k, at := range c.seen {
+			// Our clock and Slack's may differ by a window either way.
+			if now.Sub(at) > 2*window {
+				delete(c.seen, k)
+			}
+		}
+		if len(c.seen) >= maxSeen {
+			return errBusy
+		}
+	}
+	c.seen[key] = now
+	return nil
+}

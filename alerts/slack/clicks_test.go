@@ -1,0 +1,272 @@
+package slack
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/denywatch/denywatch/alerts/slack/slackfake"
+	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/secret"
+)
+
+// desk notes what it is asked to do.
+type desk struct {
+	mu   sync.Mutex
+	done []string
+	fail error
+	some chan struct{}
+}
+
+func (d *desk) Act(_ context.Context, id string, verb incident.Verb, act incident.Act) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	s := fmt.Sprintf("%s %s by %s (%s) via %s", verb, id, act.By, act.ID, act.Via)
+	if !act.Until.IsZero() {
+		s += " for " + act.Until.Sub(act.At).String()
+	}
+	d.done = append(d.done, s)
+	if d.some != nil {
+		d.some <- struct{}{}
+	}
+	return d.fail
+}
+
+func (d *desk) all() []string {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return slices.Clone(d.done)
+}
+
+// payload is what Slack says of a click.
+func payload(action, value, responseURL string) json.RawMessage {
+	a := map[string]any{"type": "button", "action_id": action, "block_id": "b1", "value": value, "action_ts": "1.1"}
+	if action == actionSilence {
+		a = map[string]any{"type": "static_select", "action_id": action, "block_id": "b1", "selected_option": map[string]any{"value": value, "text": map[string]any{"type": "plain_text", "text": "x"}}}
+	}
+	b, err := json.Marshal(map[string]any{"type": "block_actions", "api_app_id": "A1", "user": map[string]any{"id": "U024BE7LH", "username": "ada", "name": "ada"},
+		"response_url": responseURL, "channel": map[string]any{"id": "C1"}, "message": map[string]any{"ts": "1.2", "text": strings.Repeat("x", 30<<10)}, "actions": []any{a}})
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+func sign(key, body string, at time.Time) http.Header {
+	ts := strconv.FormatInt(at.Unix(), 10)
+	m := hmac.New(sha256.New, []byte(key))
+	_, _ = io.WriteString(m, "v0:"+ts+":"+body)
+	h := http.Header{}
+	h.Set("X-Slack-Request-Timestamp", ts)
+	h.Set("X-Slack-Signature", "v0="+hex.EncodeToString(m.Sum(nil)))
+	return h
+}
+
+const (
+	key      = "0123456789abcdef0123456789abcdef"
+	otherKey = "fedcba9876543210fedcba9876543210"
+)
+
+func TestClicks(t *testing.T) {
+	form := func(action, value string) string {
+		return url.Values{"payload": {string(payload(action, value, ""))}}.Encode()
+	}
+	now := time.Now()
+	for _, c := range []struct {
+		name, body string
+		header     func(http.Header)
+		key        string
+		at         time.Time
+		target     string
+		status     int
+		done       string
+	}{
+		{"acknowledge", form(actionAcknowledge, "a1b2"), nil, key, now, "", 200, "acknowledge a1b2 by ada (U024BE7LH) via slack"},
+		{"of another app", form(actionDismiss, "a1b2"), nil, otherKey, now, "", 200, "dismiss a1b2 by ada (U024BE7LH) via slack"},
+		{"accept", form(actionAccept, "a1b2"), nil, key, now, "", 200, "accept a1b2 by ada (U024BE7LH) via slack"},
+		{"silence", form(actionSilence, "a1b2 24h0m0s"), nil, key, now, "", 200, "silence a1b2 by ada (U024BE7LH) via slack for 24h0m0s"},
+		{"end of silence", form(actionUnsilence, "a1b2"), nil, key, now, "", 200, "unsilence a1b2 by ada (U024BE7LH) via slack"},
+		{"a silence nobody offered", form(actionSilence, "a1b2 9000h0m0s"), nil, key, now, "", 200, ""},
+		{"no incident's id", form(actionAcknowledge, "../../etc\n"), nil, key, now, "", 200, ""},
+		{"not ours", form("approve_payment", "a1b2"), nil, key, now, "", 200, ""},
+		{"signed by nobody", form(actionAccept, "a1b2"), nil, strings.Repeat("0", 32), now, "", 401, ""},
+		{"too old", form(actionAccept, "a1b2"), nil, key, now.Add(-301 * time.Second), "", 401, ""},
+		{"from the future", form(actionAccept, "a1b2"), nil, key, now.Add(302 * time.Second), "", 401, ""},
+		{"without a signature", form(actionAccept, "a1b2"), func(h http.Header) { h.Del("X-Slack-Signature") }, key, now, "", 401, ""},
+		{"with a bad signature", form(actionAccept, "a1b2"), func(h http.Header) { h.Set("X-Slack-Signature", "v0=zz") }, key, now, "", 401, ""},
+		{"with a payload in the address", "x=1", nil, key, now, "?" + form(actionAccept, "a1b2"), 400, ""},
+		{"unreadable", "payload=%7B", nil, key, now, "", 400, ""},
+		{"too large", "payload=" + strings.Repeat("x", maxClickBody), nil, key, now, "", 413, ""},
+		{"another kind", url.Values{"payload": {`{"type":"shortcut","callback_id":"x"}`}}.Encode(), nil, key, now, "", 200, ""},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			d := &desk{}
+			h := NewClicks(d, nil)
+			defer h.Close()
+			h.SetSecrets([]secret.String{otherKey, key})
+			r := httptest.NewRequest(http.MethodPost, "/v1/slack/interactions"+c.target, strings.NewReader(c.body))
+			r.Header = sign(c.key, c.body, c.at)
+			if c.header != nil {
+				c.header(r.Header)
+			}
+			w := httptest.NewRecorder()
+			h.ServeHTTP(w, r)
+			if got := strings.Join(d.all(), "; "); w.Code != c.status || got != c.done {
+				t.Errorf("%d %q, want %d %q: %s", w.Code, got, c.status, c.done, w.Body)
+			}
+		})
+	}
+}
+
+func TestReplayedClickIsRefused(t *testing.T) {
+	d := &desk{}
+	h := NewClicks(d, nil)
+	defer h.Close()
+	h.SetSecrets([]secret.String{key})
+	body := url.Values{"payload": {string(payload(actionAcknowledge, "a1b2", ""))}}.Encode()
+	header := sign(key, body, time.Now())
+	var codes []int
+	for i := range 3 {
+		r := httptest.NewRequest(http.MethodPost, "/v1/slack/interactions", strings.NewReader(body))
+		r.Header = header.Clone()
+		if i == 2 {
+			r.Header.Set("X-Slack-Signature", "v0="+strings.ToUpper(header.Get("X-Slack-Signature")[3:]))
+		}
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		codes = append(codes, w.Code)
+	}
+	if !slices.Equal(codes, []int{200, 409, 409}) || len(d.all()) != 1 {
+		t.Errorf("answers %v, done %v", codes, d.all())
+	}
+	// What is remembered is bounded, and makes room once it is too old to matter.
+	for i := range maxSeen - 1 {
+		if err := h.take(fmt.Sprintf("v0=%064x", i), time.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := h.take(fmt.Sprintf("v0=%064x", maxSeen), time.Now()); !errors.Is(err, errBusy) {
+		t.Errorf("err = %v", err)
+	}
+	if err := h.take(fmt.Sprintf("v0=%064x", maxSeen), time.Now().Add(3*window)); err != nil || len(h.seen) != 1 {
+		t.Errorf("err = %v, %d remembered", err, len(h.seen))
+	}
+}
+
+func TestWhoClickedIsToldWhatFailed(t *testing.T) {
+	got := make(chan string, 1)
+	slackHost := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		b, _ := io.ReadAll(r.Body)
+		got <- string(b)
+	}))
+	defer slackHost.Close()
+	d := &desk{fail: errors.New("the incident is over <!channel>\x00")}
+	h := NewClicks(d, nil)
+	defer h.Close()
+	h.host = slackHost.URL
+	h.SetSecrets([]secret.String{key})
+	for _, to := range []string{"https://evil.example/x", slackHost.URL + "/actions/1"} {
+		body := url.Values{"payload": {string(payload(actionAccept, "a1b2", to))}}.Encode()
+		r := httptest.NewRequest(http.MethodPost, "/v1/slack/interactions", strings.NewReader(body))
+		r.Header = sign(key, body, time.Now())
+		w := httptest.NewRecorder()
+		h.ServeHTTP(w, r)
+		if w.Code != 200 {
+			t.Errorf("%d %s", w.Code, w.Body)
+		}
+	}
+	var m map[string]any
+	if err := json.Unmarshal([]byte(<-got), &m); err != nil || m["text"] != "That did not work: the incident is over &lt;!channel&gt;" || m["response_type"] != "ephemeral" {
+		t.Errorf("told %v", m)
+	}
+}
+
+// settled waits until the fake's connections are as wanted.
+func settled(s *slackfake.Server, want func(now, ever int, acks []string) bool) {
+	for !want(s.Sockets()) {
+		<-s.Changed()
+	}
+}
+
+func TestSocket(t *testing.T) {
+	s, d := slackfake.New(t), &desk{some: make(chan struct{}, 10)}
+	k := NewSocket(Config{Token: slackfake.Token, AppToken: slackfake.AppToken, Channel: "#access-walls", APIURL: s.URL()}, d, nil)
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		k.Run(ctx)
+	}()
+	click := func(id string, connection int) {
+		t.Helper()
+		settled(s, func(now, ever int, _ []string) bool { return now == 1 && ever == connection })
+		for !s.Push(id, payload(actionSilence, id+" 1h0m0s", "")) {
+			<-s.Changed()
+		}
+		settled(s, func(_, _ int, acks []string) bool { return slices.Contains(acks, id) })
+		<-d.some
+	}
+	click("a1", 1)
+	s.Disconnect() // as Slack does every few hours
+	click("a2", 2)
+	s.Cut()
+	click("a3", 3)
+	want := []string{"silence a1 by ada (U024BE7LH) via slack for 1h0m0s", "silence a2 by ada (U024BE7LH) via slack for 1h0m0s", "silence a3 by ada (U024BE7LH) via slack for 1h0m0s"}
+	if got := d.all(); !slices.Equal(got, want) || k.Trouble() != "" {
+		t.Errorf("done %v, trouble %q", got, k.Trouble())
+	}
+	cancel()
+	<-ended
+	settled(s, func(now, _ int, _ []string) bool { return now == 0 })
+}
+
+func TestSocketSaysWhyItCannotConnect(t *testing.T) {
+	for name, c := range map[string]struct {
+		token secret.String
+		fault slackfake.Fault
+		want  string
+	}{
+		"wrong token": {"xapp-1-A1-wrong", slackfake.Fault{Method: "none"}, "invalid_auth"},
+		"no scope":    {slackfake.AppToken, slackfake.Fault{Body: `{"ok":false,"error":"missing_scope","needed":"connections:write"}`}, "add the scope connections:write"},
+		"down":        {slackfake.AppToken, slackfake.Fault{Status: 503}, "503"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := slackfake.New(t)
+			s.Fail(c.fault)
+			told := make(chan string, 10)
+			log := slog.New(slog.NewTextHandler(writer(func(b []byte) { told <- string(b) }), nil))
+			k := NewSocket(Config{Token: slackfake.Token, AppToken: c.token, Channel: "#access-walls", APIURL: s.URL()}, &desk{}, log)
+			ctx, cancel := context.WithCancel(context.Background())
+			ended := make(chan struct{})
+			go func() {
+				defer close(ended)
+				k.Run(ctx)
+			}()
+			line := <-told
+			if !strings.Contains(line, c.want) || !strings.Contains(k.Trouble(), c.want) || strings.Contains(line, "xapp") {
+				t.Errorf("log %s, trouble %q", line, k.Trouble())
+			}
+			cancel()
+			<-ended
+		})
+	}
+}
+
+type writer func([]byte)
+
+func (w writer) Write(b []byte) (int, error) { w(b); return len(b), nil }
