@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/denywatch/denywatch/ingest"
+	"github.com/denywatch/denywatch/ingest/lines"
 )
 
 // archiveBlock is how much is read at once from an archive: the size at which
@@ -86,13 +87,13 @@ func ReadFrom(ctx context.Context, r io.Reader, h ingest.Handler) error {
 // archive is the reading of one set.
 type archive struct {
 	h     ingest.Handler
-	cut   cutter
+	cut   lines.Cutter
 	buf   []byte
 	batch ingest.Batch
 }
 
 func newArchive(h ingest.Handler) *archive {
-	return &archive{h: h, cut: cutter{maxLine: DefaultMaxLine}, buf: make([]byte, archiveBlock)}
+	return &archive{h: h, cut: lines.Cutter{MaxLine: DefaultMaxLine}, buf: make([]byte, archiveBlock)}
 }
 
 // readAll delivers all of r. Errors of the handler are handlerErrors.
@@ -111,12 +112,12 @@ func (a *archive) readAll(ctx context.Context, r io.Reader, blockDone func()) er
 		src = ahead
 	}
 	c := &a.cut
-	c.attach(a.buf)
-	defer c.detach()
+	c.Attach(a.buf)
+	defer c.Detach()
 	for {
-		n, err := src.Read(c.room())
-		c.filled(n)
-		for c.next(&a.batch) {
+		n, err := src.Read(c.Room())
+		c.Filled(n)
+		for c.Next(&a.batch) {
 			if err := a.deliver(ctx); err != nil {
 				return err
 			}
@@ -126,13 +127,13 @@ func (a *archive) readAll(ctx context.Context, r io.Reader, blockDone func()) er
 			continue
 		}
 		if errors.Is(err, io.EOF) {
-			if c.last(&a.batch) {
+			if c.Last(&a.batch) {
 				return a.deliver(ctx)
 			}
 			return nil
 		}
 		// The start of a line whose rest is missing could be mistaken for a line.
-		c.reset(c.end())
+		c.Reset(c.End())
 		if in.compressed {
 			return explain(err)
 		}

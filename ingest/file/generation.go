@@ -11,6 +11,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"github.com/denywatch/denywatch/ingest/lines"
 )
 
 // generation is one file of a stream, held open, so that its inode stays the
@@ -37,7 +39,7 @@ type generation struct {
 	mark []byte // the encoded identity that goes with head; never modified
 	off  int64  // delivered up to here
 	read int64  // looked at up to here
-	cut  cutter
+	cut  lines.Cutter
 }
 
 // openGeneration opens the regular file at path.
@@ -62,7 +64,7 @@ func openGeneration(path string, maxLine int) (*generation, error) {
 		f.Close()
 		return nil, err
 	}
-	return &generation{path: path, file: f, info: fi, cut: cutter{maxLine: maxLine}}, nil
+	return &generation{path: path, file: f, info: fi, cut: lines.Cutter{MaxLine: maxLine}}, nil
 }
 
 func (g *generation) close() {
@@ -86,7 +88,7 @@ func (g *generation) knowHead() {
 // start makes g be delivered from off on.
 func (g *generation) start(off int64) {
 	g.off, g.read = off, off
-	g.cut.reset(off)
+	g.cut.Reset(off)
 }
 
 // observe keeps count of when g grew. Only changes seen by this process count,

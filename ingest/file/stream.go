@@ -15,6 +15,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"github.com/denywatch/denywatch/ingest"
+	"github.com/denywatch/denywatch/ingest/lines"
 )
 
 const (
@@ -253,12 +254,12 @@ func (st *stream) resume() error {
 func (st *stream) begin(g *generation) error {
 	g.start(0)
 	if st.fromEnd {
-		off, inLine, err := lastLineStart(g.file, g.info.Size(), int64(g.cut.maxLine))
+		off, inLine, err := lastLineStart(g.file, g.info.Size(), int64(g.cut.MaxLine))
 		if err != nil {
 			return fmt.Errorf("find the end of the log: %w", err)
 		}
 		g.start(off)
-		g.cut.skipping = inLine
+		g.cut.Skipping = inLine
 	}
 	gens := []*generation{g}
 	if st.backfill > 0 && !st.fromEnd {
@@ -455,7 +456,7 @@ func (st *stream) afterRead(ctx context.Context, g *generation, err error) error
 	case errors.Is(err, errChanged):
 		return st.truncated(ctx, g)
 	default:
-		g.cut.reset(g.off)
+		g.cut.Reset(g.off)
 		return st.stumble(ctx, fmt.Errorf("read log file: %w", err))
 	}
 }
@@ -468,21 +469,21 @@ func (st *stream) readOn(ctx context.Context, g *generation, final bool) (int64,
 	if err != nil {
 		return 0, err
 	}
-	if fi.Size() < c.off {
+	if fi.Size() < c.Off {
 		return 0, errChanged
 	}
-	l := st.src.blocks.get(fi.Size() - c.off)
-	c.attach(*l.buf)
+	l := st.src.blocks.get(fi.Size() - c.Off)
+	c.Attach(*l.buf)
 	defer func() {
-		c.detach()
+		c.Detach()
 		st.src.blocks.put(l)
 	}()
 	before := g.read
 	for {
-		room := c.room()
-		n, err := g.file.ReadAt(room, c.end())
-		c.filled(n)
-		for c.next(&st.batch) {
+		room := c.Room()
+		n, err := g.file.ReadAt(room, c.End())
+		c.Filled(n)
+		for c.Next(&st.batch) {
 			if err := st.deliver(ctx, g); err != nil {
 				return 0, err
 			}
@@ -500,14 +501,14 @@ func (st *stream) readOn(ctx context.Context, g *generation, final bool) (int64,
 		if !errors.Is(err, io.EOF) {
 			return 0, err
 		}
-		if final && c.last(&st.batch) || !final && c.rest(&st.batch) {
+		if final && c.Last(&st.batch) || !final && c.Rest(&st.batch) {
 			if err := st.deliver(ctx, g); err != nil {
 				return 0, err
 			}
 		} else if err := g.verify(g.off, &st.scratch); err != nil {
 			return 0, err // shorter than what was delivered, or other content
 		}
-		g.read = c.end()
+		g.read = c.End()
 		return max(0, g.read-before), nil
 	}
 }
@@ -619,7 +620,7 @@ func (st *stream) truncated(ctx context.Context, g *generation) error {
 		st.log.Info("log file was truncated and there is no copy of it; it is read from its start", "offset", g.off)
 	}
 	again := &generation{
-		path: g.path, file: g.file, info: fi, live: g.live, noTail: g.noTail, cut: cutter{maxLine: g.cut.maxLine},
+		path: g.path, file: g.file, info: fi, live: g.live, noTail: g.noTail, cut: lines.Cutter{MaxLine: g.cut.MaxLine},
 	}
 	if len(front) > 0 {
 		front = append(front[:1], withoutCopies(front[1:], again)...)
@@ -678,23 +679,23 @@ func (st *stream) inflateOn(ctx context.Context, g *generation) error {
 	}
 	g.mark = g.identity().encode()
 	c := &g.cut
-	c.reset(g.off)
+	c.Reset(g.off)
 	l := st.src.blocks.get(bigBlock)
-	c.attach(*l.buf)
+	c.Attach(*l.buf)
 	defer func() {
-		c.detach()
+		c.Detach()
 		st.src.blocks.put(l)
 	}()
 	for {
-		n, err := in.Read(c.room())
-		c.filled(n)
-		for c.next(&st.batch) {
+		n, err := in.Read(c.Room())
+		c.Filled(n)
+		for c.Next(&st.batch) {
 			if err := st.deliver(ctx, g); err != nil {
 				return err
 			}
 		}
 		if errors.Is(err, io.EOF) {
-			if c.last(&st.batch) {
+			if c.Last(&st.batch) {
 				return st.deliver(ctx, g)
 			}
 			return nil
@@ -842,7 +843,7 @@ func (st *stream) earlier() []identity {
 // that a tail can follow it.
 func (st *stream) steady(g *generation) bool {
 	return !st.src.cfg.Poll && !g.noTail && len(st.next) == 0 && st.absentSince.IsZero() && st.trouble == nil &&
-		!g.cut.skipping && g.cut.skipped == 0
+		!g.cut.Skipping && g.cut.Skipped == 0
 }
 
 // caughtUpDue tells whether the handler should hear that all was delivered: not

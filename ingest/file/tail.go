@@ -47,7 +47,7 @@ func (st *stream) tail(ctx context.Context, g *generation) error {
 		return errNoTail
 	}
 	t, err := tail.TailFile(name, tail.Config{
-		Location:      &tail.SeekInfo{Offset: g.cut.off, Whence: io.SeekStart},
+		Location:      &tail.SeekInfo{Offset: g.cut.Off, Whence: io.SeekStart},
 		Follow:        true,
 		MustExist:     true,
 		CompleteLines: true,
@@ -58,7 +58,7 @@ func (st *stream) tail(ctx context.Context, g *generation) error {
 		f.Close()
 		return errNoTail
 	}
-	tl := &tailing{st: st, g: g, pos: g.cut.off}
+	tl := &tailing{st: st, g: g, pos: g.cut.Off}
 	tl.start = tl.pos
 	defer func() {
 		tl.release()
@@ -68,7 +68,7 @@ func (st *stream) tail(ctx context.Context, g *generation) error {
 		}
 		_ = t.Wait() // why it ended does not matter: nothing is missing
 		time.AfterFunc(tailLinger, func() { f.Close() })
-		g.cut.reset(g.off)
+		g.cut.Reset(g.off)
 		g.read = max(g.read, g.off)
 		st.seenSize = -1 // have it read
 	}()
@@ -139,7 +139,7 @@ type tailing struct {
 // add appends a line, handing over what is there when it does not fit.
 func (tl *tailing) add(ctx context.Context, line string) error {
 	n := len(line) + 1
-	if len(line) > tl.g.cut.maxLine {
+	if len(line) > tl.g.cut.MaxLine {
 		if err := tl.flush(ctx); err != nil {
 			return err
 		}

@@ -1,4 +1,4 @@
-package file
+package lines
 
 import (
 	"bytes"
@@ -9,13 +9,13 @@ import (
 	"github.com/denywatch/denywatch/ingest"
 )
 
-// cutAll feeds data to a cutter in pieces of the given sizes, in turn, and
+// cutAll feeds data to a Cutter in pieces of the given sizes, in turn, and
 // returns the lines, the skipped count and any broken promise.
 func cutAll(data []byte, sizes []int, bufSize, maxLine int) (lines []string, skipped int, err error) {
-	c := cutter{maxLine: maxLine}
-	c.reset(0)
+	c := Cutter{MaxLine: maxLine}
+	c.Reset(0)
 	buf := make([]byte, bufSize)
-	c.attach(buf)
+	c.Attach(buf)
 	var b ingest.Batch
 	pos := int64(0)
 	take := func(end bool) error {
@@ -46,7 +46,7 @@ func cutAll(data []byte, sizes []int, bufSize, maxLine int) (lines []string, ski
 	rest := data
 	rewound := int64(-1)
 	for i := 0; len(rest) > 0; i++ {
-		room := c.room()
+		room := c.Room()
 		if len(room) == 0 {
 			return nil, 0, fmt.Errorf("no room")
 		}
@@ -55,36 +55,36 @@ func cutAll(data []byte, sizes []int, bufSize, maxLine int) (lines []string, ski
 		}
 		n := copy(room, rest[:min(len(rest), max(1, sizes[i%len(sizes)]))])
 		rest = rest[n:]
-		c.filled(n)
-		for c.next(&b) {
+		c.Filled(n)
+		for c.Next(&b) {
 			if err := take(false); err != nil {
 				return nil, 0, err
 			}
 		}
 		// Give the buffer back now and then, as a stream does at the end of a
 		// file, but not for ever at the same line.
-		if i%5 == 4 && c.off > rewound {
-			rewound = c.off
-			if c.rest(&b) {
+		if i%5 == 4 && c.Off > rewound {
+			rewound = c.Off
+			if c.Rest(&b) {
 				if err := take(false); err != nil {
 					return nil, 0, err
 				}
 			}
-			c.detach()
-			rest = data[c.off:]
-			c.attach(buf)
+			c.Detach()
+			rest = data[c.Off:]
+			c.Attach(buf)
 		}
 	}
-	if c.last(&b) {
+	if c.Last(&b) {
 		if err := take(true); err != nil {
 			return nil, 0, err
 		}
 	}
-	if c.last(&b) {
+	if c.Last(&b) {
 		return nil, 0, fmt.Errorf("last delivers twice")
 	}
-	if c.off != int64(len(data)) {
-		return nil, 0, fmt.Errorf("ends at %d of %d", c.off, len(data))
+	if c.Off != int64(len(data)) {
+		return nil, 0, fmt.Errorf("ends at %d of %d", c.Off, len(data))
 	}
 	return lines, skipped, nil
 }
@@ -150,20 +150,20 @@ func FuzzCutter(f *testing.F) {
 // TestCutterAllocations guards the hot path: no allocation, however many lines.
 func TestCutterAllocations(t *testing.T) {
 	data := bytes.Repeat([]byte("192.0.2.1 - - [x] \"GET / HTTP/1.1\" 200 5\n"), 3000)
-	c := cutter{maxLine: DefaultMaxLine}
-	buf := make([]byte, smallBlock)
+	c := Cutter{MaxLine: 1 << 20}
+	buf := make([]byte, 16<<10)
 	var b ingest.Batch
 	if n := testing.AllocsPerRun(20, func() {
-		c.reset(0)
-		c.attach(buf)
+		c.Reset(0)
+		c.Attach(buf)
 		for rest := data; len(rest) > 0; {
-			n := copy(c.room(), rest)
-			c.filled(n)
+			n := copy(c.Room(), rest)
+			c.Filled(n)
 			rest = rest[n:]
-			for c.next(&b) {
+			for c.Next(&b) {
 			}
 		}
-		c.detach()
+		c.Detach()
 	}); n != 0 {
 		t.Errorf("%v allocations, want none", n)
 	}
