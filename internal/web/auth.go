@@ -3,7 +3,6 @@ package web
 import (
 	"crypto/hmac"
 	"crypto/sha256"
-	"crypto/subtle"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -32,25 +31,15 @@ const tolerance = 5 * time.Minute
 
 // credentials is a Config made ready to compare with.
 type credentials struct {
-	tokens []hashedToken
+	tokens secret.Tokens
 	keys   []Key
 	hosts  map[string]bool
 	// deployments verifies and decodes what deployment tools send.
 	deployments *markers.Adapters
 }
 
-// hashedToken has the token's hash only: comparing hashes takes the same time
-// whatever the lengths, and a dump of the memory shows no token.
-type hashedToken struct {
-	name string
-	sum  [sha256.Size]byte
-}
-
 func newCredentials(cfg Config) *credentials {
-	c := &credentials{hosts: map[string]bool{}, deployments: markers.New(cfg.Deployments)}
-	for _, t := range cfg.Tokens {
-		c.tokens = append(c.tokens, hashedToken{t.Name, sha256.Sum256([]byte(t.Token.Reveal()))})
-	}
+	c := &credentials{tokens: secret.Hash(cfg.Tokens), hosts: map[string]bool{}, deployments: markers.New(cfg.Deployments)}
 	c.keys = append(c.keys, cfg.HMAC...)
 	for _, h := range cfg.Hosts {
 		c.hosts[hostName(h)] = true
@@ -60,18 +49,6 @@ func newCredentials(cfg Config) *credentials {
 
 // needed reports whether callers must prove who they are.
 func (c *credentials) needed() bool { return len(c.tokens)+len(c.keys) > 0 }
-
-// token returns the name of the caller whose token is given. Every known token
-// is compared, so the time says nothing.
-func (c *credentials) token(given string) (name string, ok bool) {
-	sum := sha256.Sum256([]byte(given))
-	for i := range c.tokens {
-		if subtle.ConstantTimeCompare(sum[:], c.tokens[i].sum[:]) == 1 {
-			name, ok = c.tokens[i].name, true
-		}
-	}
-	return name, ok && given != ""
-}
 
 // signature returns the name of the caller who signed body, and when.
 func (c *credentials) signature(header string, body []byte) (name string, at time.Time, ok bool) {
@@ -149,7 +126,7 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (caller, [
 	if !strings.EqualFold(scheme, "Bearer") {
 		return caller{}, nil, s.unknownCaller(r, "markers need a token", "send the header Authorization: Bearer <token> with one of markers.tokens, or sign the request")
 	}
-	name, ok := creds.token(strings.TrimSpace(token))
+	name, ok := creds.tokens.Caller(strings.TrimSpace(token))
 	if !ok {
 		return caller{}, nil, s.unknownCaller(r, "the token is not known", "compare it with markers.tokens in the daemon's configuration")
 	}

@@ -19,7 +19,7 @@ const (
 )
 
 var guarded = Config{
-	Tokens: []Token{{"ci", ciToken}, {"cd", cdToken}},
+	Tokens: []secret.Token{{Name: "ci", Token: ciToken}, {Name: "cd", Token: cdToken}},
 	HMAC:   []Key{{"old-bot", "fedcba9876543210-old"}, {"bot", botSecret}},
 }
 
@@ -203,7 +203,7 @@ func TestReloadChangesTokens(t *testing.T) {
 	if post(ciToken) != 201 {
 		t.Fatal("the first token is not taken")
 	}
-	s.Reload(Config{Tokens: []Token{{"ci", "another-token-0123456789"}}})
+	s.Reload(Config{Tokens: []secret.Token{{Name: "ci", Token: "another-token-0123456789"}}})
 	if post(ciToken) != 401 || post("another-token-0123456789") != 200 {
 		t.Error("the reload did not change the tokens")
 	}

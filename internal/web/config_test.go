@@ -18,10 +18,10 @@ func TestValidate(t *testing.T) {
 	}{
 		{"nothing", Config{}, nil},
 		{"good", Config{
-			Tokens: []Token{{"ci", good}}, HMAC: []Key{{"bot", other}}, Hosts: []string{"denywatch.internal"},
+			Tokens: []secret.Token{{Name: "ci", Token: good}}, HMAC: []Key{{"bot", other}}, Hosts: []string{"denywatch.internal"},
 		}, nil},
 		{"all at once", Config{
-			Tokens: []Token{{"", ""}, {"ci", "short"}, {"a b", "with space 12345678"}},
+			Tokens: []secret.Token{{Name: "", Token: ""}, {Name: "ci", Token: "short"}, {Name: "a b", Token: "with space 12345678"}},
 			HMAC:   []Key{{"ci", good}, {"x", good}},
 			Hosts:  []string{"", "https://a", "a:80", "*.a", "127.0.0.1", "::1"},
 		}, []string{
@@ -31,9 +31,9 @@ func TestValidate(t *testing.T) {
 			"hosts[0]: must be", "hosts[1]: must be", "hosts[2]: must be", "hosts[3]: must be",
 			"hosts[4]: addresses are always", "hosts[5]: addresses are always",
 		}},
-		{"long", Config{Tokens: []Token{{strings.Repeat("n", 65), secret.String(strings.Repeat("t", 1025))}}},
+		{"long", Config{Tokens: []secret.Token{{Name: strings.Repeat("n", 65), Token: secret.String(strings.Repeat("t", 1025))}}},
 			[]string{"tokens[0].name: must be", "tokens[0].token: is longer"}},
-		{"many", Config{Tokens: slices.Repeat([]Token{{"ci", good}}, 101)}, []string{"tokens: more than 100"}},
+		{"many", Config{Tokens: slices.Repeat([]secret.Token{{Name: "ci", Token: good}}, 101)}, []string{"tokens: more than 100"}},
 	} {
 		got := c.cfg.Validate()
 		var texts []string

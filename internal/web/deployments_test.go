@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"github.com/denywatch/denywatch/ingest/markers"
+
+	"github.com/denywatch/denywatch/internal/secret"
 )
 
 const (
@@ -38,7 +40,7 @@ func deliver(t testing.TB, s *Server, tool, body string, header map[string]strin
 
 func deploymentConfig() Config {
 	return Config{
-		Tokens: []Token{{"argocd", "argocd-token-0123456789"}},
+		Tokens: []secret.Token{{Name: "argocd", Token: "argocd-token-0123456789"}},
 		Deployments: markers.Config{
 			Services: map[string]string{"acme/shop": "shop", "web/shop": "shop", "shop": "shop"},
 			GitHub:   []markers.GitHub{{Name: "github", Secret: githubSecret}},
