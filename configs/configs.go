@@ -41,8 +41,10 @@ import (
 	"github.com/denywatch/denywatch/detector"
 	"github.com/denywatch/denywatch/ingest/file"
 	"github.com/denywatch/denywatch/ingest/kafka"
+	"github.com/denywatch/denywatch/ingest/push"
 	"github.com/denywatch/denywatch/internal/access"
 	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/secret"
 	"github.com/denywatch/denywatch/internal/web"
 	"github.com/denywatch/denywatch/parsers"
 )
@@ -62,6 +64,8 @@ type Config struct {
 	State string `yaml:"state" effect:"restart"`
 	// Listen is the address of the HTTP API.
 	Listen string `yaml:"listen" effect:"restart"`
+	// Push is where senders of logs are heard, if a source is pushed to.
+	Push push.Listen `yaml:"push" effect:"restart"`
 	// Slot is the step of event time in which counts are kept.
 	Slot time.Duration `yaml:"slot" effect:"restart"`
 	// Sources are the logs to read; never empty.
@@ -106,6 +110,8 @@ type Source struct {
 	Files []string `yaml:"files,one" effect:"live"`
 	// Kafka names topics, instead of Files.
 	Kafka kafka.Config `yaml:"kafka" effect:"live"`
+	// Push says who may push lines over HTTP, instead of Files.
+	Push Push `yaml:"push" effect:"live"`
 	// Parse says how the lines are written: format, log_format, mapping and
 	// timezone.
 	Parse parsers.Config `yaml:",inline" raw:"log_format mapping"`
@@ -144,6 +150,7 @@ func (s *Source) setDefaults() {
 	*s = Source{
 		Parse: parsers.Config{Format: "auto"}, Lateness: time.Minute, SampleRate: 1, MaxUnparsed: DefaultMaxUnparsed,
 		Kafka:   kafka.Config{Group: kafka.DefaultGroup, Start: kafka.DefaultStart},
+		Push:    Push{MaxBody: push.DefaultMaxBody, MaxBatch: push.DefaultMaxBatch, Spool: push.DefaultSpool},
 		MaxLine: file.DefaultMaxLine, Check: file.DefaultCheck, Grace: file.DefaultGrace, Backfill: DefaultBackfill,
 	}
 }
@@ -161,6 +168,30 @@ func (s *Source) Consume() kafka.Config {
 	c := s.Kafka
 	c.MaxLine = int(s.MaxLine)
 	return c
+}
+
+// Push says who may push lines to a source, and how much.
+type Push struct {
+	// Tokens are the senders.
+	Tokens []secret.Token `yaml:"tokens"`
+	// MaxBody and MaxBatch bound one request, as sent and decompressed.
+	MaxBody  Size `yaml:"max_body"`
+	MaxBatch Size `yaml:"max_batch"`
+	// MaxRate bounds what is taken in a second, decompressed; 0: no bound.
+	MaxRate Size `yaml:"max_rate"`
+	// Spool bounds what waits on the disk to be counted, as sent.
+	Spool Size `yaml:"spool"`
+}
+
+// Named reports whether anybody may push: a source is a pushed one then.
+func (p *Push) Named() bool { return len(p.Tokens) > 0 }
+
+// Take is the part of the source that ingest/push obeys, but for its folder.
+func (s *Source) Take() push.Config {
+	return push.Config{
+		Name: s.Name, Tokens: s.Push.Tokens, MaxBody: int64(s.Push.MaxBody), MaxBatch: int64(s.Push.MaxBatch),
+		MaxRate: int64(s.Push.MaxRate), Spool: int64(s.Push.Spool), MaxLine: int(s.MaxLine), Lateness: s.Lateness,
+	}
 }
 
 // Roles says how several roles of one request become one value.
@@ -276,6 +307,7 @@ func (s *Slack) setDefaults() { s.Name, s.MinSeverity = "slack", incident.Low }
 func Default() *Config {
 	return &Config{
 		Listen:    "127.0.0.1:8403",
+		Push:      push.Listen{Address: push.DefaultListen},
 		Slot:      time.Minute,
 		Markers:   Markers{Kafka: kafka.Topics{Group: MarkersGroup, Start: MarkersStart}},
 		Denials:   Denials{Statuses: []int{403, 451}},
@@ -426,15 +458,13 @@ func (d *decoder) settle(c *Config) {
 	} else if !strings.HasPrefix(c.State, "~") {
 		c.State = d.resolve(c.State)
 	}
-	if c.Geo.Database != "" && !strings.HasPrefix(c.Geo.Database, "~") {
-		c.Geo.Database = d.resolve(c.Geo.Database)
-	}
+	d.resolveAll(&c.Geo.Database, &c.Push.TLS.Cert, &c.Push.TLS.Key)
 	c.Detection.Judge.Access, _ = access.New(c.Access) // the checker tells what is wrong
 	c.lines = map[string]int{}
 	for i := range c.Access {
 		c.lines[at("access", i)] = d.find(at("access", i)).line
 	}
-	d.resolveTLS(&c.Markers.Kafka.TLS)
+	d.resolveAll(&c.Markers.Kafka.TLS.CA, &c.Markers.Kafka.TLS.Cert, &c.Markers.Kafka.TLS.Key)
 	for i := range c.Routing.Owners {
 		c.lines[at("owners", i)] = d.find(at("owners", i)).line
 	}
@@ -450,7 +480,7 @@ func (d *decoder) settle(c *Config) {
 				s.Files[j] = d.resolve(g)
 			}
 		}
-		d.resolveTLS(&s.Kafka.TLS)
+		d.resolveAll(&s.Kafka.TLS.CA, &s.Kafka.TLS.Cert, &s.Kafka.TLS.Key)
 		switch {
 		case s.Name != "":
 		case len(s.Files) > 0:
@@ -462,9 +492,9 @@ func (d *decoder) settle(c *Config) {
 	}
 }
 
-// resolveTLS makes the names of certificates absolute.
-func (d *decoder) resolveTLS(t *kafka.TLS) {
-	for _, name := range []*string{&t.CA, &t.Cert, &t.Key} {
+// resolveAll makes the names of files absolute.
+func (d *decoder) resolveAll(names ...*string) {
+	for _, name := range names {
 		if *name != "" && !strings.HasPrefix(*name, "~") {
 			*name = d.resolve(*name)
 		}

@@ -70,6 +70,7 @@ func (k *checker) config() {
 	k.text("service", c.Service, false)
 	k.state()
 	k.listen()
+	k.push()
 	k.slot()
 	k.sources()
 	k.routes()
@@ -133,27 +134,59 @@ func (d *decoder) hideTail(path, s string) string {
 }
 
 func (k *checker) listen() {
-	const path = "listen"
-	host, port, err := net.SplitHostPort(k.c.Listen)
+	if local, ok := k.address("listen", k.c.Listen, 8403); ok && !local {
+		k.d.warn("listen", "reachable from other hosts: whoever gets there can read incidents; put a proxy with TLS and log-in in front")
+	}
+}
+
+// address checks where to listen, and tells whether it is on this host only.
+func (k *checker) address(path, s string, usual int) (local, ok bool) {
+	host, port, err := net.SplitHostPort(s)
 	if err != nil {
 		hint := ""
-		if _, numErr := strconv.Atoi(k.c.Listen); numErr == nil {
+		if _, numErr := strconv.Atoi(s); numErr == nil {
 			hint = " (only a port was given)"
 		}
-		k.bad(path, "must be an address with a port such as 127.0.0.1:8403%s", hint)
-		return
+		k.bad(path, "must be an address with a port such as 127.0.0.1:%d%s", usual, hint)
+		return false, false
 	}
 	if _, err := strconv.ParseUint(port, 10, 16); err != nil {
 		k.bad(path, "the port must be a number from 1 to 65535 (0 takes any free one)%s", k.d.not(path, port))
 	}
 	ip, err := netip.ParseAddr(host)
-	local := host == "localhost" || err == nil && ip.IsLoopback()
 	if err != nil && host != "localhost" && host != "" {
 		k.bad(path, "the host must be an IP address or localhost%s", k.d.not(path, host))
+		return false, false
+	}
+	return host == "localhost" || err == nil && ip.IsLoopback(), true
+}
+
+// push checks where senders are heard.
+func (k *checker) push() {
+	p := &k.c.Push
+	for _, name := range []struct{ path, file string }{{"cert", p.TLS.Cert}, {"key", p.TLS.Key}} {
+		k.home(join("push.tls", name.path), name.file)
+	}
+	for _, err := range p.Validate() {
+		field, message := split(err)
+		k.foreign(join("push", field), message)
+	}
+	local, ok := k.address("push.listen", p.Address, 8404)
+	if !ok {
 		return
 	}
-	if !local {
-		k.d.warn(path, "reachable from other hosts: whoever gets there can read incidents; put a proxy with TLS and log-in in front")
+	if p.Address == k.c.Listen && !strings.HasSuffix(p.Address, ":0") {
+		k.bad("push.listen", "is the address of listen already; give it another port")
+	}
+	if !local && !p.TLS.Named() {
+		k.d.warn("push.listen", "reachable from other hosts without encryption: tokens and logs can be read on the way; give push.tls, or put a proxy with TLS in front")
+	}
+}
+
+// home refuses file names that a shell would expand.
+func (k *checker) home(path, name string) {
+	if strings.HasPrefix(name, "~") {
+		k.bad(path, "~ is not expanded; write the whole path, or ${HOME}/...")
 	}
 }
 
@@ -202,9 +235,12 @@ func (k *checker) source(p string, i int, s *Source, names map[string]int, globs
 		k.oneOf(p+".vantage", s.Vantage, vantages)
 	}
 	k.text(p+".service", s.Service, false)
-	if _, said := k.d.at[p+".kafka"]; said || s.Kafka.Named() {
+	switch {
+	case k.said(p+".kafka") || s.Kafka.Named():
 		k.kafka(p, s, globs)
-	} else {
+	case k.said(p+".push") || s.Push.Named():
+		k.pushed(p, s)
+	default:
 		k.files(p, s, globs)
 	}
 	half := k.d.bad[p+".format"] || k.d.bad[p+".log_format"]
@@ -229,23 +265,60 @@ func (k *checker) source(p string, i int, s *Source, names map[string]int, globs
 	}
 }
 
+// said reports whether the file says anything at path.
+func (k *checker) said(path string) bool {
+	_, said := k.d.at[path]
+	return said
+}
+
+// ways are the settings of a source of which one says where its lines come from.
+var ways = []string{"files", "kafka", "push"}
+
+// only refuses what a source that reads in one way has of the others.
+func (k *checker) only(p, way string) {
+	for _, other := range ways {
+		if other != way && k.said(join(p, other)) {
+			k.bad(join(p, other), "a source reads one of %s; make two sources of it", strings.Join(ways, ", "))
+		}
+	}
+	for _, name := range fileOptions {
+		if k.said(join(p, name)) {
+			k.bad(join(p, name), "is about files; take it out of a source with %s", way)
+		}
+	}
+}
+
+// unseen checks what a source without files needs.
+func (k *checker) unseen(p string, s *Source) {
+	if s.MaxLine < minLine || s.MaxLine > maxLine {
+		k.bad(p+".max_line", "must be between 1KiB and 64MiB (1MiB is usual)")
+	}
+	if s.Vantage == "" && s.Parse.Auto() {
+		k.bad(p+".vantage", "is needed where the format is recognised: no line is there to tell it by; give vantage (edge, web or app), or format")
+	}
+}
+
+// pushed checks what ingest/push obeys.
+func (k *checker) pushed(p string, s *Source) {
+	k.only(p, "push")
+	k.unseen(p, s)
+	if strings.Trim(s.Name, ".") == "" {
+		k.bad(p+".name", "is needed: it is the last part of the path that senders post to, /v1/ingest/NAME")
+	}
+	for _, err := range s.Take().Validate() {
+		field, message := split(err)
+		k.foreign(join(p+".push", field), message)
+	}
+}
+
 // fileOptions are the settings of a source that only files obey.
 var fileOptions = []string{"check", "grace", "from_end", "backfill", "poll"}
 
 // kafka checks what ingest/kafka obeys, and that no topic is read twice: streams
 // have the names of their topics.
 func (k *checker) kafka(p string, s *Source, taken map[string]string) {
-	if _, said := k.d.at[p+".files"]; said || len(s.Files) > 0 {
-		k.bad(p+".files", "a source reads files or kafka, not both; make two sources of it")
-	}
-	for _, name := range fileOptions {
-		if _, said := k.d.at[join(p, name)]; said {
-			k.bad(join(p, name), "is about files; take it out of a kafka source")
-		}
-	}
-	if s.MaxLine < minLine || s.MaxLine > maxLine {
-		k.bad(p+".max_line", "must be between 1KiB and 64MiB (1MiB is usual)")
-	}
+	k.only(p, "kafka")
+	k.unseen(p, s)
 	for i, t := range s.Kafka.Topics {
 		tp := at(p+".kafka.topics", i)
 		if other, twice := taken["kafka:"+t]; twice && parent(other) != parent(tp) {
@@ -254,17 +327,12 @@ func (k *checker) kafka(p string, s *Source, taken map[string]string) {
 		taken["kafka:"+t] = tp
 	}
 	k.cluster(p+".kafka", s.Kafka)
-	if s.Vantage == "" && s.Parse.Auto() {
-		k.bad(p+".vantage", "is needed where the format is recognised: no message is there to tell it by; give vantage (edge, web or app), or format")
-	}
 }
 
 // cluster checks how topics are reached, at path p.
 func (k *checker) cluster(p string, c kafka.Config) {
 	for _, name := range []struct{ path, file string }{{"ca", c.TLS.CA}, {"cert", c.TLS.Cert}, {"key", c.TLS.Key}} {
-		if strings.HasPrefix(name.file, "~") {
-			k.bad(join(p+".tls", name.path), "~ is not expanded; write the whole path, or ${HOME}/...")
-		}
+		k.home(join(p+".tls", name.path), name.file)
 	}
 	for _, err := range c.Validate() {
 		field, message := split(err)
@@ -477,9 +545,7 @@ func (k *checker) matches(path, pattern string) {
 }
 
 func (k *checker) geo() {
-	if strings.HasPrefix(k.c.Geo.Database, "~") {
-		k.bad("geo.database", "~ is not expanded; write the whole path, or ${HOME}/...")
-	}
+	k.home("geo.database", k.c.Geo.Database)
 }
 
 // dimensions are what requests can be told apart by.

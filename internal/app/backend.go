@@ -241,16 +241,24 @@ func (b backend) Status(context.Context) (web.Status, error) {
 		if k := d.shown.topics[name]; k != nil && x.Trouble == "" {
 			x.Trouble = strings.Join(k.Missing(), "; ")
 		}
+		p := d.shown.pushed[name]
+		if p != nil {
+			x.Push = pushStatus(p.Stats())
+		}
 		if src.Suspended != 0 {
 			x.SuspendedSince = time.Unix(src.Suspended, 0).UTC()
 		}
 		st.Sources = append(st.Sources, x)
 		switch {
 		case x.Trouble != "":
-			bad(false, "source %s: %s", name, x.Trouble)
+			// A sender that is silent may well have nothing to say.
+			bad(p != nil, "source %s: %s", name, x.Trouble)
 		case x.Streams == 0:
 			what := "no file matches yet"
-			if d.shown.topics[name] != nil {
+			switch {
+			case p != nil:
+				what = "nothing was pushed yet"
+			case d.shown.topics[name] != nil:
 				what = "no partition is assigned yet: other members of the group have all of them, or no topic matches"
 			}
 			bad(true, "source %s: %s", name, what)
@@ -286,8 +294,9 @@ func (b backend) WriteMetrics(w io.Writer) {
 	d.shown.mu.Lock()
 	health := d.shown.outbox.Health()
 	names := slices.Sorted(maps.Keys(d.shown.formats))
-	topics := maps.Clone(d.shown.topics)
+	topics, pushed := maps.Clone(d.shown.topics), maps.Clone(d.shown.pushed)
 	d.shown.mu.Unlock()
 	d.meters.partitions(topics)
+	d.meters.pushes(pushed, d.push.server.Unauthorized())
 	d.meters.write(w, d.core.snap.Load(), names, health, d.store.Size())
 }

@@ -41,6 +41,9 @@ func Check(cfg *configs.Config, out io.Writer) error {
 			if s.Kafka.Named() {
 				return strings.Join(s.Kafka.Topics, " ") + " (Kafka)"
 			}
+			if s.Push.Named() {
+				return "POST /v1/ingest/" + s.Name
+			}
 			return strconv.Itoa(files)
 		}
 		for _, g := range s.Files {

@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -22,6 +23,7 @@ import (
 	"github.com/denywatch/denywatch/ingest"
 	"github.com/denywatch/denywatch/ingest/file"
 	"github.com/denywatch/denywatch/ingest/kafka"
+	"github.com/denywatch/denywatch/ingest/push"
 	"github.com/denywatch/denywatch/internal/collect"
 	"github.com/denywatch/denywatch/internal/crash"
 	"github.com/denywatch/denywatch/internal/event"
@@ -42,6 +44,8 @@ type Options struct {
 	Now func() time.Time
 	// Listener is used instead of the configured address if it is not nil.
 	Listener net.Listener
+	// PushListener is used instead of the configured one if it is not nil.
+	PushListener net.Listener
 	// Version is shown by the API.
 	Version string
 }
@@ -59,6 +63,7 @@ type Daemon struct {
 	hosts  *group // sources
 	notify *group // outbox
 	web    *web.Server
+	push   pushing
 	meters *meters
 	fatal  error // a reload failed half way
 
@@ -70,6 +75,7 @@ type Daemon struct {
 		outbox   *alerts.Outbox
 		topics   map[string]*kafka.Source // by source, those that read Kafka
 		markers  *markerTopics            // nil without topics of markers
+		pushed   map[string]*push.Source  // by source, those that are pushed to
 	}
 }
 
@@ -111,6 +117,11 @@ func start(ctx context.Context, cfg *configs.Config, opt Options) (_ *Daemon, er
 		d.opt.Listener = ln
 	}
 	undo = append(undo, func() { _ = ln.Close() })
+	d.push = pushing{server: push.NewServer(opt.Log), listener: opt.PushListener, failed: make(chan error, 1)}
+	undo = append(undo, d.push.close)
+	if err := d.push.hear(ctx, cfg, opt.Log); err != nil {
+		return nil, err
+	}
 	d.store, err = state.Open(cfg.State, opt.Log.With("component", "state"), func(s *state.Store) error {
 		d.core = newCore(slots.Config{Step: cfg.Slot}, cfg.Detection.Judge, clock, opt.Log.With("component", "core"))
 		for _, b := range []string{alerts.BucketOutbox, alerts.BucketSink, alerts.BucketDead} {
@@ -217,24 +228,33 @@ func (d *Daemon) startSources(ctx context.Context, cfg *configs.Config, cs []*co
 		s := &cfg.Sources[i]
 		log := d.opt.Log.With("component", "ingest", "source", s.Name)
 		cs[i].Durable = d.core.durable.position
-		src := d.source(s, log)
+		src := d.source(cfg, s, log)
 		host := collect.NewHost(cs[i], saved, own[s.Name], d.core.clock, names, d.core.in)
 		g.start(func() { supervise(ctx, s.Name, src, host, log) })
 	}
 	d.startMarkers(ctx, g, cfg, own)
+	d.shown.mu.Lock()
+	d.push.server.SetSources(maps.Clone(d.shown.pushed))
+	d.shown.mu.Unlock()
+	orphans(cfg, d.log)
 }
 
-// source makes what reads a configured source. A Kafka source shows its partitions
-// in the metrics from then on.
-func (d *Daemon) source(s *configs.Source, log *slog.Logger) ingest.Source {
-	if !s.Kafka.Named() {
-		return file.New(s.Follow(), log)
-	}
-	src := kafka.New(s.Consume(), log)
+// source makes what reads a configured source. Kafka's and pushed ones are shown in
+// the metrics from then on.
+func (d *Daemon) source(cfg *configs.Config, s *configs.Source, log *slog.Logger) ingest.Source {
 	d.shown.mu.Lock()
 	defer d.shown.mu.Unlock()
-	d.shown.topics[s.Name] = src
-	return src
+	switch {
+	case s.Kafka.Named():
+		src := kafka.New(s.Consume(), log)
+		d.shown.topics[s.Name] = src
+		return src
+	case s.Push.Named():
+		src := pushed(cfg, s, log)
+		d.shown.pushed[s.Name] = src
+		return src
+	}
+	return file.New(s.Follow(), log)
 }
 
 // saved returns all positions, and the streams of each source. It runs on the
@@ -262,6 +282,7 @@ func (d *Daemon) adopt(cfg *configs.Config, cs []*collect.Config) {
 	d.shown.mu.Lock()
 	d.shown.formats, d.shown.vantages = formats, vantages
 	d.shown.topics, d.shown.markers = map[string]*kafka.Source{}, nil
+	d.shown.pushed = map[string]*push.Source{}
 	d.shown.mu.Unlock()
 }
 
@@ -271,6 +292,7 @@ func (d *Daemon) serve(ctx context.Context, reload <-chan struct{}, load func() 
 	cs, db, err := collectors(d.cfg, d.key, d.core.ledger.Step(), d.opt.Log)
 	if err != nil {
 		_ = d.opt.Listener.Close()
+		d.push.close()
 		return errors.Join(err, d.store.Close())
 	}
 	d.adopt(d.cfg, cs)
@@ -285,6 +307,7 @@ func (d *Daemon) serve(ctx context.Context, reload <-chan struct{}, load func() 
 	coreErr := make(chan error, 1)
 	go func() { coreErr <- d.core.run(ctx) }()
 	d.startSources(ctx, d.cfg, cs, db, saved, own)
+	d.push.start(behind, d.log)
 	d.log.Info("denywatch runs", "version", d.opt.Version, "listen", "http://"+d.opt.Listener.Addr().String(), "state", d.store.Path(), "sources", len(d.cfg.Sources))
 
 	var failed error
@@ -293,6 +316,7 @@ func (d *Daemon) serve(ctx context.Context, reload <-chan struct{}, load func() 
 		case <-ctx.Done():
 		case err := <-httpErr:
 			failed = fmt.Errorf("the HTTP API stopped: %w", err)
+		case failed = <-d.push.failed:
 		case <-reload:
 			if err := d.reload(ctx, load); err != nil {
 				if p, ok := errors.AsType[*configs.Problems](err); ok {
@@ -306,6 +330,7 @@ func (d *Daemon) serve(ctx context.Context, reload <-chan struct{}, load func() 
 	d.log.Info("stopping", "cause", context.Cause(ctx))
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.push.stop()
 	d.hosts.stop()
 	close(d.core.in)
 	cutErr := <-coreErr
@@ -345,6 +370,9 @@ func (d *Daemon) reload(ctx context.Context, load func() (*configs.Config, error
 	}
 	sinks, err := d.notifiers(cfg)
 	if err != nil {
+		return err
+	}
+	if err := d.push.hear(ctx, cfg, d.opt.Log); err != nil {
 		return err
 	}
 	if later := changes.Having(configs.Restart); len(later) > 0 {
@@ -390,6 +418,7 @@ func (d *Daemon) reload(ctx context.Context, load func() (*configs.Config, error
 	d.web.Reload(cfg.Markers.HTTP)
 	d.cfg = cfg
 	d.startSources(ctx, cfg, cs, db, saved, own)
+	d.push.start(context.WithoutCancel(ctx), d.log)
 	d.log.Info("configuration reloaded", "changes", len(changes), "effect", changes.Effect())
 	return nil
 }

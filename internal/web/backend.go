@@ -133,8 +133,25 @@ type SourceStatus struct {
 	SuspendedSince time.Time `json:"suspended_since,omitzero"`
 	// LagSeconds is how far the newest line that was read lies behind now.
 	LagSeconds float64 `json:"lag_seconds"`
+	// Push is set for a source that is pushed to.
+	Push *PushStatus `json:"push,omitempty"`
 	// Trouble says why the source cannot be read, and how to mend it.
 	Trouble string `json:"trouble,omitempty"`
+}
+
+// PushStatus is how a source is doing that is pushed to. Counts are since its start.
+type PushStatus struct {
+	// Batches were taken, Duplicates were sent again and known.
+	Batches    uint64 `json:"batches"`
+	Duplicates uint64 `json:"duplicates"`
+	// Rejected counts what was not taken, by a short word each.
+	Rejected map[string]uint64 `json:"rejected,omitempty"`
+	// SpoolBytes is what is kept on the disk, UnreadBytes how much of it waits to be
+	// counted.
+	SpoolBytes  int64 `json:"spool_bytes"`
+	UnreadBytes int64 `json:"unread_bytes"`
+	// LastBatch is when the last batch came; missing if none did.
+	LastBatch time.Time `json:"last_batch,omitzero"`
 }
 
 // SinkStatus is how one sink is doing.

@@ -1,0 +1,122 @@
+package push
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+	"time"
+)
+
+// DefaultListen is where senders are heard if nothing else is configured: on this
+// host only.
+const DefaultListen = "127.0.0.1:8404"
+
+// Listen says where senders are heard. It is apart from the daemon's API, so that
+// opening one to the world does not open the other.
+type Listen struct {
+	// Address is host and port.
+	Address string `yaml:"listen"`
+	// TLS encrypts; without it a proxy must.
+	TLS TLS `yaml:"tls"`
+}
+
+// TLS names the PEM files of a certificate, with its intermediates, and of its key.
+// They are read anew when they change.
+type TLS struct {
+	Cert string `yaml:"cert"`
+	Key  string `yaml:"key"`
+}
+
+// Named reports whether connections are encrypted.
+func (t TLS) Named() bool { return t != (TLS{}) }
+
+// Validate returns all problems of l but those of its address. It does no I/O.
+func (l Listen) Validate() []error {
+	if (l.TLS.Cert == "") != (l.TLS.Key == "") {
+		return []error{errors.New("tls: needs both cert and key")}
+	}
+	return nil
+}
+
+// Open listens there. It fails if the certificate cannot be used.
+func (l Listen) Open(ctx context.Context, log *slog.Logger) (net.Listener, error) {
+	var cert *certificate
+	if l.TLS.Named() {
+		cert = &certificate{files: l.TLS, log: log.With("component", "ingest/push")}
+		if err := cert.load(); err != nil {
+			return nil, fmt.Errorf("push.tls: %w", err)
+		}
+	}
+	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", l.Address)
+	if err != nil {
+		return nil, fmt.Errorf("push.listen: %s: %w", l.Address, err)
+	}
+	if cert == nil {
+		return ln, nil
+	}
+	return tls.NewListener(ln, &tls.Config{GetCertificate: cert.get, NextProtos: []string{"http/1.1"}}), nil
+}
+
+// lookEvery is how often the files of a certificate are looked at, at most: when
+// somebody connects.
+const lookEvery = 10 * time.Second
+
+// certificate is one that is read anew when its files change.
+type certificate struct {
+	files TLS
+	log   *slog.Logger
+
+	mu       sync.Mutex
+	current  *tls.Certificate
+	changed  [2]time.Time // of the files
+	lookedAt time.Time
+}
+
+// load reads the files. The caller holds mu, or is the only one.
+func (c *certificate) load() error {
+	changed, err := c.times()
+	if err != nil {
+		return err
+	}
+	c.changed = changed // also if they are broken: it is said once
+	cert, err := tls.LoadX509KeyPair(c.files.Cert, c.files.Key)
+	if err != nil {
+		return fmt.Errorf("read the certificate %s: %w", c.files.Cert, err)
+	}
+	c.current = &cert
+	return nil
+}
+
+func (c *certificate) times() (t [2]time.Time, err error) {
+	for i, name := range []string{c.files.Cert, c.files.Key} {
+		info, err := os.Stat(name)
+		if err != nil {
+			return t, err
+		}
+		t[i] = info.ModTime()
+	}
+	return t, nil
+}
+
+// get returns the certificate for a handshake. When a new one cannot be read the
+// old one goes on.
+func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if now := time.Now(); now.Sub(c.lookedAt) >= lookEvery {
+		c.lookedAt = now
+		if changed, err := c.times(); err == nil && changed != c.changed {
+			if err := c.load(); err != nil {
+				c.log.Error("the new certificate cannot be used; the old one stays", "error", err)
+			} else {
+				c.log.Info("the certificate was renewed", "file", c.files.Cert)
+			}
+		}
+	}
+	return c.current, nil
+}
