@@ -142,34 +142,60 @@ func (j *judge) mutes(l *located) bool {
 const accustomed = 5 * baseline.Prior
 
 // accustom makes the level of about the last 40 minutes the baseline of the cells of
-// a mask. Countries that were hardly seen in that time take it over from the others
-// of their role on the route: what happened, happened to them too.
+// a mask.
 func (j *judge) accustom(mask uint16) {
+	j.relevel(func(c *cell) bool { return c.mask == mask }, func(i int) (x, n float32) {
+		c := &j.cells[i]
+		j.decay(c)
+		return c.x40, c.n40
+	})
+}
+
+// mend makes what a scope shows since it fell its baseline: what was learned before was
+// a trouble.
+func (j *judge) mend(l *located) {
+	sums := j.sums(window{since: j.onset(l, nil)}, l.dir)
+	in := func(c *cell) bool { return c.mask == 0 && l.scope.has(&j.book, c) }
+	j.relevel(in, func(i int) (x, n float32) { return sums[i][0], sums[i][1] })
+	for i := range j.cells {
+		if c := &j.cells[i]; in(c) {
+			c.x5, c.n5, c.m5, c.x40, c.n40, c.m40 = 0, 0, 0, 0, 0, 0
+		}
+	}
+	j.relearn()
+	j.reset(l.scope)
+}
+
+// relevel makes x of n, as seen says, the baseline of the chosen cells. Countries that
+// were hardly seen take it over from the others of their role on the route: what
+// happened, happened to them too.
+func (j *judge) relevel(in func(c *cell) bool, seen func(i int) (x, n float32)) {
 	type level struct{ x, n, cells float32 }
 	levels := map[int32]*level{}
 	for i := range j.cells {
 		c := &j.cells[i]
-		if c.mask != mask {
+		if !in(c) {
 			continue
 		}
-		j.decay(c)
+		x, n := seen(i)
 		l := levels[c.group()]
 		if l == nil {
 			l = new(level)
 			levels[c.group()] = l
 		}
-		l.x += c.x40
-		l.n += c.n40
+		l.x += x
+		l.n += n
 		l.cells++
 	}
 	for i := range j.cells {
 		c := &j.cells[i]
-		if c.mask != mask {
+		if !in(c) {
 			continue
 		}
 		if l := levels[c.group()]; l.n > 0.5 {
-			n := max(accustomed-l.n, 0) / l.cells
-			c.Replace(c.x40+n*l.x/l.n, c.n40+n)
+			x, n := seen(i)
+			more := max(accustomed-l.n, 0) / l.cells
+			c.Replace(x+more*l.x/l.n, n+more)
 		}
 	}
 }

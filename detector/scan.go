@@ -23,6 +23,9 @@ const (
 	minFallRate  = 0.01
 	minFallShare = 0.3
 	halved       = 2 // the change of a scan that about halves a rate
+	// and it must have stood for so long, in seconds: what was seen only since may be a
+	// trouble that was learned, and that is over.
+	minWall int64 = 24 * 3600
 	// A rise needs this many distinct identities. On a route without history it
 	// needs as many that an application names, or more addresses: crawlers try
 	// unknown paths all day.
@@ -409,6 +412,8 @@ func (j *judge) alarm(fired []int32, dir int8, known bool) {
 		switch j.accept(&l) {
 		case worthy:
 			explained = j.open(&l, fired)
+		case mended:
+			j.mend(&l)
 		case exchanged:
 			j.announce(j.markerScope(l.scope), dir, j.start, j.start)
 		case scanning:
@@ -451,6 +456,7 @@ type verdict uint8
 const (
 	tooLittle verdict = iota
 	exchanged         // others of another class make up for it
+	mended            // a trouble that was learned as normal is over
 	scanning          // only a few, or strangers, are refused: it looks like a scan
 	worthy
 )
@@ -467,8 +473,11 @@ func (j *judge) accept(l *located) verdict {
 		return exchanged
 	}
 	if l.dir == baseline.Down {
-		if !j.fallen(l) {
+		switch {
+		case !j.fallen(l):
 			return tooLittle
+		case j.fleeting(l.scope):
+			return mended
 		}
 		return worthy
 	}
@@ -495,6 +504,21 @@ func (j *judge) fallen(l *located) bool {
 	// The first minutes exaggerate: it must be plain that more than a half is gone.
 	plain := float64(l.G[l.Change()]-l.G[halved]) >= 3*l.phi
 	return plain && shift >= minFall && moved >= minFallRate && l.X <= (1-minFallShare)*l.M
+}
+
+// fleeting reports whether most refusals that are usual in a scope are of routes known for
+// too short a time to say that there was a wall.
+func (j *judge) fleeting(s scope) bool {
+	var young, all float32
+	for i := range j.cells {
+		if c := &j.cells[i]; c.mask == 0 && s.has(&j.book, c) {
+			all += c.K
+			if j.routes[c.route].first+minWall > j.start {
+				young += c.K
+			}
+		}
+	}
+	return 2*young > all
 }
 
 // matters reports whether a rise is large enough to be one.
