@@ -32,6 +32,13 @@
 // Messages that say the same are joined into one ingest.Batch, so that this costs
 // a comparison a message, and nothing where no field is configured.
 //
+// # Cost
+//
+// The whole daemon, detection included, takes about 0.6 times the CPU of a program
+// that only calls kafka-go's FetchMessage for the same messages (combined lines,
+// one partition; 0.7 with six): BenchmarkKafka in internal/e2e. A message costs
+// about 70 ns here, and no allocation.
+//
 // # Limits
 //
 //   - Members of one group that do not share their positions each count what

@@ -22,11 +22,11 @@ type meters struct{ set *metrics.Set }
 
 func newMeters() *meters { return &meters{set: metrics.NewSet()} }
 
-// label escapes a label's value as the Prometheus text format asks: backslash,
-// quote and newline only.
-func label(v string) string {
-	return strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`).Replace(v)
-}
+// escapes are what the Prometheus text format asks for in a label's value:
+// backslash, quote and newline only.
+var escapes = strings.NewReplacer(`\`, `\\`, `"`, `\"`, "\n", `\n`)
+
+func label(v string) string { return escapes.Replace(v) }
 
 func name(metric string, labels ...string) string {
 	var b strings.Builder
