@@ -65,6 +65,8 @@ type Config struct {
 	// TLS says how connections are encrypted, SASL who we are.
 	TLS  TLS  `yaml:"tls"`
 	SASL SASL `yaml:"sasl"`
+	// Alone reads all partitions without joining the group; see the package.
+	Alone bool `yaml:"-"`
 	// MaxLine is the longest value, in bytes, that is delivered; longer ones are
 	// skipped and counted. It belongs to the source around this group.
 	MaxLine int `yaml:"-"`

@@ -39,6 +39,12 @@
 // one partition; 0.7 with six): BenchmarkKafka in internal/e2e. A message costs
 // about 70 ns here, and no allocation.
 //
+// # Alone
+//
+// With Config.Alone the group has no members: the process reads all partitions itself
+// because somebody else makes sure that no other one reads them. Offsets are committed
+// to the group for those who watch its lag.
+//
 // # Limits
 //
 //   - Members of one group that do not share their positions each count what
@@ -421,8 +427,22 @@ func matches(want string, t *metadata.ResponseTopic) bool {
 	return ok && err == nil && isPattern(want) && !t.IsInternal && !strings.HasPrefix(t.Name, "__")
 }
 
-// serve takes part in the group until ctx ends or there are other topics.
+// assignment is what this process reads until it is shared out anew.
+type assignment struct {
+	generation int32
+	partitions map[string][]kafkago.PartitionAssignment // by topic
+	// start runs f until the assignment is over.
+	start func(f func(context.Context))
+	// commit stores offsets by topic and partition in the group.
+	commit func(offsets map[string]map[int]int64) error
+}
+
+// serve reads as a member of the group, or alone, until ctx ends or there are other
+// topics.
 func (r *runner) serve(topics map[string]int) error {
+	if r.cfg.Alone {
+		return r.alone(topics)
+	}
 	ctx, changed := context.WithCancel(r.ctx)
 	defer changed()
 	group, err := kafkago.NewConsumerGroup(kafkago.ConsumerGroupConfig{
@@ -451,18 +471,103 @@ func (r *runner) serve(topics map[string]int) error {
 			}
 			continue
 		}
-		if err := r.generation(gen, topics, changed); err != nil {
+		if err := r.generation(assignment{gen.ID, gen.Assignments, gen.Start, gen.CommitOffsets}, topics, changed); err != nil {
 			return err
 		}
 	}
 }
 
+// alone reads all partitions without joining the group, until ctx ends or there are
+// other topics. Offsets are committed to it all the same.
+func (r *runner) alone(topics map[string]int) error {
+	client, done := r.cluster.client()
+	defer done()
+	defer r.reading.Wait()
+	ctx, changed := context.WithCancel(r.ctx)
+	defer changed()
+	parts, err := r.committed(ctx, client, topics)
+	if err != nil {
+		return err
+	}
+	start := func(f func(context.Context)) { go f(ctx) }
+	commit := func(offsets map[string]map[int]int64) error { return r.store(client, offsets) }
+	if err := r.generation(assignment{0, parts, start, commit}, topics, changed); err != nil {
+		return err
+	}
+	<-ctx.Done()
+	return nil
+}
+
+// committed asks what the group has committed of each partition. What is open goes on
+// where it is.
+func (r *runner) committed(ctx context.Context, client *kafkago.Client, topics map[string]int) (map[string][]kafkago.PartitionAssignment, error) {
+	ask := map[string][]int{}
+	for topic, n := range topics {
+		for id := range n {
+			ask[topic] = append(ask[topic], id)
+		}
+	}
+	res, err := client.OffsetFetch(ctx, &kafkago.OffsetFetchRequest{GroupID: r.cfg.Group, Topics: ask})
+	if err == nil {
+		err = res.Error
+	}
+	out := map[string][]kafkago.PartitionAssignment{}
+	if errors.Is(err, kafkago.GroupIdNotFound) { // nobody has committed anything yet
+		for topic, ids := range ask {
+			for _, id := range ids {
+				out[topic] = append(out[topic], kafkago.PartitionAssignment{ID: id, Offset: -1})
+			}
+		}
+		return out, nil
+	}
+	if err != nil {
+		return nil, explain("group "+r.cfg.Group, err)
+	}
+	for topic, ps := range res.Topics {
+		for _, p := range ps {
+			if p.Error != nil {
+				return nil, explain("group "+r.cfg.Group, p.Error)
+			}
+			if r.parts[streamOf(topic, p.Partition)] != nil {
+				p.CommittedOffset = -1
+			}
+			out[topic] = append(out[topic], kafkago.PartitionAssignment{ID: p.Partition, Offset: p.CommittedOffset})
+		}
+	}
+	return out, nil
+}
+
+// store commits offsets from outside of the group, which works as long as it has no
+// members.
+func (r *runner) store(client *kafkago.Client, offsets map[string]map[int]int64) error {
+	req := &kafkago.OffsetCommitRequest{GroupID: r.cfg.Group, GenerationID: -1, Topics: map[string][]kafkago.OffsetCommit{}}
+	for topic, ids := range offsets {
+		for id, at := range ids {
+			req.Topics[topic] = append(req.Topics[topic], kafkago.OffsetCommit{Partition: id, Offset: at})
+		}
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(r.ctx), r.timing.request)
+	defer cancel()
+	res, err := client.OffsetCommit(ctx, req)
+	if err != nil {
+		return err
+	}
+	for _, ps := range res.Topics {
+		for _, p := range ps {
+			if p.Error != nil {
+				return p.Error
+			}
+		}
+	}
+	return nil
+}
+
 // generation opens what was assigned and starts to read it.
-func (r *runner) generation(gen *kafkago.Generation, topics map[string]int, changed func()) error {
+func (r *runner) generation(gen assignment, topics map[string]int, changed func()) error {
 	var mine []*partition
 	kept := map[string]bool{}
-	for _, topic := range slices.Sorted(maps.Keys(gen.Assignments)) {
-		for _, a := range gen.Assignments[topic] {
+	for _, topic := range slices.Sorted(maps.Keys(gen.partitions)) {
+		for _, a := range gen.partitions[topic] {
 			stream := streamOf(topic, a.ID)
 			kept[stream] = true
 			p, err := r.open(topic, a.ID, stream)
@@ -490,11 +595,11 @@ func (r *runner) generation(gen *kafkago.Generation, topics map[string]int, chan
 		}
 	}
 	r.host.Ready()
-	r.log.Info("partitions assigned", "group", r.cfg.Group, "generation", gen.ID, "partitions", len(mine))
+	r.log.Info("partitions assigned", "group", r.cfg.Group, "generation", gen.generation, "partitions", len(mine))
 	commit := &committer{runner: r, gen: gen, parts: mine, done: map[string]int64{}}
 	start := func(f func(context.Context)) {
 		r.reading.Add(1)
-		gen.Start(func(ctx context.Context) { defer r.reading.Done(); f(ctx) })
+		gen.start(func(ctx context.Context) { defer r.reading.Done(); f(ctx) })
 	}
 	for _, p := range mine {
 		start(func(genCtx context.Context) {
@@ -563,7 +668,7 @@ func (r *runner) watch(ctx context.Context, topics map[string]int, changed func(
 // committer commits in one generation what is durable.
 type committer struct {
 	*runner
-	gen   *kafkago.Generation
+	gen   assignment
 	parts []*partition
 	mu    sync.Mutex
 	done  map[string]int64 // by stream
@@ -600,7 +705,7 @@ func (c *committer) commit(parts ...*partition) {
 	if len(offsets) == 0 {
 		return
 	}
-	if err := c.gen.CommitOffsets(offsets); err != nil {
+	if err := c.gen.commit(offsets); err != nil {
 		// The next generation begins with our own positions all the same.
 		c.log.Info("offsets could not be committed", "group", c.cfg.Group, "error", err)
 		return

@@ -422,3 +422,33 @@ func TestFetchErrors(t *testing.T) {
 	stop()
 	s.exactly(want)
 }
+
+// TestAlone: all partitions are read without a member in the group, offsets are
+// committed to it, and our own positions win over what others committed.
+func TestAlone(t *testing.T) {
+	c := newCluster1(t, kfake.SeedTopics(3, "logs"))
+	cl := client(t, c)
+	want := produce(t, cl, "logs", 3, 0, 300)
+	s := newStore(t)
+	cfg := Config{Brokers: c.ListenAddrs(), Topics: []string{"logs*"}, Alone: true}
+	for i := range 3 {
+		_, stop := run(t, s, cfg)
+		s.waitLines(len(want))
+		waitCommitted(t, c, "logs", 2, int64(len(want)/3))
+		want = append(want, produce(t, cl, "logs", 3, len(want), 300)...)
+		s.waitLines(len(want))
+		if i == 1 { // a topic that comes later
+			if err := c.CreateTopic("logs2", 1, nil); err != nil {
+				t.Fatal(err)
+			}
+			s.wait("the new topic", func() bool { return s.caught["kafka:logs2/0"] == 0 && len(s.open) == 4 })
+			want = append(want, produce(t, cl, "logs", 3, len(want), 300)...)
+			s.waitLines(len(want))
+		}
+		if g := c.GroupInfo(DefaultGroup); g == nil || len(g.Members) != 0 {
+			t.Errorf("the group is %+v", g)
+		}
+		stop()
+	}
+	s.exactly(want)
+}
