@@ -578,8 +578,9 @@ func (w *writer) marker() string {
 }
 
 // change names the marker: "release v2.31.0".
-func (w *writer) change() string {
-	m := w.in.MarkerInfo
+func (w *writer) change() string { return w.changeOf(w.in.MarkerInfo, w.in.Marker) }
+
+func (w *writer) changeOf(m *incident.MarkerInfo, id string) string {
 	name, ok := markerWords[m.Kind]
 	if !ok {
 		name = "change"
@@ -587,8 +588,8 @@ func (w *writer) change() string {
 	switch {
 	case m.Version != "":
 		name += " " + w.val(m.Version, maxValue)
-	case w.in.Marker != "":
-		name += " " + w.val(w.in.Marker, maxValue)
+	case id != "":
+		name += " " + w.val(id, maxValue)
 	}
 	return name
 }
@@ -843,9 +844,21 @@ func (w *writer) step(kind incident.Kind) string {
 		if w.in.Resolution == incident.Accepted {
 			how = "taken as the new normal after "
 		}
-		return withHeads(how+span(end.Sub(w.in.StartedAt)), heads)
+		return withHeads(w.fixed()+how+span(end.Sub(w.in.StartedAt)), heads)
 	}
 	return w.val(string(kind), maxValue)
+}
+
+// fixed names the change that the recovery followed: "rolled back to v2.30.4, ".
+func (w *writer) fixed() string {
+	m, cause := w.in.FixInfo, w.in.MarkerInfo
+	switch {
+	case m == nil:
+		return ""
+	case cause != nil && cause.Previous != "" && m.Version == cause.Previous:
+		return "rolled back to " + w.val(m.Version, maxValue) + ", "
+	}
+	return "after " + w.changeOf(m, w.in.Fix) + ": "
 }
 
 // acted is a step that a person, or the lack of one, made; else empty.

@@ -390,6 +390,24 @@ func TestClassesAndEndings(t *testing.T) {
 	}
 }
 
+// TestFixed: a recovery names the change that it followed.
+func TestFixed(t *testing.T) {
+	start := time.Date(2026, 11, 18, 10, 4, 0, 0, time.UTC)
+	cause := &incident.MarkerInfo{Kind: "release", Version: "v2.31.0", Previous: "v2.30.4", Time: start}
+	for want, fix := range map[string]*incident.MarkerInfo{
+		"recovered after 40 min":                                   nil,
+		"after release v2.31.1: recovered after 40 min":            {Kind: "release", Version: "v2.31.1"},
+		"rolled back to v2.30.4, recovered after 40 min":           {Kind: "release", Version: "v2.30.4"},
+		"after configuration change fix-1: recovered after 40 min": {Kind: "config"},
+	} {
+		end := start.Add(40 * time.Minute)
+		in := incident.Incident{Direction: incident.Up, StartedAt: start, ResolvedAt: &end, MarkerInfo: cause, FixInfo: fix, Fix: "fix-1", State: incident.Resolved}
+		if x := alerts.Render(incident.Transition{Kind: incident.ResolvedKind, At: end, Incident: in}); x.Step != want {
+			t.Errorf("got %q, want %q", x.Step, want)
+		}
+	}
+}
+
 // TestActs: what people decided is said with who did it, in the time line and at the
 // end.
 func TestActs(t *testing.T) {

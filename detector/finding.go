@@ -674,10 +674,11 @@ func (j *judge) recovered(f *finding, partial bool) bool {
 	return !left
 }
 
-// adopt accepts the level of a day-old finding as the new normal.
+// adopt accepts the recent level of a finding as the new normal: it lasted a day, or
+// somebody said so.
 func (j *judge) adopt(f *finding) {
 	j.accustom(f.mask)
-	j.settleRules(f.mask)
+	j.settleRules(f.mask, j.reach(f))
 	f.resolved, f.accepted = j.end(), true
 	j.show(f.mask, true)
 	j.relearn()

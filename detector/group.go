@@ -79,6 +79,10 @@ func (g *group) clone() incident.Incident {
 		m := *inc.MarkerInfo
 		inc.MarkerInfo = &m
 	}
+	if inc.FixInfo != nil {
+		m := *inc.FixInfo
+		inc.FixInfo = &m
+	}
 	return inc
 }
 
@@ -88,15 +92,7 @@ func instant(sec int64) time.Time { return time.Unix(sec, 0).UTC() }
 func (d *Detector) settle(c *slots.Closed) []incident.Transition {
 	now := c.Start + c.Step
 	var out []incident.Transition
-	tell := func(g *group, kind incident.Kind) {
-		if kind != incident.ResolvedKind {
-			d.contrast(g)
-		}
-		g.seq++
-		g.told.at, g.told.scope, g.told.identities = now, g.inc.Scope, g.inc.Identities
-		g.told.lead, g.told.marker = g.inc.Vantages[0], g.inc.Marker
-		out = append(out, incident.Transition{Seq: g.seq, Kind: kind, At: instant(now), Incident: g.clone()})
-	}
+	tell := func(g *group, kind incident.Kind) { out = append(out, d.tell(g, kind, now)) }
 	for _, j := range d.judges {
 		if j.vantage != c.Vantage {
 			continue
@@ -129,8 +125,6 @@ func (d *Detector) settle(c *slots.Closed) []incident.Transition {
 			continue
 		}
 		if open := d.refresh(g, now); !open {
-			t := instant(now)
-			g.inc.State, g.inc.ResolvedAt = incident.Resolved, &t
 			tell(g, incident.ResolvedKind)
 			continue
 		}
@@ -146,6 +140,22 @@ func (d *Detector) settle(c *slots.Closed) []incident.Transition {
 	}
 	d.forgetGroups(now)
 	return out
+}
+
+// tell makes the transition of a kind that a refreshed group goes through now.
+func (d *Detector) tell(g *group, kind incident.Kind, now int64) incident.Transition {
+	if kind == incident.ResolvedKind {
+		t := instant(now)
+		g.inc.State, g.inc.ResolvedAt = incident.Resolved, &t
+		d.mended(g)
+	} else {
+		g.inc.Fix, g.inc.FixInfo = "", nil
+		d.contrast(g)
+	}
+	g.seq++
+	g.told.at, g.told.scope, g.told.identities = now, g.inc.Scope, g.inc.Identities
+	g.told.lead, g.told.marker = g.inc.Vantages[0], g.inc.Marker
+	return incident.Transition{Seq: g.seq, Kind: kind, At: instant(now), Incident: g.clone()}
 }
 
 // forgetGroups drops resolved incidents that are old or too many.
@@ -409,6 +419,29 @@ func (d *Detector) attribute(g *group, step int64) {
 		inc.Marker = m.ID
 		about := info(m)
 		inc.MarkerInfo = &about
+		return
+	}
+}
+
+// mended names the latest change that the recovery followed, after the one that the
+// incident did.
+func (d *Detector) mended(g *group) {
+	inc := &g.inc
+	inc.Fix, inc.FixInfo = "", nil
+	if inc.Resolution != incident.Recovered || g.lead == nil {
+		return
+	}
+	// What spoke for recovery began in this slot; like an onset it may be a slot early.
+	began := instant(g.lead.calmSince)
+	to := began.Add(time.Duration(2*g.judge.step) * time.Second)
+	for i := len(d.marks) - 1; i >= 0 && d.marks[i].Time.After(inc.StartedAt) && !d.marks[i].Time.Before(began.Add(-blameWithin)); i-- {
+		m := &d.marks[i].Marker
+		if m.Time.After(to) || m.ID == inc.Marker || !marked(attributed(m), &inc.Scope) {
+			continue
+		}
+		inc.Fix = m.ID
+		about := info(m)
+		inc.FixInfo = &about
 		return
 	}
 }

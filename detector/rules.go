@@ -51,6 +51,15 @@ func (b *breach) turn(discount float32) {
 	b.k1, b.n1, b.k0, b.n0 = b.k0, b.n0, 0, 0
 }
 
+// fill adds requests at the level of all cells of a group, so that they count as
+// ruleBase together.
+func (b *breach) fill(all breach, cells float32) {
+	if all.n > 0 {
+		n := max(ruleBase-all.n, 0) / cells
+		b.k, b.n = b.k+n*all.k/all.n, b.n+n
+	}
+}
+
 // forget drops what was not learned yet.
 func (b *breach) forget() { b.k1, b.n1, b.k0, b.n0 = 0, 0, 0, 0 }
 
@@ -366,11 +375,15 @@ func (j *judge) rule(f *finding) *incident.AccessRule {
 	return j.access.Describe(top.rule)
 }
 
-// settleRules makes what a mask's cells showed lately the usual of their rules.
-func (j *judge) settleRules(mask uint16) {
+// settleRules makes what a mask's cells showed since a time, as far as is remembered in
+// detail, the usual of their rules.
+func (j *judge) settleRules(mask uint16, since int64) {
 	fresh := map[int32]*ruling{}
 	for i := range j.past.slots {
 		p := &j.past.slots[i]
+		if p.start < since {
+			continue
+		}
 		for k := range p.counts {
 			t := &p.counts[k]
 			r := j.ruled[t.cell]
@@ -389,7 +402,27 @@ func (j *judge) settleRules(mask uint16) {
 			}
 		}
 	}
+	// What was seen for minutes only counts as much as what is known of a rule, and the
+	// countries of a role on a route share it.
+	type level struct {
+		let, kept breach
+		cells     float32
+	}
+	levels := map[int32]*level{}
 	for id, r := range fresh {
+		l := levels[j.cells[id].group()]
+		if l == nil {
+			l = new(level)
+			levels[j.cells[id].group()] = l
+		}
+		l.let.k, l.let.n = l.let.k+r.let.k, l.let.n+r.let.n
+		l.kept.k, l.kept.n = l.kept.k+r.kept.k, l.kept.n+r.kept.n
+		l.cells++
+	}
+	for id, r := range fresh {
+		l := levels[j.cells[id].group()]
+		r.let.fill(l.let, l.cells)
+		r.kept.fill(l.kept, l.cells)
 		*j.ruledBy(id) = *r
 	}
 }

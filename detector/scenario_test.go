@@ -37,12 +37,13 @@ import (
 //	mark k=v ...               id, kind, expect, service, prefix, route, role, geo, version,
 //	                           ago=DURATION; takes the current time
 //	restart                    saves and loads the detector
+//	accept                     the only open incident is accepted as the new normal
 //	expect none                nothing was opened since the last expectation, nothing is open
 //	expect quiet               nothing was told since the last expectation
 //	expect open k=v ...        exactly one incident is open, and it is like this: direction,
 //	                           service, prefix, route, role, geo ("-" for unbound), layer,
 //	                           class, resolution, used>=N, used<=N, back>=N,
-//	                           cause, marker, severity, lead, within=DURATION after its onset,
+//	                           cause, marker, fix, severity, lead, within=DURATION after its onset,
 //	                           identities>=N, identities<=N, accounts>=N, accounts<=N,
 //	                           rule=TEXT with _ for spaces, hint likewise, plan, flag
 //	expect another k=v ...     one of several open incidents is like this
@@ -315,6 +316,20 @@ func (s *scenario) do(words []string) error {
 			return err
 		}
 		return s.mark(m)
+	case "accept":
+		open := slices.DeleteFunc(s.d.Incidents(), func(in incident.Incident) bool { return in.State != incident.Open })
+		if len(open) != 1 {
+			return fmt.Errorf("%d incidents are open", len(open))
+		}
+		t, ok := s.d.Accept(open[0].ID)
+		if !ok {
+			return fmt.Errorf("it is not known")
+		}
+		s.told = append(s.told, t)
+		if _, again := s.d.Accept(open[0].ID); again {
+			return fmt.Errorf("it could be accepted twice")
+		}
+		return nil
 	case "restart":
 		d, err := reload(s.d, s.cfg)
 		s.d = d
@@ -570,7 +585,7 @@ func like(in *incident.Incident, m map[string]string) error {
 		cause = in.Causes[0]
 	}
 	text := map[string]string{"direction": string(in.Direction), "service": in.Scope.Service, "prefix": in.Scope.Prefix, "route": in.Scope.Route,
-		"role": in.Scope.Role, "geo": in.Scope.Geo, "layer": in.Layer, "cause": cause, "marker": in.Marker, "severity": string(in.Severity), "lead": lead,
+		"role": in.Scope.Role, "geo": in.Scope.Geo, "layer": in.Layer, "cause": cause, "marker": in.Marker, "fix": in.Fix, "severity": string(in.Severity), "lead": lead,
 		"vantages": strings.Join(in.Vantages, ","), "class": in.Class, "resolution": string(in.Resolution), "plan": in.Scope.Plan, "flag": in.Scope.Flag, "rule": "", "hint": ""}
 	if in.AccessRule != nil {
 		text["rule"], text["hint"] = strings.ReplaceAll(in.AccessRule.Text, " ", "_"), strings.ReplaceAll(in.AccessRule.Hint, " ", "_")

@@ -34,6 +34,7 @@ type Desk struct {
 	router  *Router
 	lives   map[string]*life
 	batches map[string]*batch // by key
+	hushed  map[string]*silence
 	// told holds when each place was told of an incident one by one, in the last
 	// stormTime.
 	told  map[alerts.Dest][]time.Time
@@ -60,6 +61,13 @@ type life struct {
 	Back   []time.Time `json:"back,omitempty"`
 	Steady time.Time   `json:"steady,omitzero"`
 	Behind bool        `json:"behind,omitempty"`
+	// Ack is who looks after it, Silence who keeps it quiet; Hushed is the id of the
+	// silence of a scope that it is in.
+	Ack     *incident.Act `json:"ack,omitempty"`
+	Silence *incident.Act `json:"silence,omitempty"`
+	Hushed  string        `json:"hushed,omitempty"`
+	// Dismissed tells that somebody said that it is not a problem.
+	Dismissed bool `json:"dismissed,omitempty"`
 }
 
 // place is where a team is told.
@@ -98,13 +106,14 @@ func (b *batch) key() string {
 
 // The prefixes of the keys of records.
 const (
-	lifePrefix  = "life/"
-	batchPrefix = "batch/"
+	lifePrefix    = "life/"
+	batchPrefix   = "batch/"
+	silencePrefix = "silence/"
 )
 
 // NewDesk returns a desk without a past.
 func NewDesk(r *Router) *Desk {
-	return &Desk{router: r, lives: map[string]*life{}, batches: map[string]*batch{}, told: map[alerts.Dest][]time.Time{}, dirty: map[string]bool{}}
+	return &Desk{router: r, lives: map[string]*life{}, batches: map[string]*batch{}, hushed: map[string]*silence{}, told: map[alerts.Dest][]time.Time{}, dirty: map[string]bool{}}
 }
 
 // Configure replaces the router.
@@ -124,6 +133,10 @@ func (d *Desk) Save(b Bucket) error {
 		if id, ok := strings.CutPrefix(key, lifePrefix); ok {
 			if l := d.lives[id]; l != nil {
 				record = l
+			}
+		} else if id, ok := strings.CutPrefix(key, silencePrefix); ok {
+			if x := d.hushed[id]; x != nil {
+				record = x.Silencing
 			}
 		} else if x := d.batches[key]; x != nil {
 			record = x
@@ -159,6 +172,18 @@ func (d *Desk) Load(key string, value []byte) error {
 			return fmt.Errorf("routing: %s: %w", lifePrefix, err)
 		}
 		d.lives[id] = l
+		return nil
+	}
+	if id, ok := strings.CutPrefix(key, silencePrefix); ok {
+		var x incident.Silencing
+		if err := json.Unmarshal(value, &x); err != nil {
+			return fmt.Errorf("routing: %s: %w", silencePrefix, err)
+		}
+		s, err := newSilence(x)
+		if err != nil {
+			return fmt.Errorf("routing: %s: %w", silencePrefix, err)
+		}
+		d.hushed[id] = s
 		return nil
 	}
 	b := new(batch)
@@ -210,8 +235,15 @@ func (d *Desk) decorate(in *incident.Incident, l *life) Decision {
 	dec := d.router.Route(in, "")
 	in.Severity, in.Team = dec.Severity, dec.Team
 	in.Journey, in.JourneyStep, in.JourneySteps = dec.Journey, dec.Step, dec.Steps
-	if l != nil && !l.Steady.IsZero() {
-		in.Flapping = len(l.Back) + 1
+	in.Acknowledged, in.Silenced, in.Flapping = nil, nil, 0
+	if l != nil {
+		in.Acknowledged, in.Silenced = l.Ack, l.Silence
+		if !l.Steady.IsZero() {
+			in.Flapping = len(l.Back) + 1
+		}
+		if l.Dismissed && in.State == incident.Resolved {
+			in.Resolution = incident.Dismissed
+		}
 	}
 	return dec
 }
@@ -226,11 +258,24 @@ func (d *Desk) Take(t incident.Transition, now time.Time, quietly bool) ([]incid
 	t.Seq = l.Seq
 	l.State = t.Incident.State
 	switch t.Kind {
+	case incident.Acknowledged:
+		l.Ack = t.Act
+	case incident.Silenced:
+		l.Silence = t.Act
+	case incident.Unsilenced:
+		l.Silence, l.Hushed = nil, ""
 	case incident.Reopened:
-		l.Since, l.Raised = time.Time{}, 0
+		l.Since, l.Raised, l.Ack, l.Dismissed = time.Time{}, 0, nil, false
 		l.Back = append(slices.DeleteFunc(l.Back, func(at time.Time) bool { return now.Sub(at) > flapTime }), now)
+	case incident.ResolvedKind:
+		l.Dismissed = t.Incident.Resolution == incident.Dismissed
 	case incident.Escalated:
 		l.Raised++
+	}
+	if l.Silence == nil && t.Kind != incident.Unsilenced && l.State == incident.Open {
+		if h := d.hush(&t.Incident, now); h != nil {
+			l.Silence, l.Hushed = &h.Act, h.ID
+		}
 	}
 	// From here on it is told no more until it is steady; this one still is.
 	flapping := now.Before(l.Steady)
@@ -276,8 +321,12 @@ func (d *Desk) Tell(t incident.Transition, now time.Time) []alerts.Delivery {
 func (d *Desk) tell(l *life, t *incident.Transition, dec Decision, now time.Time) []alerts.Delivery {
 	var ds []alerts.Delivery
 	var places []Place
-	// What people did, and the end, only concerns those who know of it.
-	if t.Kind != incident.ResolvedKind && t.Act == nil {
+	switch {
+	case t.Kind == incident.ResolvedKind, t.Kind == incident.Acknowledged, t.Kind == incident.Silenced:
+		// That only concerns those who know of it.
+	case l.Silence != nil:
+		return nil
+	default:
 		places = d.router.Places(dec)
 	}
 	if t.Kind == incident.Escalated {
@@ -316,6 +365,9 @@ func (r *Router) sink(name string) *Sink {
 func (d *Desk) tellPlace(l *life, t *incident.Transition, p *Place, now time.Time) []alerts.Delivery {
 	mine := place{p.Dest, p.Team}
 	quiet := p.Sink.People && d.quiet(p.Team, t.Incident.Severity, now)
+	if p.Team != "" && p.Sink.People && !quiet && l.Since.IsZero() {
+		l.Since = now
+	}
 	if i := slices.IndexFunc(l.Told, func(x told) bool { return x.Dest == p.Dest }); i >= 0 {
 		x := &l.Told[i]
 		var mention []string
@@ -343,9 +395,6 @@ func (d *Desk) tellPlace(l *life, t *incident.Transition, p *Place, now time.Tim
 		d.told[p.Dest] = at
 	}
 	l.Told = append(l.Told, x)
-	if p.Team != "" && p.Sink.People && l.Since.IsZero() {
-		l.Since = now
-	}
 	if x.Bulk {
 		b := d.batch(mine, false, now)
 		b.Opened = append(b.Opened, l.id)
@@ -391,14 +440,34 @@ func (d *Desk) quiet(team string, s incident.Severity, now time.Time) bool {
 	return t != nil && !AtLeast(s, t.Quiet.Below) && t.quietAt(now)
 }
 
-// Tick does what is due by now: it returns the incidents that escalate, in a stable
-// order, for which the caller makes transitions, and what is told by itself. last
-// returns an incident's last transition, nil if it is not known any more.
-func (d *Desk) Tick(now time.Time, last func(id string) *incident.Transition) (escalated []string, ds []alerts.Delivery) {
+// Due is a transition that an incident goes through by the clock alone.
+type Due struct {
+	ID   string
+	Kind incident.Kind
+}
+
+// Tick does what is due by now: it returns the transitions that the caller is to make
+// and take, in a stable order, and what is told by itself. last returns an incident's
+// last transition, nil if it is not known any more.
+func (d *Desk) Tick(now time.Time, last func(id string) *incident.Transition) (due []Due, ds []alerts.Delivery) {
+	for id, s := range d.hushed {
+		if !now.Before(s.Act.Until) {
+			delete(d.hushed, id)
+			d.dirty[silencePrefix+id] = true
+		}
+	}
 	for _, id := range slices.Sorted(maps.Keys(d.lives)) {
 		l := d.lives[id]
 		if d.escalates(l, now) {
-			escalated = append(escalated, id)
+			due = append(due, Due{id, incident.Escalated})
+		}
+		if l.Silence != nil && (!now.Before(l.Silence.Until) || l.Hushed != "" && d.hushed[l.Hushed] == nil) {
+			l = d.life(id)
+			if l.State == incident.Open {
+				due = append(due, Due{id, incident.Unsilenced})
+			} else {
+				l.Silence, l.Hushed = nil, ""
+			}
 		}
 		if !l.Steady.IsZero() && !now.Before(l.Steady) {
 			l = d.life(id)
@@ -422,13 +491,13 @@ func (d *Desk) Tick(now time.Time, last func(id string) *incident.Transition) (e
 			}
 		}
 	}
-	return escalated, ds
+	return due, ds
 }
 
 // escalates reports whether nobody acknowledged an incident in time.
 func (d *Desk) escalates(l *life, now time.Time) bool {
 	t := d.router.teams[l.Team]
-	if t == nil || l.State != incident.Open || l.Since.IsZero() || l.Raised >= maxRaised {
+	if t == nil || l.State != incident.Open || l.Ack != nil || l.Silence != nil || l.Since.IsZero() || l.Raised >= maxRaised {
 		return false
 	}
 	after := t.Escalate.After(l.Severity)
@@ -448,7 +517,7 @@ func (d *Desk) wake(l *life, now time.Time, last func(id string) *incident.Trans
 		l.Waiting = slices.DeleteFunc(l.Waiting, func(x place) bool { return x == w })
 		sink := d.router.sink(w.Sink)
 		switch {
-		case t == nil || sink == nil:
+		case t == nil || sink == nil || l.Silence != nil:
 		case l.State == incident.Open:
 			for _, p := range d.router.placesOf(w.Team, t.Incident.Severity) {
 				if p.Dest == w.Dest {

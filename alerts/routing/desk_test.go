@@ -78,15 +78,15 @@ func (o *office) pass(d, by time.Duration) {
 	o.t.Helper()
 	for end := o.now.Add(d); o.now.Before(end); {
 		o.now = o.now.Add(by)
-		escalated, ds := o.desk.Tick(o.now, func(id string) *incident.Transition {
+		due, ds := o.desk.Tick(o.now, func(id string) *incident.Transition {
 			if t, ok := o.last[id]; ok {
 				return &t
 			}
 			return nil
 		})
 		o.told = append(o.told, ds...)
-		for _, id := range escalated {
-			o.step(incident.Escalated, o.last[id].Incident)
+		for _, x := range due {
+			o.step(x.Kind, o.last[x.ID].Incident)
 		}
 	}
 }
@@ -333,5 +333,100 @@ func TestAdopt(t *testing.T) {
 	o.restart()
 	if len(o.store) != 0 {
 		t.Errorf("left behind: %v", slices.Collect(maps.Keys(o.store)))
+	}
+}
+
+// do lets a person do something.
+func (o *office) do(kind incident.Kind, in incident.Incident, until time.Time) {
+	in.State = incident.Open
+	steps, ds := o.desk.Take(incident.Transition{Kind: kind, At: o.now, Incident: in, Act: &incident.Act{By: "ada", Until: until}}, o.now, false)
+	for _, s := range steps {
+		o.last[in.ID] = s
+	}
+	o.told = append(o.told, ds...)
+}
+
+// TestAcknowledged: what somebody looks after does not escalate, until it comes back.
+func TestAcknowledged(t *testing.T) {
+	c := shop()
+	c.Teams[1].Escalate = routing.Escalation{High: 10 * time.Minute, To: "security"}
+	o := open(t, c)
+	in := at("/billing/upgrade")
+	o.step(incident.Opened, in)
+	o.do(incident.Acknowledged, in, time.Time{})
+	o.expect("slack#growth a1 1 opened", "pager a1 1 opened", "slack#growth a1 2 acknowledged", "pager a1 2 acknowledged")
+	if by := o.last["a1"].Incident.Acknowledged; by == nil || by.By != "ada" {
+		t.Errorf("acknowledged %+v", by)
+	}
+	o.pass(5*time.Hour, time.Minute)
+	o.expect()
+	o.step(incident.ResolvedKind, in)
+	o.step(incident.Reopened, in)
+	o.expect("slack#growth a1 3 resolved", "pager a1 3 resolved", "slack#growth a1 4 reopened", "pager a1 4 reopened")
+	if by := o.last["a1"].Incident.Acknowledged; by != nil {
+		t.Errorf("acknowledged though it came back: %+v", by)
+	}
+	o.pass(10*time.Minute, time.Minute)
+	o.expect("slack#growth a1 5 escalated", "pager a1 5 escalated", "slack#sec a1 5 escalated")
+}
+
+// TestSilenced: a silenced incident is told only to be over, to those who know of it;
+// when the silence ends it is told to everyone who should know.
+func TestSilenced(t *testing.T) {
+	o := open(t, shop())
+	in := at("/search")
+	o.step(incident.Opened, in)
+	o.do(incident.Silenced, in, o.now.Add(time.Hour))
+	o.expect("slack a1 1 opened", "slack a1 2 silenced")
+	in.Identities, in.UsedToGetIn = 90, 90
+	o.step(incident.Grew, in)
+	o.expect()
+	o.pass(59*time.Minute, time.Minute)
+	o.expect()
+	o.pass(time.Minute, time.Minute)
+	o.expect("slack a1 4 unsilenced", "pager a1 4 unsilenced")
+	o.do(incident.Silenced, in, o.now.Add(time.Hour))
+	o.expect("slack a1 5 silenced", "pager a1 5 silenced")
+	o.step(incident.ResolvedKind, in)
+	o.expect("slack a1 6 resolved", "pager a1 6 resolved")
+	o.pass(2*time.Hour, time.Minute)
+	o.expect()
+	if len(o.desk.Silences(o.now)) != 0 {
+		t.Errorf("still silenced: %+v", o.desk.Silences(o.now))
+	}
+}
+
+// TestSilencedScope: an incident that opens in a silenced scope is told when that is
+// over, if it is open still; one that narrows out of it stays silenced.
+func TestSilencedScope(t *testing.T) {
+	o := open(t, shop())
+	s := incident.Silencing{ID: "s1", Scope: &incident.Scope{Route: "/search/**"}, Act: incident.Act{By: "ada", Until: o.now.Add(time.Hour)}}
+	if in, err := o.desk.Hush(s, nil); err != nil || len(in) != 0 {
+		t.Fatal(in, err)
+	}
+	o.restart()
+	gone, stays, other := at("/search/a"), at("/search/b"), at("/find")
+	gone.ID, stays.ID, other.ID = "gone", "stays", "other"
+	o.step(incident.Opened, gone)
+	o.step(incident.Opened, stays)
+	o.step(incident.Opened, other)
+	o.step(incident.ResolvedKind, gone)
+	o.expect("slack other 1 opened")
+	if got := o.desk.Silences(o.now); len(got) != 1 || got[0].ID != "s1" {
+		t.Errorf("silences %+v", got)
+	}
+	o.pass(time.Hour, time.Minute)
+	o.expect("slack stays 2 unsilenced")
+	if got := o.desk.Silences(o.now); len(got) != 0 {
+		t.Errorf("silences %+v", got)
+	}
+	if in, err := o.desk.Hush(s, nil); err != nil || len(in) != 0 {
+		t.Fatal(in, err)
+	}
+	if _, ok := o.desk.Unhush("s1"); !ok {
+		t.Error("it cannot be taken back")
+	}
+	if _, ok := o.desk.Unhush("s1"); ok {
+		t.Error("it can be taken back twice")
 	}
 }

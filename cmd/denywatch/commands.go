@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"log/slog"
 	"os"
@@ -16,7 +15,6 @@ import (
 	"github.com/denywatch/denywatch/internal/app"
 	"github.com/denywatch/denywatch/internal/client"
 	"github.com/denywatch/denywatch/internal/marker"
-	"github.com/denywatch/denywatch/internal/secret"
 )
 
 type runCmd struct{}
@@ -147,8 +145,7 @@ func (c checkCmd) Run(e *env) error {
 }
 
 type markCmd struct {
-	URL      string        `default:"http://127.0.0.1:8403" env:"DENYWATCH_URL" help:"Where denywatch listens."`
-	Token    secret.String `env:"DENYWATCH_TOKEN" placeholder:"TOKEN" help:"Bearer token; better given by the environment variable DENYWATCH_TOKEN."`
+	daemon
 	ID       string        `help:"Id of the marker. Default: made of service, kind and version."`
 	Kind     marker.Kind   `enum:"release,pricing,entitlement,security_rule,flag,config" default:"release" help:"What changed: ${enum}."`
 	Service  string        `help:"Service that changed. Default: all."`
@@ -165,7 +162,7 @@ type markCmd struct {
 
 // Run implements the command.
 func (c markCmd) Run(e *env) error {
-	cl := &client.Client{BaseURL: c.URL, Token: c.Token}
+	cl := c.client()
 	m := marker.Marker{
 		ID: c.ID, Kind: c.Kind, Service: c.Service, Version: c.Release, Previous: c.Previous, Time: c.Time, Expect: c.Expect,
 		Scope: marker.Scope{Prefix: c.Prefix, Route: c.Route, Role: c.Role, Geo: c.Geo},
@@ -206,10 +203,7 @@ func (c verdictCmd) Run(e *env) error {
 		return err
 	}
 	if c.Output == "json" {
-		enc := json.NewEncoder(e.stdout)
-		enc.SetEscapeHTML(false)
-		enc.SetIndent("", "  ")
-		err = enc.Encode(v)
+		err = e.json(v)
 	} else {
 		_, err = fmt.Fprint(e.stdout, app.DescribeVerdict(&v, e.colour(e.stdout)))
 	}

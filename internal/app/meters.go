@@ -13,6 +13,7 @@ import (
 	"github.com/denywatch/denywatch/alerts"
 	"github.com/denywatch/denywatch/ingest/kafka"
 	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/incident"
 )
 
 // meters holds the daemon's metrics in a set of its own. Counters of what lives
@@ -77,6 +78,11 @@ func (m *meters) Coalesced(sink string, n int) {
 // marker counts what came of a message in a topic of markers.
 func (m *meters) marker(result string) {
 	m.set.GetOrCreateCounter(name("markers_kafka_total", "result", result)).Inc()
+}
+
+// acted counts what people did to incidents.
+func (m *meters) acted(verb incident.Verb, via string) {
+	m.set.GetOrCreateCounter(name("acts_total", "verb", string(verb), "via", via)).Inc()
 }
 
 // partitions brings up to date what is known of the partitions that Kafka sources

@@ -75,12 +75,12 @@ func (c *core) attend() {
 		return
 	}
 	c.attended = time.Now()
-	escalated, deliveries := c.desk.Tick(c.wall(), c.last)
+	due, deliveries := c.desk.Tick(c.wall(), c.last)
 	c.pending = append(c.pending, deliveries...)
 	c.dirty = c.dirty || c.desk.Dirty()
-	for _, id := range escalated {
-		if in := c.incident(id); in != nil {
-			c.transition(incident.Transition{Kind: incident.Escalated, At: c.wall(), Incident: *in})
+	for _, x := range due {
+		if in := c.incident(x.ID); in != nil {
+			c.transition(incident.Transition{Kind: x.Kind, At: c.wall(), Incident: *in})
 		}
 	}
 }

@@ -1,5 +1,6 @@
-// Package client calls the daemon's HTTP API for pipelines: it tells of a change
-// and asks what came of it.
+// Package client calls the daemon's HTTP API for pipelines and for people at a
+// terminal: it tells of a change and asks what came of it, lists incidents and says
+// what was decided about them.
 //
 // It promises that a marker is sent until it is certainly taken or the bound is
 // reached, without ever becoming two; that its errors say what to do; and that no
@@ -295,6 +296,9 @@ func (c *Client) call(ctx context.Context, method, path string, body []byte, out
 	}
 	defer func() { _ = resp.Body.Close() }()
 	answer, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer))
+	if resp.StatusCode == http.StatusNoContent {
+		return resp.StatusCode, nil
+	}
 	if resp.StatusCode != http.StatusOK && resp.StatusCode != http.StatusCreated {
 		return resp.StatusCode, c.refused(resp, answer)
 	}

@@ -415,8 +415,39 @@ func TestVerdictCLI(t *testing.T) {
 	if res := command(t, nil, "verdict", "bad", "--url", d.url, "--output", "json", "--wait", "1m"); res.code != 3 || json.Unmarshal([]byte(res.stdout), &v) != nil || v.Verdict != "fail" || v.Reason == "" {
 		t.Errorf("json: %d %s%s", res.code, res.stdout, res.stderr)
 	}
+	incidentsCLI(t, d)
 	if res := command(t, nil, "verdict", "never-told", "--url", d.url); res.code != 1 || !strings.Contains(res.stderr, "no marker of this id") {
 		t.Errorf("an unknown marker: %d %s", res.code, res.stderr)
 	}
 	d.stop(t)
+}
+
+// incidentsCLI is what somebody on call does about the one incident of a daemon.
+func incidentsCLI(t *testing.T, d *daemon) {
+	t.Helper()
+	id := d.incidents(t)[0].ID
+	for _, x := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"incidents"}, 0, id},
+		{[]string{"incidents", "list", "--state", "resolved"}, 0, "Nothing wrong"},
+		{[]string{"incidents", "ack", id, "--by", "ada"}, 0, "Acknowledged by ada."},
+		{[]string{"incidents", "silence", id, "--for", "2h", "--by", "ada"}, 0, "Silenced by ada until"},
+		{[]string{"silences"}, 0, "incident " + id},
+		{[]string{"silences", "remove", id}, 0, ""},
+		{[]string{"silences", "add", "--route", "/search/**", "--for", "1h"}, 0, "route=/search/**"},
+		{[]string{"silences", "add", "--for", "1h"}, 1, "it has no scope"},
+		{[]string{"incidents", "show", id}, 0, "acknowledged by ada"},
+		{[]string{"incidents", "show", id, "--output", "json"}, 0, `"kind": "unsilenced"`},
+		{[]string{"incidents", "accept", id, "--by", "ada"}, 0, "new normal"},
+		{[]string{"incidents", "dismiss", id}, 1, "the incident is over"},
+		{[]string{"incidents", "ack", "nobody"}, 1, "nothing of this id"},
+	} {
+		res := command(t, nil, append(x.args, "--url", d.url)...)
+		if res.code != x.code || !strings.Contains(res.stdout+res.stderr, x.says) {
+			t.Errorf("%v: exit code %d, want %d and %q\n%s%s", x.args, res.code, x.code, x.says, res.stdout, res.stderr)
+		}
+	}
 }

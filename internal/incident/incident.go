@@ -138,7 +138,11 @@ type Incident struct {
 	// more about it for texts.
 	Marker     string      `json:"marker"`
 	MarkerInfo *MarkerInfo `json:"marker_info,omitempty"`
-	Severity   Severity    `json:"severity"`
+	// Fix is the id of the change that the recovery followed, FixInfo says more about it;
+	// empty and nil while it is open, and if there was none.
+	Fix      string      `json:"fix,omitempty"`
+	FixInfo  *MarkerInfo `json:"fix_info,omitempty"`
+	Severity Severity    `json:"severity"`
 	// Team owns it by the configured rules, empty if none says so. Journey is the
 	// configured one that it is in the way of, at step JourneyStep of JourneySteps
 	// (from 1; 0 if no single step is meant).
@@ -248,6 +252,18 @@ const (
 // Verbs lists all verbs.
 var Verbs = []Verb{Acknowledge, Silence, Unsilence, Accept, Dismiss}
 
+// Silencing keeps an incident, or all in a scope, from being told for a while.
+type Silencing struct {
+	// ID is unique; of the silence of one incident it is the incident's id.
+	ID string `json:"id"`
+	// Incident is the id of the incident it is for; empty for one of Scope. A prefix of
+	// the scope holds all below it, its route may be a pattern such as /billing/**.
+	Incident string `json:"incident,omitempty"`
+	Scope    *Scope `json:"scope,omitempty"`
+	// Act is who silenced it, and until when.
+	Act Act `json:"act"`
+}
+
 // Act is what a person decided about an incident.
 type Act struct {
 	// By names the person as the place knows them where they did it: a Slack user's
@@ -258,7 +274,7 @@ type Act struct {
 	ID string `json:"id,omitempty"`
 	// Via is where: "slack", "api", ...
 	Via string `json:"via"`
-	// At is when, by the wall clock.
+	// At is when, by the wall clock; whoever takes the act sets it.
 	At time.Time `json:"at"`
 	// Until is when a silence ends by itself; zero for every other act.
 	Until time.Time `json:"until,omitzero"`

@@ -36,10 +36,11 @@ type credentials struct {
 	hosts  map[string]bool
 	// deployments verifies and decodes what deployment tools send.
 	deployments *markers.Adapters
+	operators   []string
 }
 
 func newCredentials(cfg Config) *credentials {
-	c := &credentials{tokens: secret.Hash(cfg.Tokens), hosts: map[string]bool{}, deployments: markers.New(cfg.Deployments)}
+	c := &credentials{tokens: secret.Hash(cfg.Tokens), hosts: map[string]bool{}, deployments: markers.New(cfg.Deployments), operators: cfg.Operators}
 	c.keys = append(c.keys, cfg.HMAC...)
 	for _, h := range cfg.Hosts {
 		c.hosts[hostName(h)] = true
@@ -84,10 +85,12 @@ func sign(key secret.String, unix int64, body []byte) []byte {
 	return h.Sum(nil)
 }
 
-// caller is who sent a marker.
+// caller is who sent a request that changes something.
 type caller struct {
-	// name is the configured one, or empty for a local program without a token.
-	name string
+	// name is the configured one, or empty for a local program without a token; operator
+	// tells that it may change incidents.
+	name     string
+	operator bool
 	// at is when the request was made: as signed, else now.
 	at time.Time
 }
@@ -106,7 +109,7 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (caller, [
 			return caller{}, nil, err
 		}
 		body, err := readBody(w, r, "application/json")
-		return caller{at: now}, body, err
+		return caller{operator: true, at: now}, body, err
 	case signature != "":
 		body, err := readBody(w, r, "application/json", "application/x-www-form-urlencoded")
 		if err != nil {
@@ -124,7 +127,7 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (caller, [
 	}
 	scheme, token, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	if !strings.EqualFold(scheme, "Bearer") {
-		return caller{}, nil, s.unknownCaller(r, "markers need a token", "send the header Authorization: Bearer <token> with one of markers.tokens, or sign the request")
+		return caller{}, nil, s.unknownCaller(r, "a token is needed", "send the header Authorization: Bearer <token> with one of markers.tokens, or sign the request")
 	}
 	name, ok := creds.tokens.Caller(strings.TrimSpace(token))
 	if !ok {
@@ -133,14 +136,14 @@ func (s *Server) authenticate(w http.ResponseWriter, r *http.Request) (caller, [
 	// curl -d says form-urlencoded whatever it sends; no page of another site can
 	// add the token.
 	body, err := readBody(w, r, "application/json", "application/x-www-form-urlencoded")
-	return caller{name: name, at: now}, body, err
+	return caller{name: name, operator: slices.Contains(creds.operators, name), at: now}, body, err
 }
 
 // unknownCaller refuses and notes it in the log, but not each time of many.
 func (s *Server) unknownCaller(r *http.Request, msg, hint string) error {
 	s.suppressed.Add(1)
 	s.refusals.Do(func() {
-		s.log.Warn("marker refused", "reason", msg, "peer", r.RemoteAddr, "count", s.suppressed.Swap(0))
+		s.log.Warn("request refused", "reason", msg, "peer", r.RemoteAddr, "count", s.suppressed.Swap(0))
 	})
 	e := refuse(http.StatusUnauthorized, msg, hint)
 	e.header = [2]string{"WWW-Authenticate", `Bearer realm="denywatch"`}
@@ -152,18 +155,18 @@ func (s *Server) unknownCaller(r *http.Request, msg, hint string) error {
 func local(r *http.Request) error {
 	const hint = "configure markers.tokens and send one, or post to the daemon's own address 127.0.0.1"
 	if !onLoopback(r) {
-		return refuse(http.StatusForbidden, "markers need a token here, and none is configured", "add markers.tokens to the configuration, or let the daemon listen on 127.0.0.1")
+		return refuse(http.StatusForbidden, "a token is needed here, and none is configured", "add markers.tokens to the configuration, or let the daemon listen on 127.0.0.1")
 	}
 	if !fromLoopback(r) {
-		return refuse(http.StatusForbidden, "markers without a token are taken from this host only", hint)
+		return refuse(http.StatusForbidden, "requests without a token are taken from this host only", hint)
 	}
 	// A name would let a web page pass that pointed its own name at 127.0.0.1.
 	if host := hostName(r.Host); !isLocalhost(host) && !isLoopback(host) {
-		return refuse(http.StatusForbidden, "markers without a token are taken under a loopback address or localhost only", hint)
+		return refuse(http.StatusForbidden, "requests without a token are taken under a loopback address or localhost only", hint)
 	}
 	for _, h := range []string{"Forwarded", "X-Forwarded-For", "X-Real-Ip", "Via"} {
 		if r.Header.Get(h) != "" {
-			return refuse(http.StatusForbidden, "markers that come through a proxy need a token", "add markers.tokens to the configuration")
+			return refuse(http.StatusForbidden, "requests that come through a proxy need a token", "add markers.tokens to the configuration")
 		}
 	}
 	return nil
@@ -210,11 +213,11 @@ func readBody(w http.ResponseWriter, r *http.Request, types ...string) ([]byte, 
 	if ct := r.Header.Get("Content-Type"); ct != "" {
 		media, _, err := mime.ParseMediaType(ct)
 		if err != nil || !slices.Contains(types, media) {
-			return nil, refuse(http.StatusUnsupportedMediaType, "a marker is JSON", "send the header Content-Type: application/json")
+			return nil, refuse(http.StatusUnsupportedMediaType, "the body is JSON", "send the header Content-Type: application/json")
 		}
 	}
 	if r.Header.Get("Content-Encoding") != "" {
-		return nil, refuse(http.StatusUnsupportedMediaType, "a marker is sent uncompressed", "leave Content-Encoding out")
+		return nil, refuse(http.StatusUnsupportedMediaType, "the body is sent uncompressed", "leave Content-Encoding out")
 	}
 	return readAll(w, r, maxBody)
 }

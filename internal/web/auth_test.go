@@ -67,14 +67,14 @@ func TestWhoMayPost(t *testing.T) {
 		{"as curl -d says it", guarded, request{header: bearer(ciToken, "Content-Type", asForm)}, 201, ""},
 		{"token from afar", guarded, request{header: bearer(ciToken), listen: openListener, peer: "192.0.2.7:1", host: "denywatch.example"}, 201, ""},
 		{"token through a proxy", guarded, request{header: bearer(ciToken, "X-Forwarded-For", "192.0.2.7"), host: "denywatch.example"}, 201, ""},
-		{"no token", guarded, request{}, 401, "markers need a token"},
-		{"no token, though local", guarded, request{header: h("Content-Type", asJSON)}, 401, "markers need a token"},
+		{"no token", guarded, request{}, 401, "a token is needed"},
+		{"no token, though local", guarded, request{header: h("Content-Type", asJSON)}, 401, "a token is needed"},
 		{"unknown token", guarded, request{header: bearer("0123456789abcdef-xx")}, 401, "the token is not known"},
 		{"start of a token", guarded, request{header: bearer(ciToken[:18])}, 401, "the token is not known"},
 		{"more than a token", guarded, request{header: bearer(ciToken + "x")}, 401, "the token is not known"},
 		{"empty token", guarded, request{header: h("Authorization", "Bearer ")}, 401, "the token is not known"},
 		{"a secret is no token", guarded, request{header: bearer(botSecret)}, 401, "the token is not known"},
-		{"basic", guarded, request{header: h("Authorization", "Basic Y2k6eA==")}, 401, "markers need a token"},
+		{"basic", guarded, request{header: h("Authorization", "Basic Y2k6eA==")}, 401, "a token is needed"},
 		{"token in the address", guarded, request{target: "/v1/markers?token=" + ciToken}, 400, "unknown parameter"},
 		{"token, other type", guarded, request{header: bearer(ciToken, "Content-Type", "multipart/form-data; boundary=x")}, 415, "application/json"},
 		{"token, compressed", guarded, request{header: bearer(ciToken, "Content-Encoding", "gzip")}, 415, "uncompressed"},
@@ -186,7 +186,7 @@ func TestRefusalsDoNotFloodTheLog(t *testing.T) {
 		}
 		time.Sleep(time.Minute) // of the bubble
 		guess()
-		if n := strings.Count(l.String(), "marker refused"); n != 4 {
+		if n := strings.Count(l.String(), "request refused"); n != 4 {
 			t.Errorf("%d lines: %.500s", n, l)
 		}
 		if !strings.Contains(l.String(), "count=9998") {

@@ -16,6 +16,10 @@ var (
 	ErrConflict = errors.New("the marker's id is known with other content")
 	// ErrNotFound means that there is nothing of that id.
 	ErrNotFound = errors.New("not found")
+	// ErrOver means that the incident is over, so that nothing is left to be decided.
+	ErrOver = errors.New("only open incidents can be changed")
+	// ErrBadSilence means that a silence can not be as it was asked for.
+	ErrBadSilence = errors.New("give it a scope, and how long it lasts")
 )
 
 // Backend is what the API stands on; package app implements it. Its methods are
@@ -39,6 +43,17 @@ type Backend interface {
 	// Verdict says what came of a marker. The error is ErrNotFound if no marker of
 	// that id is known.
 	Verdict(ctx context.Context, id string) (marker.Verdict, error)
+	// Act does what a person decided about an incident; the act's time is set by the
+	// backend. When it returns without error it is durable; doing it again changes
+	// nothing. The error is ErrNotFound, ErrOver or, for a silence, ErrBadSilence; its
+	// text is for that person.
+	Act(ctx context.Context, id string, verb incident.Verb, act incident.Act) error
+	// Silences returns the silences that hold, the one that ends first in front.
+	Silences(ctx context.Context) ([]incident.Silencing, error)
+	// Silence silences a scope until act.Until, durably. The error is ErrBadSilence.
+	Silence(ctx context.Context, scope incident.Scope, act incident.Act) (incident.Silencing, error)
+	// Unsilence takes a silence back, durably. The error is ErrNotFound or ErrOver.
+	Unsilence(ctx context.Context, id string, act incident.Act) error
 	// Scans returns the suspected scans that are remembered, the oldest first.
 	Scans(ctx context.Context) ([]incident.Scan, error)
 	// Routes returns how many events were counted.

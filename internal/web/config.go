@@ -3,6 +3,7 @@ package web
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"github.com/denywatch/denywatch/ingest/markers"
@@ -16,6 +17,9 @@ type Config struct {
 	Tokens []secret.Token `yaml:"tokens"`
 	// HMAC are the callers that sign their requests.
 	HMAC []Key `yaml:"hmac"`
+	// Operators are the names of those Tokens that may change incidents too:
+	// acknowledge, silence, accept and dismiss them.
+	Operators []string `yaml:"operators,one"`
 	// Hosts are further names, without ports, by which the API is read on a
 	// loopback listener: those of a proxy that passes the Host header on.
 	Hosts []string `yaml:"hosts"`
@@ -24,7 +28,8 @@ type Config struct {
 	Deployments markers.Config `yaml:"deployments"`
 }
 
-// Key is a caller that sends the header Denywatch-Signature, made with Secret.
+// Key is a caller that sends the header Denywatch-Signature, made with Secret. It may
+// announce changes only: the signature does not say what is to be done with the body.
 type Key struct {
 	// Name stands for the caller in the log.
 	Name   string        `yaml:"name"`
@@ -53,6 +58,11 @@ func (c Config) Validate() []Problem {
 	check.Count("hmac", len(c.HMAC))
 	for i, k := range c.HMAC {
 		check.Caller(fmt.Sprintf("hmac[%d]", i), "secret", k.Name, k.Secret)
+	}
+	for i, name := range c.Operators {
+		if !slices.ContainsFunc(c.Tokens, func(t secret.Token) bool { return t.Name == name }) {
+			bad(fmt.Sprintf("operators[%d]", i), "is the name of none of tokens")
+		}
 	}
 	for i, h := range c.Hosts {
 		at := fmt.Sprintf("hosts[%d]", i)

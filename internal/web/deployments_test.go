@@ -104,7 +104,7 @@ func TestDeploymentsRefused(t *testing.T) {
 		{"changed on the way", "github", githubBody + " ", byGitHub(githubBody), 401, "X-Hub-Signature-256"},
 		{"no token", "gitlab", gitlabBody, nil, 401, "X-Gitlab-Token"},
 		{"another token", "gitlab", gitlabBody, map[string]string{"X-Gitlab-Token": gitlabToken + "x"}, 401, "X-Gitlab-Token"},
-		{"no bearer", "argocd", argoBody, nil, 401, "markers need a token"},
+		{"no bearer", "argocd", argoBody, nil, 401, "a token is needed"},
 		{"no JSON", "github", "{", byGitHub("{"), 400, "not GitHub's"},
 		{"control characters", "gitlab", strings.Replace(gitlabBody, "5f2c9ab0", `\u001b[2J`, 1), map[string]string{"X-Gitlab-Token": gitlabToken}, 400, "version: contains control"},
 		{"large", "gitlab", strings.Repeat(" ", maxDelivery+1), nil, 413, "1024 KiB"},
@@ -124,7 +124,7 @@ func TestDeploymentsRefused(t *testing.T) {
 	}
 	told(t, deliver(t, bare, "github", githubBody, byGitHub(githubBody)), 403, "markers.deployments.github")
 	told(t, deliver(t, bare, "gitlab", gitlabBody, map[string]string{"X-Gitlab-Token": gitlabToken}), 403, "markers.deployments.gitlab")
-	told(t, deliver(t, bare, "argocd", argoBody, nil), 403, "markers need a token here")
+	told(t, deliver(t, bare, "argocd", argoBody, nil), 403, "a token is needed here")
 	told(t, get(t, s, "/v1/markers/github"), 405, "POST")
 	if f.marks != 0 {
 		t.Error("a refused delivery reached the backend")

@@ -35,6 +35,9 @@ type fake struct {
 	marks     int
 	asked     int // for verdicts
 
+	acts     []string
+	silences []incident.Silencing
+
 	onMark   func(ctx context.Context) error
 	onRead   func(ctx context.Context) error
 	onStatus func(ctx context.Context) error
@@ -45,6 +48,50 @@ func run(ctx context.Context, hook func(context.Context) error) error {
 		return nil
 	}
 	return hook(ctx)
+}
+
+// Act takes down what was asked for; the incident "over" is over.
+func (f *fake) Act(ctx context.Context, id string, verb incident.Verb, act incident.Act) error {
+	if err := run(ctx, f.onMark); err != nil {
+		return err
+	}
+	if id == "over" {
+		return ErrOver
+	}
+	if _, ok := f.timelines[id]; !ok {
+		return ErrNotFound
+	}
+	f.acts = append(f.acts, fmt.Sprintf("%s %s by %s (%s) via %s for %v", verb, id, act.By, act.ID, act.Via, rounded(act)))
+	return nil
+}
+
+// rounded is how long a silence lasts.
+func rounded(act incident.Act) time.Duration {
+	if act.Until.IsZero() {
+		return 0
+	}
+	return time.Until(act.Until).Round(time.Minute)
+}
+
+func (f *fake) Silences(ctx context.Context) ([]incident.Silencing, error) {
+	return f.silences, run(ctx, f.onRead)
+}
+
+func (f *fake) Silence(_ context.Context, scope incident.Scope, act incident.Act) (incident.Silencing, error) {
+	if scope == (incident.Scope{}) {
+		return incident.Silencing{}, fmt.Errorf("it has no scope: %w", ErrBadSilence)
+	}
+	s := incident.Silencing{ID: "s-1", Scope: &scope, Act: act}
+	f.silences = append(f.silences, s)
+	return s, nil
+}
+
+func (f *fake) Unsilence(_ context.Context, id string, act incident.Act) error {
+	if id != "s-1" {
+		return ErrNotFound
+	}
+	f.acts = append(f.acts, "unsilence "+id+" by "+act.By)
+	return nil
 }
 
 func (f *fake) Incidents(ctx context.Context) ([]incident.Incident, error) {

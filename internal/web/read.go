@@ -19,6 +19,11 @@ const index = `denywatch: who is refused that should get in, and what stands ope
   GET  /v1/incidents/{id}   one incident with its time line
   GET  /v1/incidents/{id}/trace
                             what it looked like over time, and what is usual
+  POST /v1/incidents/{id}/acknowledge|silence|unsilence|accept|dismiss
+                            what a person decided: {"by":"ada","for":"2h"}
+  GET  /v1/silences         what is not told for a while
+  POST /v1/silences         silence a scope: {"scope":{"route":"/x"},"for":"2h"}
+  DELETE /v1/silences/{id}  take a silence back, of a scope or an incident
   GET  /v1/markers          what changed: releases and other markers
   POST /v1/markers          tell of a change
   GET  /v1/markers/{id}/verdict
@@ -122,22 +127,9 @@ func (s *Server) getIncident(w http.ResponseWriter, r *http.Request) error {
 	if _, err := query(r); err != nil {
 		return err
 	}
-	id := r.PathValue("id")
-	line, err := s.backend.Timeline(r.Context(), id)
-	if errors.Is(err, ErrNotFound) || err == nil && len(line) == 0 {
-		return refuse(http.StatusNotFound, "no incident of this id is known", "GET /v1/incidents lists them")
-	}
+	now, line, err := s.incident(r, r.PathValue("id"))
 	if err != nil {
 		return err
-	}
-	all, err := s.backend.Incidents(r.Context())
-	if err != nil {
-		return err
-	}
-	// Counts go on after the last transition, so the list knows better.
-	now := line[len(line)-1].Incident
-	if i := slices.IndexFunc(all, func(in incident.Incident) bool { return in.ID == id }); i >= 0 {
-		now = all[i]
 	}
 	return reply(w, http.StatusOK, struct {
 		Incident incident.Incident     `json:"incident"`
@@ -158,6 +150,27 @@ func (s *Server) getTrace(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	return reply(w, http.StatusOK, t)
+}
+
+// incident returns an incident as it is now, with its time line.
+func (s *Server) incident(r *http.Request, id string) (now incident.Incident, line []incident.Transition, err error) {
+	line, err = s.backend.Timeline(r.Context(), id)
+	if errors.Is(err, ErrNotFound) || err == nil && len(line) == 0 {
+		return now, nil, refuse(http.StatusNotFound, "no incident of this id is known", "GET /v1/incidents lists them")
+	}
+	if err != nil {
+		return now, nil, err
+	}
+	all, err := s.backend.Incidents(r.Context())
+	if err != nil {
+		return now, nil, err
+	}
+	// Counts go on after the last transition, so the list knows better.
+	now = line[len(line)-1].Incident
+	if i := slices.IndexFunc(all, func(in incident.Incident) bool { return in.ID == id }); i >= 0 {
+		now = all[i]
+	}
+	return now, line, nil
 }
 
 func (s *Server) getRoutes(w http.ResponseWriter, r *http.Request) error {

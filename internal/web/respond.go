@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"github.com/denywatch/denywatch/internal/incident"
 )
 
 // apiError is a refusal: what the caller is told. It implements error.
@@ -41,7 +43,7 @@ type endpoint func(w http.ResponseWriter, r *http.Request) error
 
 // resource is a path with its methods.
 type resource struct {
-	get, post endpoint
+	get, post, del endpoint
 	// guard decides who may read; every resource names its own, so that one that
 	// must be protected needs no more than another guard.
 	guard func(r *http.Request) error
@@ -60,13 +62,16 @@ func (res *resource) allow() string {
 	if res.post != nil {
 		methods = append(methods, http.MethodPost)
 	}
+	if res.del != nil {
+		methods = append(methods, http.MethodDelete)
+	}
 	return strings.Join(methods, ", ")
 }
 
 // routes is the table of everything that is served.
 func (s *Server) routes() *http.ServeMux {
 	mux := http.NewServeMux()
-	for path, res := range map[string]resource{
+	resources := map[string]resource{
 		"/{$}":                     {get: s.getIndex, guard: s.localName},
 		"/v1/markers":              {get: s.getMarkers, post: s.postMarker, guard: s.localName},
 		"/v1/markers/github":       {post: s.postGitHub},
@@ -83,7 +88,13 @@ func (s *Server) routes() *http.ServeMux {
 		"/metrics":                 {get: s.getMetrics, guard: s.localName},
 		"/readyz":                  {get: s.getReady, guard: s.localName},
 		"/healthz":                 {get: s.getHealth, guard: anyone, free: true},
-	} {
+		"/v1/silences":             {get: s.getSilences, post: s.postSilence, guard: s.localName},
+		"/v1/silences/{id}":        {del: s.deleteSilence},
+	}
+	for _, verb := range incident.Verbs {
+		resources["/v1/incidents/{id}/"+string(verb)] = resource{post: s.postAct(verb)}
+	}
+	for path, res := range resources {
 		mux.Handle(path, s.serve(&res))
 	}
 	mux.Handle("/", s.serve(nil))
@@ -125,6 +136,8 @@ func (s *Server) dispatch(res *resource, w http.ResponseWriter, r *http.Request)
 	case http.MethodGet, http.MethodHead:
 	case http.MethodPost:
 		do, limit = res.post, s.posts
+	case http.MethodDelete:
+		do, limit = res.del, s.posts
 	default:
 		do = nil
 	}
@@ -143,7 +156,7 @@ func (s *Server) dispatch(res *resource, w http.ResponseWriter, r *http.Request)
 			return e
 		}
 	}
-	if r.Method != http.MethodPost { // posting has rules of its own
+	if r.Method == http.MethodGet || r.Method == http.MethodHead { // changing has rules of its own
 		if err := res.guard(r); err != nil {
 			return err
 		}

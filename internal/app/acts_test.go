@@ -1,0 +1,239 @@
+package app
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/denywatch/denywatch/alerts"
+	"github.com/denywatch/denywatch/configs"
+	"github.com/denywatch/denywatch/detector/slots"
+	"github.com/denywatch/denywatch/internal/collect"
+	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/state"
+	"github.com/denywatch/denywatch/internal/tally"
+	"github.com/denywatch/denywatch/internal/web"
+)
+
+// listener is a sink that takes down what it is told.
+type listener struct {
+	mu  sync.Mutex
+	got []alerts.Delivery
+}
+
+// Notify implements alerts.Notifier.
+func (l *listener) Notify(_ context.Context, d *alerts.Delivery) (json.RawMessage, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.got = append(l.got, *d)
+	return nil, nil
+}
+
+// Post implements alerts.Poster.
+func (l *listener) Post(ctx context.Context, d *alerts.Delivery) (json.RawMessage, error) {
+	return l.Notify(ctx, d)
+}
+
+// office is a core with a store, a sink and an API, whose incidents came from a
+// simulation and whose clock stands still.
+type office struct {
+	t     *testing.T
+	dir   string
+	cfg   *configs.Config
+	now   time.Time
+	d     *Daemon
+	sink  *listener
+	stop  func()
+	store *state.Store
+}
+
+// open goes on with a core, or with what its state folder holds if that is nil.
+func (o *office) open(c *core) {
+	o.t.Helper()
+	var err error
+	log := slog.New(slog.DiscardHandler)
+	load := func(s *state.Store) error {
+		if c != nil {
+			return nil
+		}
+		clock := collect.NewClock(nil)
+		c = newCore(slots.Config{Step: o.cfg.Slot}, o.cfg.Detection.Judge, clock, log)
+		return c.load(s)
+	}
+	if o.store, err = state.Open(o.dir, log, load); err != nil {
+		o.t.Fatal(err)
+	}
+	c.clock.Now = func() int64 { return o.now.UnixNano() }
+	c.store, c.in = o.store, make(chan *tally.Block)
+	for _, id := range c.order { // what the simulation found is not durable yet
+		c.fresh = append(c.fresh, c.timelines[id]...)
+	}
+	c.born = o.now.Add(-30 * 24 * time.Hour)
+	o.sink = new(listener)
+	o.d = &Daemon{log: log, opt: Options{Log: log, Now: func() time.Time { return o.now }}, store: o.store, core: c, meters: newMeters(), cfg: o.cfg}
+	if err := o.d.newOutbox(map[string]alerts.Notifier{configs.ConsoleSink: o.sink}); err != nil {
+		o.t.Fatal(err)
+	}
+	c.route(o.cfg)
+	ctx, cancel := context.WithCancel(o.t.Context())
+	o.d.startOutbox(ctx)
+	done := make(chan error, 1)
+	go func() { done <- c.run(ctx) }()
+	o.stop = func() {
+		cancel()
+		close(c.in)
+		if err := <-done; err != nil {
+			o.t.Error(err)
+		}
+		o.d.notify.stop()
+		if err := o.store.Close(); err != nil {
+			o.t.Error(err)
+		}
+	}
+}
+
+// restart stops everything and begins anew from the state.
+func (o *office) restart() {
+	o.t.Helper()
+	o.stop()
+	o.open(nil)
+}
+
+// one is the only incident.
+func (o *office) one() incident.Incident {
+	o.t.Helper()
+	list, err := backend{o.d}.Incidents(o.t.Context())
+	if err != nil || len(list) != 1 {
+		o.t.Fatalf("%d incidents, %v", len(list), err)
+	}
+	return list[0]
+}
+
+// steps are the kinds of the incident's time line, numbered.
+func (o *office) steps() []incident.Kind {
+	o.t.Helper()
+	line, err := backend{o.d}.Timeline(o.t.Context(), o.one().ID)
+	if err != nil {
+		o.t.Fatal(err)
+	}
+	var kinds []incident.Kind
+	for i, t := range line {
+		if t.Seq != i+1 {
+			o.t.Errorf("step %d has number %d", i+1, t.Seq)
+		}
+		kinds = append(kinds, t.Kind)
+	}
+	return kinds
+}
+
+// TestActsAreDurable: what people decide is in the time line and in the state, is told
+// to those who know of the incident, and an accepted one is over.
+func TestActsAreDurable(t *testing.T) {
+	sc := brokenRole(5)
+	sc.End = sc.Incidents[0].From.Add(30 * time.Minute)
+	_, app := simulate(t, sc)
+	_, c := pipeline(t, []feed{app}, nil, nil)
+	o := &office{t: t, dir: t.TempDir(), cfg: configs.Default(), now: sc.End}
+	o.open(c)
+	id := o.one().ID
+	before := o.steps()
+	act := func(verb incident.Verb, a incident.Act) error {
+		t.Helper()
+		return backend{o.d}.Act(t.Context(), id, verb, a)
+	}
+	ada := incident.Act{By: "ada", ID: "U1", Via: "slack"}
+	for range 2 { // a second click changes nothing
+		if err := act(incident.Acknowledge, ada); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.restart()
+	if in := o.one(); in.Acknowledged == nil || in.Acknowledged.By != "ada" || !in.Acknowledged.At.Equal(o.now) {
+		t.Errorf("acknowledged %+v", in.Acknowledged)
+	}
+	until := o.now.Add(time.Hour)
+	if err := act(incident.Silence, incident.Act{By: "bob", Via: "api", Until: until}); err != nil {
+		t.Fatal(err)
+	}
+	if err := act(incident.Silence, incident.Act{Until: o.now.Add(-time.Hour)}); !errors.Is(err, web.ErrBadSilence) {
+		t.Errorf("a silence that ended: %v", err)
+	}
+	o.restart()
+	if in := o.one(); in.Silenced == nil || !in.Silenced.Until.Equal(until) {
+		t.Errorf("silenced %+v", in.Silenced)
+	}
+	if list, err := (backend{o.d}).Silences(t.Context()); err != nil || len(list) != 1 || list[0].Incident != id {
+		t.Errorf("silences %+v, %v", list, err)
+	}
+	if err := (backend{o.d}).Unsilence(t.Context(), id, ada); err != nil {
+		t.Fatal(err)
+	}
+	if err := act("explode", ada); err == nil {
+		t.Error("there is no such verb")
+	}
+	if err := (backend{o.d}).Act(t.Context(), "nobody", incident.Accept, ada); !errors.Is(err, web.ErrNotFound) {
+		t.Errorf("an unknown incident: %v", err)
+	}
+	if err := act(incident.Dismiss, ada); err != nil {
+		t.Fatal(err)
+	}
+	o.restart()
+	in := o.one()
+	if in.State != incident.Resolved || in.Resolution != incident.Dismissed || in.Silenced != nil {
+		t.Errorf("after it was dismissed: %+v", in)
+	}
+	if err := act(incident.Acknowledge, ada); !errors.Is(err, web.ErrOver) {
+		t.Errorf("acknowledged after the end: %v", err)
+	}
+	want := append(before, incident.Acknowledged, incident.Silenced, incident.Unsilenced, incident.ResolvedKind)
+	if got := o.steps(); !slices.Equal(got, want) {
+		t.Errorf("steps %v, want %v", got, want)
+	}
+	o.stop()
+}
+
+// TestSilencedScope: what is in a silenced scope is not told, and is when that is over.
+func TestSilencedScope(t *testing.T) {
+	sc := brokenRole(5)
+	sc.End = sc.Incidents[0].From.Add(30 * time.Minute)
+	_, app := simulate(t, sc)
+	_, c := pipeline(t, []feed{app}, nil, nil)
+	o := &office{t: t, dir: t.TempDir(), cfg: configs.Default(), now: sc.End}
+	o.open(c)
+	b := backend{o.d}
+	for _, scope := range []incident.Scope{{}, {Route: "billing"}, {Layer: "moon"}, {Route: "/a", Prefix: "/a"}} {
+		if _, err := b.Silence(t.Context(), scope, incident.Act{Until: o.now.Add(time.Hour)}); !errors.Is(err, web.ErrBadSilence) {
+			t.Errorf("%+v: %v", scope, err)
+		}
+	}
+	s, err := b.Silence(t.Context(), incident.Scope{Prefix: "/projects/"}, incident.Act{By: "ada", Via: "api", Until: o.now.Add(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if in := o.one(); in.Silenced == nil || in.Silenced.By != "ada" {
+		t.Errorf("the open incident is not silenced: %+v", in)
+	}
+	o.restart()
+	b = backend{o.d}
+	if list, err := b.Silences(t.Context()); err != nil || len(list) != 1 || list[0].ID != s.ID || list[0].Scope.Prefix != "/projects/" {
+		t.Errorf("silences %+v, %v", list, err)
+	}
+	if err := b.Unsilence(t.Context(), s.ID, incident.Act{By: "bob", Via: "api"}); err != nil {
+		t.Fatal(err)
+	}
+	if in := o.one(); in.Silenced != nil {
+		t.Errorf("still silenced: %+v", in.Silenced)
+	}
+	if kinds := o.steps(); kinds[len(kinds)-1] != incident.Unsilenced {
+		t.Errorf("steps %v", kinds)
+	}
+	if err := b.Unsilence(t.Context(), s.ID, incident.Act{}); !errors.Is(err, web.ErrNotFound) {
+		t.Errorf("taken back twice: %v", err)
+	}
+	o.stop()
+}

@@ -1,0 +1,102 @@
+package client
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/url"
+	"time"
+
+	"github.com/denywatch/denywatch/internal/incident"
+)
+
+// Incidents lists the incidents that the daemon knows, the open ones first; only those
+// in a state if it is not empty.
+func (c *Client) Incidents(ctx context.Context, state incident.State) ([]incident.Incident, error) {
+	path := "/v1/incidents?limit=1000"
+	if state != "" {
+		path += "&state=" + url.QueryEscape(string(state))
+	}
+	var list struct {
+		Incidents []incident.Incident `json:"incidents"`
+	}
+	if _, err := c.call(ctx, http.MethodGet, path, nil, &list); err != nil {
+		return nil, fmt.Errorf("ask for incidents: %w", err)
+	}
+	return list.Incidents, nil
+}
+
+// Incident returns one incident and its time line.
+func (c *Client) Incident(ctx context.Context, id string) (incident.Incident, []incident.Transition, error) {
+	var one struct {
+		Incident incident.Incident     `json:"incident"`
+		Timeline []incident.Transition `json:"timeline"`
+	}
+	if _, err := c.call(ctx, http.MethodGet, "/v1/incidents/"+url.PathEscape(id), nil, &one); err != nil {
+		return one.Incident, nil, fmt.Errorf("ask for the incident: %w", err)
+	}
+	return one.Incident, one.Timeline, nil
+}
+
+// act is what a person at a terminal sends.
+type act struct {
+	By    string          `json:"by,omitempty"`
+	Via   string          `json:"via"`
+	For   string          `json:"for,omitempty"`
+	Scope *incident.Scope `json:"scope,omitempty"`
+}
+
+func (c *Client) send(ctx context.Context, method, path string, a act, out any) error {
+	a.Via = "cli"
+	body, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	_, err = c.call(ctx, method, path, body, out)
+	return err
+}
+
+// Act does a verb to an incident for the person named by, and returns the incident as
+// it is then. span is how long a silence lasts, 0 for every other verb.
+func (c *Client) Act(ctx context.Context, id string, verb incident.Verb, by string, span time.Duration) (incident.Incident, error) {
+	a := act{By: by}
+	if span > 0 {
+		a.For = span.String()
+	}
+	var one struct {
+		Incident incident.Incident `json:"incident"`
+	}
+	if err := c.send(ctx, http.MethodPost, "/v1/incidents/"+url.PathEscape(id)+"/"+string(verb), a, &one); err != nil {
+		return one.Incident, fmt.Errorf("%s incident %s: %w", verb, clean(id), err)
+	}
+	return one.Incident, nil
+}
+
+// Silences lists the silences that hold, the one that ends first in front.
+func (c *Client) Silences(ctx context.Context) ([]incident.Silencing, error) {
+	var list struct {
+		Silences []incident.Silencing `json:"silences"`
+	}
+	if _, err := c.call(ctx, http.MethodGet, "/v1/silences", nil, &list); err != nil {
+		return nil, fmt.Errorf("ask for silences: %w", err)
+	}
+	return list.Silences, nil
+}
+
+// Silence silences a scope for a while.
+func (c *Client) Silence(ctx context.Context, scope incident.Scope, by string, span time.Duration) (incident.Silencing, error) {
+	var s incident.Silencing
+	if err := c.send(ctx, http.MethodPost, "/v1/silences", act{By: by, For: span.String(), Scope: &scope}, &s); err != nil {
+		return s, fmt.Errorf("silence: %w", err)
+	}
+	return s, nil
+}
+
+// Unsilence takes a silence back, of a scope or of the incident of that id.
+func (c *Client) Unsilence(ctx context.Context, id, by string) error {
+	if err := c.send(ctx, http.MethodDelete, "/v1/silences/"+url.PathEscape(id), act{By: by}, nil); err != nil {
+		return fmt.Errorf("take the silence back: %w", err)
+	}
+	return nil
+}
