@@ -42,35 +42,15 @@ const (
 // cluster knows how to reach brokers. It is safe for concurrent use.
 type cluster struct {
 	seeds     []string
-	tls       *tls.Config
+	tls       TLS
 	mechanism sasl.Mechanism
 	timeout   time.Duration // of one request
 	turn      atomic.Uint32 // the seed to ask next
 }
 
-// newCluster reads the certificates.
+// newCluster connects to nothing yet.
 func newCluster(c Config, timeout time.Duration) (*cluster, error) {
-	cl := &cluster{seeds: c.Brokers, timeout: timeout}
-	if c.TLS.Enabled {
-		cl.tls = &tls.Config{MinVersion: tls.VersionTLS12}
-		if c.TLS.CA != "" {
-			pem, err := os.ReadFile(c.TLS.CA)
-			if err != nil {
-				return nil, fmt.Errorf("tls.ca: %w", err)
-			}
-			cl.tls.RootCAs = x509.NewCertPool()
-			if !cl.tls.RootCAs.AppendCertsFromPEM(pem) {
-				return nil, fmt.Errorf("tls.ca: %s holds no certificate in PEM", c.TLS.CA)
-			}
-		}
-		if c.TLS.Cert != "" {
-			pair, err := tls.LoadX509KeyPair(c.TLS.Cert, c.TLS.Key)
-			if err != nil {
-				return nil, fmt.Errorf("tls.cert: %w", err)
-			}
-			cl.tls.Certificates = []tls.Certificate{pair}
-		}
-	}
+	cl := &cluster{seeds: c.Brokers, tls: c.TLS, timeout: timeout}
 	var err error
 	switch c.SASL.Mechanism {
 	case Plain:
@@ -88,14 +68,60 @@ func newCluster(c Config, timeout time.Duration) (*cluster, error) {
 
 // dialer is how kafka-go's consumer group gets to brokers.
 func (c *cluster) dialer() *kafkago.Dialer {
-	return &kafkago.Dialer{ClientID: clientID, Timeout: c.timeout, TLS: c.tls, SASLMechanism: c.mechanism}
+	return &kafkago.Dialer{ClientID: clientID, Timeout: c.timeout, DialFunc: c.connect, SASLMechanism: c.mechanism}
 }
 
 // client is kafka-go's, for requests that are about no partition; done frees its
 // connections.
 func (c *cluster) client() (client *kafkago.Client, done func()) {
-	t := &kafkago.Transport{ClientID: clientID, DialTimeout: c.timeout, TLS: c.tls, SASL: c.mechanism}
+	t := &kafkago.Transport{ClientID: clientID, DialTimeout: c.timeout, Dial: c.connect, SASL: c.mechanism}
 	return &kafkago.Client{Addr: kafkago.TCP(c.seeds...), Timeout: c.timeout, Transport: t}, t.CloseIdleConnections
+}
+
+// connect opens a connection to a broker, encrypted if TLS is on. The certificates
+// are read anew, so that renewed ones hold without a restart.
+func (c *cluster) connect(ctx context.Context, network, addr string) (net.Conn, error) {
+	nc, err := (&net.Dialer{}).DialContext(ctx, network, addr)
+	if err != nil || !c.tls.Enabled {
+		return nc, err
+	}
+	config, err := c.tls.config()
+	if err == nil {
+		config.ServerName, _, err = net.SplitHostPort(addr)
+	}
+	if err != nil {
+		_ = nc.Close()
+		return nil, err
+	}
+	secured := tls.Client(nc, config)
+	if err := secured.HandshakeContext(ctx); err != nil {
+		_ = nc.Close()
+		return nil, fmt.Errorf("TLS: %w", err)
+	}
+	return secured, nil
+}
+
+// config reads the certificates.
+func (t *TLS) config() (*tls.Config, error) {
+	c := &tls.Config{MinVersion: tls.VersionTLS12}
+	if t.CA != "" {
+		pem, err := os.ReadFile(t.CA)
+		if err != nil {
+			return nil, fmt.Errorf("kafka.tls.ca: %w", err)
+		}
+		c.RootCAs = x509.NewCertPool()
+		if !c.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("kafka.tls.ca: %s holds no certificate in PEM", t.CA)
+		}
+	}
+	if t.Cert != "" {
+		pair, err := tls.LoadX509KeyPair(t.Cert, t.Key)
+		if err != nil {
+			return nil, fmt.Errorf("kafka.tls.cert: %w", err)
+		}
+		c.Certificates = []tls.Certificate{pair}
+	}
+	return c, nil
 }
 
 // conn is a connection to one broker. Requests go one after the other.
@@ -126,7 +152,7 @@ func (c *cluster) dial(ctx context.Context, addr string) (_ *conn, err error) {
 			err = explain(addr, err)
 		}
 	}()
-	nc, err := (&net.Dialer{}).DialContext(ctx, "tcp", addr)
+	nc, err := c.connect(ctx, "tcp", addr)
 	if err != nil {
 		return nil, err
 	}
@@ -135,17 +161,6 @@ func (c *cluster) dial(ctx context.Context, addr string) (_ *conn, err error) {
 			_ = nc.Close()
 		}
 	}()
-	if c.tls != nil {
-		config := c.tls.Clone()
-		if config.ServerName, _, err = net.SplitHostPort(addr); err != nil {
-			return nil, err
-		}
-		secured := tls.Client(nc, config)
-		if err := secured.HandshakeContext(ctx); err != nil {
-			return nil, fmt.Errorf("TLS: %w", err)
-		}
-		nc = secured
-	}
 	b := &conn{addr: addr, timeout: c.timeout, net: nc, proto: protocol.NewConn(nc, clientID)}
 	res, err := b.roundTrip(ctx, &apiversions.Request{})
 	if err != nil {
@@ -359,6 +374,9 @@ func explain(subject string, err error) error {
 	hint := ""
 	var record tls.RecordHeaderError
 	var authority x509.UnknownAuthorityError
+	var host x509.HostnameError
+	var invalid x509.CertificateInvalidError
+	var refusal *net.OpError
 	var code kafkago.Error
 	isCode := errors.As(err, &code)
 	switch {
@@ -380,6 +398,12 @@ func explain(subject string, err error) error {
 		hint = "the broker does not speak TLS on this port: take kafka.tls out, or name another port"
 	case errors.As(err, &authority):
 		hint = "name the authority's certificate in kafka.tls.ca"
+	case errors.As(err, &host):
+		hint = "the broker's certificate is for another name: name brokers as their certificates do"
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		hint = "the broker's certificate is out of date: renew it, or set the clock of this host"
+	case errors.As(err, &refusal) && refusal.Op == "remote error":
+		hint = "the broker refuses our certificate: renew or mend kafka.tls.cert and key"
 	case errors.Is(err, context.DeadlineExceeded) || errors.Is(err, os.ErrDeadlineExceeded):
 		hint = "no answer in time; is it the right port, and does it speak TLS as kafka.tls says?"
 	case errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF):

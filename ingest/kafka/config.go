@@ -92,7 +92,7 @@ func (t Topics) Config() Config {
 }
 
 // TLS says how connections to brokers are encrypted. The files are read anew for
-// every Run, so a renewed certificate needs no restart of the process.
+// every connection, so a renewed certificate needs no restart.
 type TLS struct {
 	// Enabled turns TLS on.
 	Enabled bool `yaml:"enabled"`

@@ -247,6 +247,7 @@ var quick = timing{
 	session: 3 * time.Second, rebalance: 3 * time.Second, heartbeat: 50 * time.Millisecond, rejoin: 50 * time.Millisecond,
 	request: 5 * time.Second, wait: 50 * time.Millisecond, commit: 50 * time.Millisecond, watch: 100 * time.Millisecond,
 	settle: time.Second, retryMin: 10 * time.Millisecond, retryMax: 100 * time.Millisecond,
+	transaction: 200 * time.Millisecond,
 }
 
 // run starts a source on the store; stop ends it and waits.

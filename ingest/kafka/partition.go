@@ -24,9 +24,6 @@ const (
 	batchBytes = 256 << 10
 	// keptBytes is the largest buffer that is kept for the next answer.
 	keptBytes = 4 << 20
-	// openTransaction is how long a transaction may hold messages back before it
-	// is called a trouble.
-	openTransaction = 10 * time.Second
 )
 
 // unresolved is the offset of a partition whose position has not been looked for
@@ -269,7 +266,7 @@ func (p *partition) fetch(ctx context.Context, b *conn) (ended bool, err error) 
 		p.stuckSince = time.Time{}
 	case p.stuckSince.IsZero():
 		p.stuckSince = time.Now()
-	case time.Since(p.stuckSince) > openTransaction:
+	case time.Since(p.stuckSince) > p.timing.transaction:
 		p.handler.Unknown(fmt.Errorf("%s: a transaction that is still open holds %d messages back", p.stream, f.high-p.next))
 	}
 	return false, nil

@@ -97,3 +97,22 @@ func BenchmarkDeliver(b *testing.B) {
 		}
 	}
 }
+
+// seal gives a batch that was changed its checksum.
+func seal(batch []byte) []byte {
+	binary.BigEndian.PutUint32(batch[17:], crc32.Checksum(batch[batchCRCFrom:], castagnoli))
+	return batch
+}
+
+// keep is a batch after compaction: only one of its records is left.
+func keep(batch []byte, record int) []byte {
+	records := batch[batchHead:]
+	for range record {
+		_, records, _ = nextRecord(records)
+	}
+	_, rest, _ := nextRecord(records)
+	out := append(append([]byte(nil), batch[:batchHead]...), records[:len(records)-len(rest)]...)
+	binary.BigEndian.PutUint32(out[8:], uint32(len(out)-batchMeta))
+	binary.BigEndian.PutUint32(out[57:], 1)
+	return seal(out)
+}

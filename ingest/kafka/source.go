@@ -89,6 +89,7 @@ type timing struct {
 	watch                         time.Duration // between two looks at what topics there are
 	settle                        time.Duration // for a cut, before a partition is given away
 	retryMin, retryMax            time.Duration // pause after a trouble
+	transaction                   time.Duration // an open one may hold messages back before it is a trouble
 }
 
 // usual is the timing that users get. The session is short enough that another
@@ -98,6 +99,7 @@ var usual = timing{
 	session: 15 * time.Second, rebalance: 15 * time.Second, heartbeat: 3 * time.Second, rejoin: time.Second,
 	request: 10 * time.Second, wait: 500 * time.Millisecond, commit: 5 * time.Second, watch: 30 * time.Second,
 	settle: 3 * time.Second, retryMin: 250 * time.Millisecond, retryMax: 10 * time.Second,
+	transaction: 10 * time.Second,
 }
 
 // Source reads the topics of a Config as a member of its group. It implements
@@ -240,8 +242,8 @@ type runner struct {
 	reading sync.WaitGroup
 }
 
-// Run implements ingest.Source. It returns an error only when a certificate
-// cannot be read or the host cannot open a stream.
+// Run implements ingest.Source. It returns an error only when the host cannot open
+// a stream.
 func (s *Source) Run(ctx context.Context, host ingest.Host) error {
 	cl, err := newCluster(s.cfg, s.timing.request)
 	if err != nil {
