@@ -61,6 +61,9 @@ type Delivery struct {
 	// QueuedAt is when, by the wall clock, the delivery was queued. No try can
 	// have happened before it.
 	QueuedAt time.Time `json:"queued_at"`
+	// ResentAt is when somebody took it out of the dead letters to be tried again; zero
+	// if nobody did.
+	ResentAt time.Time `json:"resent_at,omitzero"`
 	// Attempts counts the tries so far. Uncertain is set while a try is under
 	// way and stays set when it ended without an answer or the process died in
 	// it: the sink may or may not have got the delivery.

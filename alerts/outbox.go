@@ -143,6 +143,8 @@ type Health struct {
 
 // DeadLetter is a delivery that was given up.
 type DeadLetter struct {
+	// ID tells dead letters apart; it is set when they are listed.
+	ID       string    `json:"-"`
 	Delivery Delivery  `json:"delivery"`
 	Reason   string    `json:"reason"`
 	At       time.Time `json:"at"`
@@ -574,7 +576,11 @@ func (o *Outbox) failed(ctx context.Context, s *sink, l *lane, d *Delivery, befo
 	log := o.opt.Log.With("sink", s.name, "delivery", d.Key, "attempt", d.Attempts, "kind", kind.String(), "error", d.LastError)
 
 	reason := d.LastError
-	age := time.Since(d.QueuedAt)
+	since := d.QueuedAt
+	if since.Before(d.ResentAt) {
+		since = d.ResentAt
+	}
+	age := time.Since(since)
 	if kind != Permanent && age > o.opt.GiveUpAfter {
 		kind, reason = Permanent, "given up after "+span(age)+": "+reason
 	}
@@ -787,20 +793,6 @@ func (o *Outbox) bury(tx Tx, key string, letter DeadLetter) error {
 // buried is bury's part in memory. o.mu is held, or nothing runs yet.
 func (o *Outbox) buried(key string) {
 	o.dead = append(o.dead[max(0, len(o.dead)+1-o.opt.MaxDead):], key)
-}
-
-// DeadLetters returns the deliveries that were given up, the oldest first.
-func (o *Outbox) DeadLetters() ([]DeadLetter, error) {
-	var ls []DeadLetter
-	err := o.store.View(BucketDead, func(_ string, value []byte) error {
-		var l DeadLetter
-		if err := json.Unmarshal(value, &l); err != nil {
-			return fmt.Errorf("alerts: a dead letter cannot be read: %w", err)
-		}
-		ls = append(ls, l)
-		return nil
-	})
-	return ls, err
 }
 
 // Health says how every sink is doing, in the order of their names.

@@ -871,3 +871,76 @@ func TestSinkNames(t *testing.T) {
 		t.Error("New took a bad name")
 	}
 }
+
+// TestDeadLettersAreSentAgain: what was given up is tried again with the same key, and
+// given up again only after its time; what cannot be sent can be dropped.
+func TestDeadLettersAreSentAgain(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		d, r := newDisk(), &receiver{}
+		var failure atomic.Pointer[error]
+		fail := func(err error) { failure.Store(&err) }
+		fail(&alerts.Error{Kind: alerts.Permanent, Refused: true, Err: errors.New("no such channel")})
+		r.answer = func(int, *alerts.Delivery) (bool, json.RawMessage, error) {
+			err := *failure.Load()
+			return err == nil, nil, err
+		}
+		opt := alerts.Options{GiveUpAfter: time.Hour}
+		o := build(t, d, map[string]alerts.Notifier{"s": r}, opt)
+		stop := start(t, o)
+		send(t, o, d, life("i1", incident.Opened), "s")
+		synctest.Wait()
+		letters := func(want int) []alerts.DeadLetter {
+			t.Helper()
+			ls, err := o.DeadLetters()
+			if err != nil || len(ls) != want || o.Dead() != want {
+				t.Fatalf("dead letters %+v (%d), %v; want %d", ls, o.Dead(), err, want)
+			}
+			return ls
+		}
+		id := letters(1)[0].ID
+		for _, f := range []func(string) error{o.Resend, o.Drop} {
+			if err := f("nobody"); !errors.Is(err, alerts.ErrNoLetter) {
+				t.Errorf("an unknown id: %v", err)
+			}
+		}
+		// It is older than what is given up, but tried anew.
+		time.Sleep(2 * time.Hour)
+		fail(errors.New("connection lost"))
+		if err := o.Resend(id); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(30 * time.Minute)
+		letters(0)
+		stop()
+		o = build(t, d, map[string]alerts.Notifier{"s": r}, opt) // durable
+		stop = start(t, o)
+		fail(nil)
+		time.Sleep(2 * time.Minute)
+		if got := r.keys(); !slices.Equal(got, []string{"s/i1/1"}) {
+			t.Errorf("got %v", got)
+		}
+		if last := r.all()[len(r.all())-1]; !last.Uncertain {
+			t.Error("the sink is not told that an earlier try may have got through")
+		}
+		stop()
+
+		fail(&alerts.Error{Kind: alerts.Permanent, Refused: true, Err: errors.New("no")})
+		o = build(t, d, map[string]alerts.Notifier{"s": r}, opt)
+		stop = start(t, o)
+		send(t, o, d, life("i2", incident.Opened), "s")
+		synctest.Wait()
+		stop()
+		o = build(t, d, map[string]alerts.Notifier{"other": r}, opt)
+		id = letters(1)[0].ID
+		if err := o.Resend(id); !errors.Is(err, alerts.ErrNotSendable) {
+			t.Errorf("a sink that is gone: %v", err)
+		}
+		if err := o.Drop(id); err != nil {
+			t.Error(err)
+		}
+		letters(0)
+		if o = build(t, d, map[string]alerts.Notifier{"other": r}, opt); o.Dead() != 0 {
+			t.Error("what was dropped is back")
+		}
+	})
+}

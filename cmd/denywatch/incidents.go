@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os/user"
 	"time"
@@ -188,3 +189,48 @@ type silencesRemoveCmd struct {
 
 // Run implements the command.
 func (c *silencesRemoveCmd) Run(e *env) error { return c.client().Unsilence(e.ctx, c.ID, c.name()) }
+
+type deadLettersCmd struct {
+	List   deadListCmd   `cmd:"" default:"withargs" help:"List the notifications that were given up."`
+	Resend deadResendCmd `cmd:"" help:"Try one, or all of them, again."`
+	Drop   deadDropCmd   `cmd:"" help:"Forget one."`
+}
+
+type deadListCmd struct{ daemon }
+
+// Run implements the command.
+func (c *deadListCmd) Run(e *env) error {
+	list, err := c.client().DeadLetters(e.ctx)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprint(e.stdout, app.DescribeDeadLetters(list))
+	return err
+}
+
+type deadResendCmd struct {
+	daemon
+	ID  string `arg:"" optional:"" help:"Id of the dead letter."`
+	All bool   `help:"All of them."`
+}
+
+// Run implements the command.
+func (c *deadResendCmd) Run(e *env) error {
+	if (c.ID == "") != c.All {
+		return errors.New("give either an id or --all")
+	}
+	n, err := c.client().Resend(e.ctx, c.ID)
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintln(e.stdout, n, "tried again")
+	return err
+}
+
+type deadDropCmd struct {
+	daemon
+	ID string `arg:"" help:"Id of the dead letter."`
+}
+
+// Run implements the command.
+func (c *deadDropCmd) Run(e *env) error { return c.client().Drop(e.ctx, c.ID) }

@@ -42,16 +42,17 @@ type cli struct {
 	Log    string `enum:"debug,info,warn,error" default:"info" help:"How much to log on standard error: ${enum}."`
 	Colour string `name:"color" enum:"auto,always,never" default:"auto" help:"Use colours: ${enum}. auto: only on a terminal."`
 
-	Run       runCmd       `cmd:"" help:"Follow the configured logs and tell of incidents. SIGHUP reloads the configuration."`
-	Replay    replayCmd    `cmd:"" help:"Run past logs through the same engine and show the incidents. Exit code 3 if there are any."`
-	Parse     parseCmd     `cmd:"" help:"Show how log lines are understood."`
-	Check     checkCmd     `cmd:"" help:"Check the configuration: all problems at once, with line numbers."`
-	Mark      markCmd      `cmd:"" help:"Tell a running denywatch that something changed, such as a release."`
-	Verdict   verdictCmd   `cmd:"" help:"Ask a running denywatch what came of a change. Exit codes: 0 passed, 3 failed, 4 not enough data."`
-	Incidents incidentsCmd `cmd:"" help:"List a running denywatch's incidents; acknowledge, silence, accept or dismiss them."`
-	Silences  silencesCmd  `cmd:"" help:"List, add and remove silences."`
-	Demo      demoCmd      `cmd:"" help:"Watch a simulated product whose release breaks one role on one route."`
-	Version   versionCmd   `cmd:"" help:"Show the version."`
+	Run         runCmd         `cmd:"" help:"Follow the configured logs and tell of incidents. SIGHUP reloads the configuration."`
+	Replay      replayCmd      `cmd:"" help:"Run past logs through the same engine and show the incidents. Exit code 3 if there are any."`
+	Parse       parseCmd       `cmd:"" help:"Show how log lines are understood."`
+	Check       checkCmd       `cmd:"" help:"Check the configuration: all problems at once, with line numbers."`
+	Mark        markCmd        `cmd:"" help:"Tell a running denywatch that something changed, such as a release."`
+	Verdict     verdictCmd     `cmd:"" help:"Ask a running denywatch what came of a change. Exit codes: 0 passed, 3 failed, 4 not enough data."`
+	Incidents   incidentsCmd   `cmd:"" help:"List a running denywatch's incidents; acknowledge, silence, accept or dismiss them."`
+	Silences    silencesCmd    `cmd:"" help:"List, add and remove silences."`
+	DeadLetters deadLettersCmd `cmd:"" name:"dead-letters" help:"List the notifications that were given up, and send them again."`
+	Demo        demoCmd        `cmd:"" help:"Watch a simulated product whose release breaks one role on one route."`
+	Version     versionCmd     `cmd:"" help:"Show the version."`
 }
 
 // env is what commands get besides their flags.

@@ -284,6 +284,9 @@ func (b backend) Status(context.Context) (web.Status, error) {
 			bad(true, "sink %s is %s, %d notifications wait: %s", h.Sink, h.State, h.Depth, h.LastError)
 		}
 	}
+	if n := d.shown.outbox.Dead(); n > 0 {
+		bad(true, "%s; denywatch dead-letters shows them, and sends them again", count(n, "notification was given up", "notifications were given up"))
+	}
 	slices.SortFunc(st.Sinks, func(a, b web.SinkStatus) int { return cmp.Compare(a.Name, b.Name) })
 	return st, nil
 }

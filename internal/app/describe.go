@@ -8,6 +8,7 @@ import (
 
 	"github.com/denywatch/denywatch/alerts"
 	"github.com/denywatch/denywatch/alerts/console"
+	"github.com/denywatch/denywatch/internal/client"
 	"github.com/denywatch/denywatch/internal/incident"
 )
 
@@ -110,3 +111,28 @@ func scopeWords(s *incident.Scope) string {
 	}
 	return strings.Join(parts, " ")
 }
+
+// DescribeDeadLetters lists dead letters for a terminal.
+func DescribeDeadLetters(list []client.DeadLetter) string {
+	if len(list) == 0 {
+		return "No notification was given up.\n"
+	}
+	var b strings.Builder
+	for i := range list {
+		l := &list[i]
+		where := l.Sink
+		if l.Target != "" {
+			where += " " + l.Target
+		}
+		fmt.Fprintf(&b, "%s  %s  %s  %s\n", printable(l.ID), l.At.UTC().Format("Mon 2 Jan 15:04"), alerts.Clean(where, maxShown), alerts.Clean(l.What, maxLine))
+		reason := alerts.Clean(l.Reason, maxLine)
+		if !l.Sendable {
+			reason += " (it can only be dropped)"
+		}
+		fmt.Fprintf(&b, "  given up after %s: %s\n", count(l.Attempts, "try", "tries"), reason)
+	}
+	return b.String()
+}
+
+// maxLine bounds a text of another's making in output, in runes.
+const maxLine = 300

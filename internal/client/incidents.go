@@ -100,3 +100,50 @@ func (c *Client) Unsilence(ctx context.Context, id, by string) error {
 	}
 	return nil
 }
+
+// DeadLetter is a notification that was given up.
+type DeadLetter struct {
+	ID       string    `json:"id"`
+	Sink     string    `json:"sink"`
+	Target   string    `json:"target"`
+	Incident string    `json:"incident"`
+	What     string    `json:"what"`
+	At       time.Time `json:"at"`
+	Attempts int       `json:"attempts"`
+	Reason   string    `json:"reason"`
+	Sendable bool      `json:"sendable"`
+}
+
+// DeadLetters lists the notifications that were given up, the oldest first.
+func (c *Client) DeadLetters(ctx context.Context) ([]DeadLetter, error) {
+	var list struct {
+		DeadLetters []DeadLetter `json:"dead_letters"`
+	}
+	if _, err := c.call(ctx, http.MethodGet, "/v1/dead-letters", nil, &list); err != nil {
+		return nil, fmt.Errorf("ask for dead letters: %w", err)
+	}
+	return list.DeadLetters, nil
+}
+
+// Resend lets a dead letter be tried again, all of them if id is empty, and returns how
+// many there were.
+func (c *Client) Resend(ctx context.Context, id string) (int, error) {
+	path, answer := "/v1/dead-letters/resend", struct {
+		Resent int `json:"resent"`
+	}{}
+	if id != "" {
+		path, answer.Resent = "/v1/dead-letters/"+url.PathEscape(id)+"/resend", 1
+	}
+	if err := c.send(ctx, http.MethodPost, path, act{}, &answer); err != nil {
+		return 0, fmt.Errorf("send again: %w", err)
+	}
+	return answer.Resent, nil
+}
+
+// Drop forgets a dead letter.
+func (c *Client) Drop(ctx context.Context, id string) error {
+	if err := c.send(ctx, http.MethodDelete, "/v1/dead-letters/"+url.PathEscape(id), act{}, nil); err != nil {
+		return fmt.Errorf("drop the dead letter: %w", err)
+	}
+	return nil
+}

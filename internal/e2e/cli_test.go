@@ -444,6 +444,10 @@ func incidentsCLI(t *testing.T, d *daemon) {
 		{[]string{"incidents", "accept", id, "--by", "ada"}, 0, "new normal"},
 		{[]string{"incidents", "dismiss", id}, 1, "the incident is over"},
 		{[]string{"incidents", "ack", "nobody"}, 1, "nothing of this id"},
+		{[]string{"dead-letters"}, 0, "No notification was given up"},
+		{[]string{"dead-letters", "resend"}, 1, "either an id or --all"},
+		{[]string{"dead-letters", "resend", "--all"}, 0, "0 tried again"},
+		{[]string{"dead-letters", "drop", "7"}, 1, "nothing of this id"},
 	} {
 		res := command(t, nil, append(x.args, "--url", d.url)...)
 		if res.code != x.code || !strings.Contains(res.stdout+res.stderr, x.says) {

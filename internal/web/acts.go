@@ -104,9 +104,11 @@ func (s *Server) changed(err error) error {
 	case err == nil:
 		return nil
 	case errors.Is(err, ErrNotFound):
-		return refuse(http.StatusNotFound, "nothing of this id is known", "GET /v1/incidents and GET /v1/silences list what there is")
+		return refuse(http.StatusNotFound, "nothing of this id is known", "GET /v1/incidents, /v1/silences and /v1/dead-letters list what there is")
 	case errors.Is(err, ErrOver):
 		return refuse(http.StatusConflict, "the incident is over", "only open incidents can be changed; GET /v1/incidents?state=open lists them")
+	case errors.Is(err, ErrNotSendable):
+		return refuse(http.StatusConflict, clean(err.Error()), "DELETE /v1/dead-letters/{id} drops it")
 	case errors.Is(err, ErrBadSilence):
 		return refuse(http.StatusBadRequest, clean(err.Error()), `send one such as {"scope":{"route":"/billing/**","role":"viewer"},"for":"2h"}`)
 	}

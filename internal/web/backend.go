@@ -18,6 +18,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrOver means that the incident is over, so that nothing is left to be decided.
 	ErrOver = errors.New("only open incidents can be changed")
+	// ErrNotSendable means that a dead letter cannot be sent again.
+	ErrNotSendable = errors.New("it can only be dropped")
 	// ErrBadSilence means that a silence can not be as it was asked for.
 	ErrBadSilence = errors.New("give it a scope, and how long it lasts")
 )
@@ -54,6 +56,12 @@ type Backend interface {
 	Silence(ctx context.Context, scope incident.Scope, act incident.Act) (incident.Silencing, error)
 	// Unsilence takes a silence back, durably. The error is ErrNotFound or ErrOver.
 	Unsilence(ctx context.Context, id string, act incident.Act) error
+	// DeadLetters returns the notifications that were given up, the oldest first.
+	DeadLetters(ctx context.Context) ([]DeadLetter, error)
+	// Resend lets a dead letter be tried again, Drop forgets it, durably. The error is
+	// ErrNotFound, or of Resend ErrNotSendable.
+	Resend(ctx context.Context, id string) error
+	Drop(ctx context.Context, id string) error
 	// Scans returns the suspected scans that are remembered, the oldest first.
 	Scans(ctx context.Context) ([]incident.Scan, error)
 	// Routes returns how many events were counted.
@@ -65,6 +73,26 @@ type Backend interface {
 	// WriteMetrics writes metrics in the Prometheus text format. It must not
 	// block on anything but w.
 	WriteMetrics(w io.Writer)
+}
+
+// DeadLetter is a notification that was given up.
+type DeadLetter struct {
+	ID   string `json:"id"`
+	Sink string `json:"sink"`
+	// Target is the place within the sink, empty for its own.
+	Target string `json:"target,omitempty"`
+	// Incident is the id of the incident it is about, empty for a digest; What is its
+	// headline.
+	Incident string `json:"incident,omitempty"`
+	What     string `json:"what"`
+	// QueuedAt is when it was to be told, At when it was given up after so many
+	// Attempts, and for what Reason.
+	QueuedAt time.Time `json:"queued_at,omitzero"`
+	At       time.Time `json:"at"`
+	Attempts int       `json:"attempts"`
+	Reason   string    `json:"reason"`
+	// Sendable tells that it can be sent again.
+	Sendable bool `json:"sendable"`
 }
 
 // Marked is what became of a marker.

@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -37,6 +38,7 @@ type fake struct {
 
 	acts     []string
 	silences []incident.Silencing
+	dead     []DeadLetter
 
 	onMark   func(ctx context.Context) error
 	onRead   func(ctx context.Context) error
@@ -62,6 +64,28 @@ func (f *fake) Act(ctx context.Context, id string, verb incident.Verb, act incid
 		return ErrNotFound
 	}
 	f.acts = append(f.acts, fmt.Sprintf("%s %s by %s (%s) via %s for %v", verb, id, act.By, act.ID, act.Via, rounded(act)))
+	return nil
+}
+
+func (f *fake) DeadLetters(ctx context.Context) ([]DeadLetter, error) {
+	return f.dead, run(ctx, f.onRead)
+}
+
+func (f *fake) Resend(ctx context.Context, id string) error {
+	for _, l := range f.dead {
+		if l.ID == id && !l.Sendable {
+			return ErrNotSendable
+		}
+	}
+	return f.Drop(ctx, id)
+}
+
+func (f *fake) Drop(_ context.Context, id string) error {
+	n := len(f.dead)
+	f.dead = slices.DeleteFunc(slices.Clone(f.dead), func(l DeadLetter) bool { return l.ID == id })
+	if len(f.dead) == n {
+		return ErrNotFound
+	}
 	return nil
 }
 

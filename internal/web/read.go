@@ -24,6 +24,11 @@ const index = `denywatch: who is refused that should get in, and what stands ope
   GET  /v1/silences         what is not told for a while
   POST /v1/silences         silence a scope: {"scope":{"route":"/x"},"for":"2h"}
   DELETE /v1/silences/{id}  take a silence back, of a scope or an incident
+  GET  /v1/dead-letters     notifications that were given up
+  POST /v1/dead-letters/resend, /v1/dead-letters/{id}/resend
+                            try all of them, or one, again
+  DELETE /v1/dead-letters/{id}
+                            forget one
   GET  /v1/markers          what changed: releases and other markers
   POST /v1/markers          tell of a change
   GET  /v1/markers/{id}/verdict
