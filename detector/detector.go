@@ -150,6 +150,7 @@ func (d *Detector) Close(c *slots.Closed) []incident.Transition {
 			part.Partial = true
 			seen = &part
 		}
+		j.prowls = d.prowling(j)
 		j.close(seen, j.leaves, &room)
 		d.observe(j)
 		d.cells[j.class] += len(j.cells) - had

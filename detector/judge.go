@@ -124,7 +124,8 @@ type judge struct {
 	// those of them that look like scans.
 	rejected []scope
 	suspects []suspicion
-	exempt   []string // config first_visit
+	prowls   []*suspect // suspected scans that go on
+	exempt   []string   // config first_visit
 
 	access *access.Model
 	least  int // people who make a breach of a rule an incident

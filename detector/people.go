@@ -47,6 +47,12 @@ func (p *people) add(id uint64) {
 	}
 }
 
+// has reports whether an identity was added, as long as they are counted exactly.
+func (p *people) has(id uint64) bool {
+	_, ok := p.exact[id]
+	return ok
+}
+
 func (p *people) count() int64 {
 	if p.sketch != nil {
 		return int64(p.sketch.Estimate())

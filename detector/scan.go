@@ -566,6 +566,8 @@ func (j *judge) many(l *located) verdict {
 	var who []share
 	at := map[uint64]int{}
 	weight := 1.0
+	cut := 0.0
+	var remembered float64          // denials of the window that the detailed past still has
 	others := map[uint64]struct{}{} // who must not count as known
 	for i := len(j.past.slots) - 1; i >= 0; i-- {
 		p := &j.past.slots[i]
@@ -575,14 +577,24 @@ func (j *judge) many(l *located) verdict {
 		}
 		w *= float64(uint64(1) << min(p.sampled, 31))
 		weight = max(weight, float64(uint64(1)<<min(p.sampled, 31)))
+		for k := range p.counts {
+			if t := &p.counts[k]; j.cells[t.cell].mask == 0 && l.scope.has(&j.book, &j.cells[t.cell]) {
+				_, x, _, _ := j.what(l.win, l.dir, t)
+				remembered += float64(x) * l.win.weight(p.start, j.start)
+			}
+		}
 		for k := range p.hits {
 			h := &p.hits[k]
 			c := &j.cells[h.cell]
 			if !l.scope.has(&j.book, c) || c.mask != 0 {
 				continue
 			}
-			if l.win.known && !h.known {
+			prowls := (h.met || h.known) && j.prowler(l.scope, h.id)
+			if l.win.known && (prowls || !h.known) {
 				others[h.id] = struct{}{}
+				if h.known && h.counted {
+					cut += w
+				}
 				continue
 			}
 			n, ok := at[h.id]
@@ -592,13 +604,13 @@ func (j *judge) many(l *located) verdict {
 				who = append(who, share{})
 			}
 			who[n].named = who[n].named || h.named
-			who[n].met = who[n].met || h.met
+			who[n].met = who[n].met || h.met && !prowls
 			if h.counted {
 				who[n].x += w
 			}
 		}
 	}
-	if len(at) == 0 {
+	if len(at)+len(others) == 0 {
 		// The log names no identities at all: each denial had to count.
 		return worthy
 	}
@@ -622,7 +634,6 @@ func (j *judge) many(l *located) verdict {
 	if j.isNew(l.scope) && float64(named)*weight < minPeople && people < minStrangers {
 		return tooLittle
 	}
-	cut := 0.0
 	usual := j.strangers(l.scope, float64(len(who)))
 	guarded := usual < 1 && !l.win.known
 	if guarded {
@@ -633,7 +644,7 @@ func (j *judge) many(l *located) verdict {
 	}
 	if l.win.known {
 		// Of so many strangers some are taken for known.
-		cut = seen.FalseRate * float64(len(others)) * weight
+		cut += seen.FalseRate * float64(len(others)) * weight
 	}
 	// Where refusals are rare, a few people who try again and again are no crowd.
 	few := people < minStrangers && float64(l.M) < seldom*float64(l.N)
@@ -653,6 +664,10 @@ func (j *judge) many(l *located) verdict {
 	slices.Reverse(xs)
 	for _, x := range xs[:min(3, (len(xs)+7)/8)] {
 		cut += x
+	}
+	// What is older was refused to the same people, as far as anybody knows.
+	if remembered > 0 {
+		cut *= max(1, float64(l.X)/remembered)
 	}
 	least := minEvidence / 2.0
 	if few {

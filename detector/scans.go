@@ -40,6 +40,23 @@ type routeCount struct {
 	n     int64
 }
 
+// prowling returns the suspected scans that go on where the judge watches.
+func (d *Detector) prowling(j *judge) (on []*suspect) {
+	for _, s := range d.scans {
+		if s.judge == j.index && j.end()-s.to <= scanGap {
+			on = append(on, s)
+		}
+	}
+	return on
+}
+
+// prowler reports whether an identity was a stranger when a scan that goes on in a scope
+// began, or when it joined: being let in meanwhile does not make it somebody who ought to
+// get in. Of more strangers than are counted exactly nobody can say.
+func (j *judge) prowler(s scope, id uint64) bool {
+	return slices.ContainsFunc(j.prowls, func(p *suspect) bool { return p.strangers.has(id) && p.scope.overlaps(&j.book, s) })
+}
+
 // suspectScans takes down what the judge rejected in this slot.
 func (d *Detector) suspectScans(j *judge) {
 	for _, x := range j.suspects {
@@ -54,15 +71,31 @@ func (d *Detector) suspectScans(j *judge) {
 			if s.count(j); s.denials < minScan {
 				continue
 			}
+			j.unlearn(x.scope)
 			d.scans = append(d.scans, s)
 			d.scans = slices.Delete(d.scans, 0, max(0, len(d.scans)-maxScans))
 			continue
 		}
 		s := d.scans[at]
+		if j.end()-s.from < acceptAfter {
+			j.unlearn(x.scope)
+		}
 		if x.scope.contains(&j.book, s.scope) {
 			s.scope = x.scope
 		}
 		s.count(j)
+	}
+}
+
+// unlearn lets what a scope saw lately teach nothing: it was a scan, whose end would look
+// like a wall that vanished. The old epoch stays the judge.
+func (j *judge) unlearn(s scope) {
+	for i := range j.cells {
+		if c := &j.cells[i]; c.mask == 0 && s.has(&j.book, c) {
+			c.Forget()
+			c.Thaw()
+			j.markCell(int32(i))
+		}
 	}
 }
 
