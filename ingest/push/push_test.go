@@ -43,7 +43,9 @@ type bench struct {
 	sources map[string]*Source
 	hosts   map[string]*ingesttest.Host
 	client  *http.Client
-	stop    func()
+
+	transport *http.Transport
+	stop      func()
 }
 
 func edge(t testing.TB) Config {
@@ -62,11 +64,17 @@ func startAt(t testing.TB, p pace, cfgs ...Config) *bench {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return startOn(t, ln, p, cfgs...)
+}
+
+func startOn(t testing.TB, ln net.Listener, p pace, cfgs ...Config) *bench {
+	t.Helper()
+	transport := &http.Transport{MaxIdleConnsPerHost: 2000}
 	log := slog.New(slog.DiscardHandler)
 	b := &bench{
 		t: t, url: "http://" + ln.Addr().String() + "/v1/ingest/", addr: ln.Addr().String(), server: NewServer(log),
 		sources: map[string]*Source{}, hosts: map[string]*ingesttest.Host{},
-		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 2000}, Timeout: time.Minute},
+		client: &http.Client{Transport: transport, Timeout: time.Minute}, transport: transport,
 	}
 	b.server.pace = p
 	ctx, cancel := context.WithCancel(context.Background())
