@@ -42,6 +42,7 @@ import (
 	"github.com/denywatch/denywatch/ingest/file"
 	"github.com/denywatch/denywatch/ingest/kafka"
 	"github.com/denywatch/denywatch/ingest/push"
+	"github.com/denywatch/denywatch/ingest/syslog"
 	"github.com/denywatch/denywatch/internal/access"
 	"github.com/denywatch/denywatch/internal/incident"
 	"github.com/denywatch/denywatch/internal/secret"
@@ -100,7 +101,7 @@ type Config struct {
 type Source struct {
 	// Name is unique. Its default is made of the first file's folder and name, or
 	// of the first topic: /var/log/nginx/access.log is "nginx-access", the topic
-	// shop.app is "kafka-shop_app".
+	// shop.app is "kafka-shop_app"; or syslog.
 	Name string `yaml:"name"`
 	// Vantage is edge, web or app; empty: what is usual for the format.
 	Vantage string `yaml:"vantage"`
@@ -112,6 +113,8 @@ type Source struct {
 	Kafka kafka.Config `yaml:"kafka" effect:"live"`
 	// Push says who may push lines over HTTP, instead of Files.
 	Push Push `yaml:"push" effect:"live"`
+	// Syslog names addresses that servers send syslog messages to, instead of Files.
+	Syslog Syslog `yaml:"syslog" effect:"live"`
 	// Parse says how the lines are written: format, log_format, mapping and
 	// timezone.
 	Parse parsers.Config `yaml:",inline" raw:"log_format mapping"`
@@ -151,6 +154,7 @@ func (s *Source) setDefaults() {
 		Parse: parsers.Config{Format: "auto"}, Lateness: time.Minute, SampleRate: 1, MaxUnparsed: DefaultMaxUnparsed,
 		Kafka:   kafka.Config{Group: kafka.DefaultGroup, Start: kafka.DefaultStart},
 		Push:    Push{MaxBody: push.DefaultMaxBody, MaxBatch: push.DefaultMaxBatch, Spool: push.DefaultSpool},
+		Syslog:  Syslog{Spool: syslog.DefaultSpool},
 		MaxLine: file.DefaultMaxLine, Check: file.DefaultCheck, Grace: file.DefaultGrace, Backfill: DefaultBackfill,
 	}
 }
@@ -192,6 +196,22 @@ func (s *Source) Take() push.Config {
 		Name: s.Name, Tokens: s.Push.Tokens, MaxBody: int64(s.Push.MaxBody), MaxBatch: int64(s.Push.MaxBatch),
 		MaxRate: int64(s.Push.MaxRate), Spool: int64(s.Push.Spool), MaxLine: int(s.MaxLine), Lateness: s.Lateness,
 	}
+}
+
+// Syslog says where a source listens for syslog messages.
+type Syslog struct {
+	// Listen are addresses such as udp://127.0.0.1:5514.
+	Listen []string `yaml:"listen,one"`
+	// Spool bounds what waits on the disk to be counted.
+	Spool Size `yaml:"spool"`
+}
+
+// Named reports whether an address is named: a source listens for syslog then.
+func (s *Syslog) Named() bool { return len(s.Listen) > 0 }
+
+// Hear is the part of the source that ingest/syslog obeys, but for its folder.
+func (s *Source) Hear() syslog.Config {
+	return syslog.Config{Name: s.Name, Listen: s.Syslog.Listen, Spool: int64(s.Syslog.Spool), MaxLine: int(s.MaxLine)}
 }
 
 // Roles says how several roles of one request become one value.
@@ -480,6 +500,9 @@ func (d *decoder) settle(c *Config) {
 				s.Files[j] = d.resolve(g)
 			}
 		}
+		if s.Syslog.Named() && s.Parse.Wrapper == "" {
+			s.Parse.Wrapper = "syslog"
+		}
 		d.resolveAll(&s.Kafka.TLS.CA, &s.Kafka.TLS.Cert, &s.Kafka.TLS.Key)
 		switch {
 		case s.Name != "":
@@ -487,6 +510,8 @@ func (d *decoder) settle(c *Config) {
 			s.Name = unique(nameOf(s.Files[0]), taken)
 		case len(s.Kafka.Topics) > 0:
 			s.Name = unique(nameOf("kafka/"+strings.ReplaceAll(s.Kafka.Topics[0], ".", "_")), taken)
+		case s.Syslog.Named():
+			s.Name = unique("syslog", taken)
 		}
 		taken[s.Name] = true
 	}

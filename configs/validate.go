@@ -13,6 +13,7 @@ import (
 	"github.com/denywatch/denywatch/alerts/routing"
 	"github.com/denywatch/denywatch/alerts/slack"
 	"github.com/denywatch/denywatch/ingest/kafka"
+	"github.com/denywatch/denywatch/ingest/syslog"
 	"github.com/denywatch/denywatch/internal/access"
 	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/incident"
@@ -240,6 +241,8 @@ func (k *checker) source(p string, i int, s *Source, names map[string]int, globs
 		k.kafka(p, s, globs)
 	case k.said(p+".push") || s.Push.Named():
 		k.pushed(p, s)
+	case k.said(p+".syslog") || s.Syslog.Named():
+		k.syslog(p, s, globs)
 	default:
 		k.files(p, s, globs)
 	}
@@ -272,7 +275,7 @@ func (k *checker) said(path string) bool {
 }
 
 // ways are the settings of a source of which one says where its lines come from.
-var ways = []string{"files", "kafka", "push"}
+var ways = []string{"files", "kafka", "push", "syslog"}
 
 // only refuses what a source that reads in one way has of the others.
 func (k *checker) only(p, way string) {
@@ -308,6 +311,29 @@ func (k *checker) pushed(p string, s *Source) {
 	for _, err := range s.Take().Validate() {
 		field, message := split(err)
 		k.foreign(join(p+".push", field), message)
+	}
+}
+
+// syslog checks what ingest/syslog obeys, and that no address is listened on twice.
+func (k *checker) syslog(p string, s *Source, taken map[string]string) {
+	k.only(p, "syslog")
+	k.unseen(p, s)
+	if strings.Trim(s.Name, ".") == "" && s.Name != "" {
+		k.bad(p+".name", "must hold more than dots: it is the name of a folder")
+	}
+	for i, l := range s.Syslog.Listen {
+		lp := at(p+".syslog.listen", i)
+		if other, twice := taken[l]; twice && parent(other) != parent(lp) {
+			k.bad(lp, "is listened on by %s already", k.d.display(other))
+		}
+		taken[l] = lp
+		if syslog.Exposed(l) {
+			k.d.warn(lp, "reachable from other hosts: whoever gets there can write log lines, for syslog asks nobody who they are; let a firewall pass your servers only")
+		}
+	}
+	for _, err := range s.Hear().Validate() {
+		field, message := split(err)
+		k.foreign(join(p+".syslog", field), message)
 	}
 }
 

@@ -56,9 +56,6 @@ import (
 	"github.com/denywatch/denywatch/internal/secret"
 )
 
-// streamPrefix begins every stream name; the source's name follows.
-const streamPrefix = "push:"
-
 // settle is how long nothing must have come for a sender to have sent what it had.
 const settle = 5 * time.Second
 
@@ -155,7 +152,7 @@ func (s *Source) Run(ctx context.Context, host ingest.Host) error {
 		return err
 	}
 	s.spool.Store(sp)
-	err = sp.Follow(ctx, host, streamPrefix+s.cfg.Name, s.quiet)
+	err = sp.Follow(ctx, host, s.cfg.Name, s.quiet)
 	s.spool.Store(nil)
 	return errors.Join(err, sp.Close())
 }

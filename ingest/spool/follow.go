@@ -25,7 +25,10 @@ const (
 	keepBody = 4 << 20
 )
 
-// Follow reads the spool as the stream of that name until ctx ends, and then
+// streamPrefix begins every stream name; the source's name follows.
+const streamPrefix = "spool:"
+
+// Follow reads the spool as the stream of the source of that name until ctx ends, and then
 // returns nil with the handler closed. A position's Mark is the record's place, its
 // Offset counts the decoded bytes in it. Segments are deleted as the durable cut
 // leaves them behind.
@@ -33,9 +36,9 @@ const (
 // The stream is opened when there is a record, or was in an earlier run; nothing
 // is held back for a sender that never sent. quiet is called when all was
 // delivered, at least once a second; it tells the handler whether that was all.
-func (s *Spool) Follow(ctx context.Context, host ingest.Host, stream string, quiet func(context.Context, ingest.Handler) error) error {
-	f := &follower{spool: s, host: host, stream: stream, quiet: quiet, cut: lines.Cutter{MaxLine: s.opt.MaxLine}}
-	if slices.Contains(host.Saved(), stream) {
+func (s *Spool) Follow(ctx context.Context, host ingest.Host, source string, quiet func(context.Context, ingest.Handler) error) error {
+	f := &follower{spool: s, host: host, stream: streamPrefix + source, quiet: quiet, cut: lines.Cutter{MaxLine: s.opt.MaxLine}}
+	if slices.Contains(host.Saved(), f.stream) {
 		if err := f.open(ctx); err != nil {
 			return stopped(ctx, err)
 		}

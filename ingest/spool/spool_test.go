@@ -53,7 +53,7 @@ func follow(t testing.TB, s *Spool, h *ingesttest.Host, n int) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	if err := s.Follow(ctx, h, "push:x", func(ctx context.Context, s ingest.Handler) error {
+	if err := s.Follow(ctx, h, "x", func(ctx context.Context, s ingest.Handler) error {
 		if got, _ := h.Count(); got >= n {
 			stop()
 			return nil
@@ -221,7 +221,7 @@ func TestResume(t *testing.T) {
 	for n := 0; ; n++ {
 		h.CrashAt(n % 37)
 		ctx, stop := context.WithCancel(t.Context())
-		err := s.Follow(ctx, h, "push:x", func(context.Context, ingest.Handler) error { stop(); return nil })
+		err := s.Follow(ctx, h, "x", func(context.Context, ingest.Handler) error { stop(); return nil })
 		stop()
 		if err == nil {
 			break
@@ -451,7 +451,7 @@ func TestNothingSent(t *testing.T) {
 	h := ingesttest.New(t)
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
-	go func() { done <- s.Follow(ctx, h, "push:x", caughtUp) }()
+	go func() { done <- s.Follow(ctx, h, "x", caughtUp) }()
 	for !h.IsReady() {
 		h.Await(0)
 	}

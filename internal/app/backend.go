@@ -241,9 +241,9 @@ func (b backend) Status(context.Context) (web.Status, error) {
 		if k := d.shown.topics[name]; k != nil && x.Trouble == "" {
 			x.Trouble = strings.Join(k.Missing(), "; ")
 		}
-		p := d.shown.pushed[name]
-		if p != nil {
-			x.Push = pushStatus(p.Stats())
+		d.shown.spools.status(&x)
+		if l := d.shown.spools.syslog[name]; l != nil && x.Trouble == "" {
+			x.Trouble = l.Stats().Trouble
 		}
 		if src.Suspended != 0 {
 			x.SuspendedSince = time.Unix(src.Suspended, 0).UTC()
@@ -252,12 +252,12 @@ func (b backend) Status(context.Context) (web.Status, error) {
 		switch {
 		case x.Trouble != "":
 			// A sender that is silent may well have nothing to say.
-			bad(p != nil, "source %s: %s", name, x.Trouble)
+			bad(x.Push != nil, "source %s: %s", name, x.Trouble)
 		case x.Streams == 0:
 			what := "no file matches yet"
 			switch {
-			case p != nil:
-				what = "nothing was pushed yet"
+			case d.shown.spools.has(name):
+				what = "nothing was sent to it yet"
 			case d.shown.topics[name] != nil:
 				what = "no partition is assigned yet: other members of the group have all of them, or no topic matches"
 			}
@@ -297,9 +297,9 @@ func (b backend) WriteMetrics(w io.Writer) {
 	d.shown.mu.Lock()
 	health := d.shown.outbox.Health()
 	names := slices.Sorted(maps.Keys(d.shown.formats))
-	topics, pushed := maps.Clone(d.shown.topics), maps.Clone(d.shown.pushed)
+	topics, spools := maps.Clone(d.shown.topics), d.shown.spools.clone()
 	d.shown.mu.Unlock()
 	d.meters.partitions(topics)
-	d.meters.pushes(pushed, d.push.server.Unauthorized())
+	d.meters.spools(spools, d.push.server.Unauthorized())
 	d.meters.write(w, d.core.snap.Load(), names, health, d.store.Size())
 }

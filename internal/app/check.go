@@ -44,6 +44,9 @@ func Check(cfg *configs.Config, out io.Writer) error {
 			if s.Push.Named() {
 				return "POST /v1/ingest/" + s.Name
 			}
+			if s.Syslog.Named() {
+				return strings.Join(s.Syslog.Listen, " ")
+			}
 			return strconv.Itoa(files)
 		}
 		for _, g := range s.Files {

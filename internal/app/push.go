@@ -2,8 +2,8 @@ package app
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"path/filepath"
 	"slices"
@@ -11,6 +11,7 @@ import (
 	"github.com/denywatch/denywatch/configs"
 	"github.com/denywatch/denywatch/ingest/push"
 	"github.com/denywatch/denywatch/ingest/spool"
+	"github.com/denywatch/denywatch/ingest/syslog"
 	"github.com/denywatch/denywatch/internal/web"
 )
 
@@ -68,11 +69,9 @@ func (p *pushing) close() {
 	}
 }
 
-// pushed makes the source that is pushed to.
-func pushed(cfg *configs.Config, s *configs.Source, log *slog.Logger) *push.Source {
-	c := s.Take()
-	c.Dir = filepath.Join(cfg.State, spoolFolder, s.Name)
-	return push.New(c, log)
+// spoolOf is the folder of a source's spool.
+func spoolOf(cfg *configs.Config, source string) string {
+	return filepath.Join(cfg.State, spoolFolder, source)
 }
 
 // orphans tells of spools whose source is not configured: what was acknowledged is
@@ -80,29 +79,55 @@ func pushed(cfg *configs.Config, s *configs.Source, log *slog.Logger) *push.Sour
 func orphans(cfg *configs.Config, log *slog.Logger) {
 	dirs, err := spool.Unread(filepath.Join(cfg.State, spoolFolder))
 	if err != nil {
-		log.Warn("the spools of pushed logs cannot be looked at", "error", err)
+		log.Warn("the spools of earlier runs cannot be looked at", "error", err)
 	}
 	for _, name := range dirs {
-		if !slices.ContainsFunc(cfg.Sources, func(s configs.Source) bool { return s.Name == name && s.Push.Named() }) {
-			log.Warn(fmt.Sprintf("logs were pushed to a source that is not configured any more, and are not counted: configure it again, or delete the folder %s", filepath.Join(cfg.State, spoolFolder, name)))
+		if !slices.ContainsFunc(cfg.Sources, func(s configs.Source) bool { return s.Name == name && (s.Push.Named() || s.Syslog.Named()) }) {
+			log.Warn("a source that was pushed to is not configured any more, and what waits in its spool is not counted: configure it again, or delete the folder", "folder", spoolOf(cfg, name))
 		}
 	}
 }
 
-// pushStatus is what the API shows of a source that is pushed to.
-func pushStatus(st push.Stats) *web.PushStatus {
-	return &web.PushStatus{
-		Batches: st.Batches, Duplicates: st.Spool.Known, Rejected: st.Rejected,
-		SpoolBytes: st.Spool.Bytes, UnreadBytes: st.Spool.Unread, LastBatch: st.Heard.UTC(),
-	}
+// spools are the sources that keep what they are told in a spool, by name.
+type spools struct {
+	pushed map[string]*push.Source
+	syslog map[string]*syslog.Source
 }
 
-// pushes brings up to date what is known of the sources that are pushed to.
-func (m *meters) pushes(pushed map[string]*push.Source, unauthorized uint64) {
-	if len(pushed) > 0 {
+func newSpools() spools {
+	return spools{pushed: map[string]*push.Source{}, syslog: map[string]*syslog.Source{}}
+}
+
+// clone returns a copy for readers that do not hold the lock.
+func (s *spools) clone() spools { return spools{maps.Clone(s.pushed), maps.Clone(s.syslog)} }
+
+// has tells whether it has that source.
+func (s *spools) has(source string) bool { return s.pushed[source] != nil || s.syslog[source] != nil }
+
+// status adds to x what the API shows of such a source.
+func (s *spools) status(x *web.SourceStatus) {
+	var sp spool.Stats
+	switch p, l := s.pushed[x.Name], s.syslog[x.Name]; {
+	case p != nil:
+		st := p.Stats()
+		x.Push = &web.PushStatus{Batches: st.Batches, Duplicates: st.Spool.Known, Rejected: st.Rejected, LastBatch: st.Heard.UTC()}
+		sp = st.Spool
+	case l != nil:
+		st := l.Stats()
+		x.Syslog = &web.SyslogStatus{Messages: st.Messages, Dropped: st.Dropped, Connections: st.Connections}
+		sp = st.Spool
+	default:
+		return
+	}
+	x.Spool = &web.SpoolStatus{Bytes: sp.Bytes, UnreadBytes: sp.Unread, Damaged: sp.Damaged}
+}
+
+// spools brings up to date what is known of the sources that have spools.
+func (m *meters) spools(s spools, unauthorized uint64) {
+	if len(s.pushed) > 0 {
 		m.count(unauthorized, "push_unauthorized_total")
 	}
-	for source, p := range pushed {
+	for source, p := range s.pushed {
 		st := p.Stats()
 		m.count(st.Batches, "push_batches_total", "source", source)
 		m.count(st.Lines, "push_lines_total", "source", source)
@@ -112,8 +137,22 @@ func (m *meters) pushes(pushed map[string]*push.Source, unauthorized uint64) {
 		for reason, n := range st.Rejected {
 			m.count(n, "push_rejected_total", "source", source, "reason", reason)
 		}
-		m.gauge(float64(st.Spool.Bytes), "spool_bytes", "source", source)
-		m.gauge(float64(st.Spool.Unread), "spool_unread_bytes", "source", source)
-		m.count(st.Spool.Damaged, "spool_damaged_batches_total", "source", source)
+		m.spool(source, st.Spool)
 	}
+	for source, l := range s.syslog {
+		st := l.Stats()
+		m.count(st.Messages, "syslog_messages_total", "source", source)
+		m.count(st.Bytes, "syslog_bytes_total", "source", source)
+		m.gauge(float64(st.Connections), "syslog_connections", "source", source)
+		for reason, n := range st.Dropped {
+			m.count(n, "syslog_dropped_total", "source", source, "reason", reason)
+		}
+		m.spool(source, st.Spool)
+	}
+}
+
+func (m *meters) spool(source string, st spool.Stats) {
+	m.gauge(float64(st.Bytes), "spool_bytes", "source", source)
+	m.gauge(float64(st.Unread), "spool_unread_bytes", "source", source)
+	m.count(st.Damaged, "spool_damaged_batches_total", "source", source)
 }

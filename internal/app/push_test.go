@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/denywatch/denywatch/configs"
+	"github.com/denywatch/denywatch/internal/servertest"
 )
 
 // TestReadsPushed: the daemon counts pushed batches once each over a restart and a
@@ -99,7 +100,7 @@ sources:
 			case <-time.After(20 * time.Millisecond):
 			}
 		}
-		if s := get(t, url+"/v1/status"); !strings.Contains(s, `"push":{"batches":`) {
+		if s := get(t, url+"/v1/status"); !strings.Contains(s, `"push":{"batches":`) || !strings.Contains(s, `"unread_bytes":0`) {
 			t.Errorf("status %s", s)
 		}
 		cancel()
@@ -111,4 +112,51 @@ sources:
 	first, second, third := batch(500), batch(300), batch(200)
 	day(800, first, second, first)
 	day(1000, second, third, first)
+}
+
+// TestReadsSyslog: lines inside syslog messages are understood, and shown.
+func TestReadsSyslog(t *testing.T) {
+	port := servertest.FreePort(t)
+	cfg, _, err := configs.Parse(fmt.Appendf(nil, `
+state: %s
+sources:
+  - format: combined
+    syslog: { listen: "tcp://127.0.0.1:%d" }
+`, t.TempDir(), port), "denywatch.yaml", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- Run(ctx, cfg, Options{Stdout: io.Discard, Log: slog.New(slog.DiscardHandler), Listener: ln}, nil, nil)
+	}()
+	var conn net.Conn
+	for conn == nil {
+		select {
+		case err := <-done:
+			t.Fatalf("the daemon ended: %v", err)
+		default:
+			conn, _ = net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port)) // until it listens
+		}
+	}
+	for i := range 100 {
+		at := time.Now().Add(time.Duration(i-200) * time.Second).UTC()
+		fmt.Fprintf(conn, "<190>%s shop nginx: 192.0.2.%d - - [%s] \"GET /a HTTP/1.1\" 403 1 \"-\" \"-\"\n", at.Format(time.Stamp), i, at.Format("02/Jan/2006:15:04:05 -0700"))
+	}
+	url := "http://" + ln.Addr().String()
+	for _, want := range []string{`"lines":100,`, `"unparsed":0`, `"syslog":{"messages":100,`, `"connections":1`, `"unread_bytes":0`} {
+		for !strings.Contains(get(t, url+"/v1/status"), want) {
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	cancel()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
+	_ = conn.Close()
 }

@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net"
 	"slices"
 	"strings"
@@ -24,6 +23,7 @@ import (
 	"github.com/denywatch/denywatch/ingest/file"
 	"github.com/denywatch/denywatch/ingest/kafka"
 	"github.com/denywatch/denywatch/ingest/push"
+	"github.com/denywatch/denywatch/ingest/syslog"
 	"github.com/denywatch/denywatch/internal/collect"
 	"github.com/denywatch/denywatch/internal/crash"
 	"github.com/denywatch/denywatch/internal/event"
@@ -75,7 +75,7 @@ type Daemon struct {
 		outbox   *alerts.Outbox
 		topics   map[string]*kafka.Source // by source, those that read Kafka
 		markers  *markerTopics            // nil without topics of markers
-		pushed   map[string]*push.Source  // by source, those that are pushed to
+		spools   spools
 	}
 }
 
@@ -234,13 +234,13 @@ func (d *Daemon) startSources(ctx context.Context, cfg *configs.Config, cs []*co
 	}
 	d.startMarkers(ctx, g, cfg, own)
 	d.shown.mu.Lock()
-	d.push.server.SetSources(maps.Clone(d.shown.pushed))
+	d.push.server.SetSources(d.shown.spools.clone().pushed)
 	d.shown.mu.Unlock()
 	orphans(cfg, d.log)
 }
 
-// source makes what reads a configured source. Kafka's and pushed ones are shown in
-// the metrics from then on.
+// source makes what reads a configured source. All but files are shown in the metrics
+// from then on.
 func (d *Daemon) source(cfg *configs.Config, s *configs.Source, log *slog.Logger) ingest.Source {
 	d.shown.mu.Lock()
 	defer d.shown.mu.Unlock()
@@ -250,8 +250,16 @@ func (d *Daemon) source(cfg *configs.Config, s *configs.Source, log *slog.Logger
 		d.shown.topics[s.Name] = src
 		return src
 	case s.Push.Named():
-		src := pushed(cfg, s, log)
-		d.shown.pushed[s.Name] = src
+		c := s.Take()
+		c.Dir = spoolOf(cfg, s.Name)
+		src := push.New(c, log)
+		d.shown.spools.pushed[s.Name] = src
+		return src
+	case s.Syslog.Named():
+		c := s.Hear()
+		c.Dir = spoolOf(cfg, s.Name)
+		src := syslog.New(c, log)
+		d.shown.spools.syslog[s.Name] = src
 		return src
 	}
 	return file.New(s.Follow(), log)
@@ -282,7 +290,7 @@ func (d *Daemon) adopt(cfg *configs.Config, cs []*collect.Config) {
 	d.shown.mu.Lock()
 	d.shown.formats, d.shown.vantages = formats, vantages
 	d.shown.topics, d.shown.markers = map[string]*kafka.Source{}, nil
-	d.shown.pushed = map[string]*push.Source{}
+	d.shown.spools = newSpools()
 	d.shown.mu.Unlock()
 }
 

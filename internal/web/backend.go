@@ -176,8 +176,11 @@ type SourceStatus struct {
 	SuspendedSince time.Time `json:"suspended_since,omitzero"`
 	// LagSeconds is how far the newest line that was read lies behind now.
 	LagSeconds float64 `json:"lag_seconds"`
-	// Push is set for a source that is pushed to.
-	Push *PushStatus `json:"push,omitempty"`
+	// Push is set for a source that is pushed to, Syslog for one that listens for
+	// syslog messages, Spool for both.
+	Push   *PushStatus   `json:"push,omitempty"`
+	Syslog *SyslogStatus `json:"syslog,omitempty"`
+	Spool  *SpoolStatus  `json:"spool,omitempty"`
 	// Trouble says why the source cannot be read, and how to mend it.
 	Trouble string `json:"trouble,omitempty"`
 }
@@ -189,12 +192,27 @@ type PushStatus struct {
 	Duplicates uint64 `json:"duplicates"`
 	// Rejected counts what was not taken, by a short word each.
 	Rejected map[string]uint64 `json:"rejected,omitempty"`
-	// SpoolBytes is what is kept on the disk, UnreadBytes how much of it waits to be
-	// counted.
-	SpoolBytes  int64 `json:"spool_bytes"`
-	UnreadBytes int64 `json:"unread_bytes"`
 	// LastBatch is when the last batch came; missing if none did.
 	LastBatch time.Time `json:"last_batch,omitzero"`
+}
+
+// SyslogStatus is how a source is doing that listens for syslog messages. Counts are
+// since its start.
+type SyslogStatus struct {
+	// Messages were taken, Dropped ones were not, by a short word each.
+	Messages uint64            `json:"messages"`
+	Dropped  map[string]uint64 `json:"dropped,omitempty"`
+	// Connections is how many are open.
+	Connections int64 `json:"connections"`
+}
+
+// SpoolStatus is what is kept on the disk of a source that cannot be read again.
+type SpoolStatus struct {
+	// Bytes is its size, UnreadBytes how much of it waits to be counted.
+	Bytes       int64 `json:"bytes"`
+	UnreadBytes int64 `json:"unread_bytes"`
+	// Damaged batches could not be read back.
+	Damaged uint64 `json:"damaged,omitempty"`
 }
 
 // SinkStatus is how one sink is doing.
