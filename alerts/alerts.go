@@ -178,6 +178,18 @@ type Poster interface {
 	Post(ctx context.Context, d *Delivery) (memory json.RawMessage, err error)
 }
 
+// Tester is a Notifier that can show that it works before there is anything to tell.
+type Tester interface {
+	Notifier
+	// Test sends a message that says that it is a test to a place (Dest.Target), and takes
+	// it back where the sink can. It returns what worked, in words; the error says all
+	// that did not, and how to mend each.
+	Test(ctx context.Context, target string) (did string, err error)
+}
+
+// TestText is what the message of a test says.
+const TestText = "This is a test of denywatch: incidents are told here. There is nothing to do."
+
 // ErrorKind says what to do about a failed delivery.
 type ErrorKind uint8
 

@@ -52,6 +52,11 @@ func (n *Notifier) Post(ctx context.Context, d *alerts.Delivery) (json.RawMessag
 	return nil, n.write(FormatPost(d.Post, n.opt))
 }
 
+// Test implements alerts.Tester.
+func (n *Notifier) Test(context.Context, string) (string, error) {
+	return "printed", n.write(alerts.TestText + "\n")
+}
+
 func (n *Notifier) write(block string) error {
 	n.mu.Lock()
 	defer n.mu.Unlock()

@@ -128,13 +128,31 @@ const maxAnswer = 4 << 10
 // Notify implements alerts.Notifier: any 2xx answer means delivered, within 10 s.
 // A try after an uncertain one is the same request with the same key.
 func (n *Notifier) Notify(ctx context.Context, d *alerts.Delivery) (json.RawMessage, error) {
+	return nil, n.post(ctx, d)
+}
+
+// KindTest is the kind of the transition that a test sends; its incident is empty but for
+// the id "test".
+const KindTest incident.Kind = "test"
+
+// Test implements alerts.Tester: it sends one signed transition of KindTest.
+func (n *Notifier) Test(ctx context.Context, _ string) (string, error) {
+	now := time.Now().UTC()
+	t := incident.Transition{Seq: 1, Kind: KindTest, At: now, Incident: incident.Incident{ID: "test", Causes: []string{}, Vantages: []string{}}}
+	if err := n.post(ctx, &alerts.Delivery{Key: "test/" + now.Format(time.RFC3339Nano), Transition: t}); err != nil {
+		return "", err
+	}
+	return "the server took a transition of kind test", nil
+}
+
+func (n *Notifier) post(ctx context.Context, d *alerts.Delivery) error {
 	body, err := json.Marshal(Body{Version: Version, ID: d.Key, Transition: d.Transition})
 	if err != nil {
-		return nil, &alerts.Error{Kind: alerts.Permanent, Refused: true, Err: fmt.Errorf("webhook: encode: %w", err)}
+		return &alerts.Error{Kind: alerts.Permanent, Refused: true, Err: fmt.Errorf("webhook: encode: %w", err)}
 	}
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, n.conf.URL.Reveal(), bytes.NewReader(body))
 	if err != nil {
-		return nil, &alerts.Error{Kind: alerts.Misconfigured, Refused: true, Err: errors.New("webhook: the URL cannot be used")}
+		return &alerts.Error{Kind: alerts.Misconfigured, Refused: true, Err: errors.New("webhook: the URL cannot be used")}
 	}
 	for name, v := range n.conf.Headers {
 		req.Header.Set(name, v.Reveal())
@@ -149,14 +167,14 @@ func (n *Notifier) Notify(ctx context.Context, d *alerts.Delivery) (json.RawMess
 	}
 	resp, err := n.client.Do(req)
 	if err != nil {
-		return nil, wrap(alerts.TransportError(err))
+		return wrap(alerts.TransportError(err))
 	}
 	defer resp.Body.Close()
 	_, _ = io.CopyN(io.Discard, resp.Body, maxAnswer)
 	if resp.StatusCode/100 == 2 {
-		return nil, nil
+		return nil
 	}
-	return nil, wrap(alerts.StatusError(resp.StatusCode, resp.Header, time.Now()))
+	return wrap(alerts.StatusError(resp.StatusCode, resp.Header, time.Now()))
 }
 
 func wrap(e *alerts.Error) error {

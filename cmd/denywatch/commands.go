@@ -109,6 +109,7 @@ func (c parseCmd) Run(e *env) error {
 
 type checkCmd struct {
 	Example   bool     `help:"Print a fully commented configuration and stop."`
+	SendTest  bool     `help:"Send a test message to every place where incidents are told, and say what is missing."`
 	Route     string   `placeholder:"PATH" help:"Tell what the access rules expect of requests for this path or route, who would be told of an incident there, and which rules say so."`
 	Method    string   `help:"With --route: the request's method."`
 	Service   string   `help:"With --route: the service. Default: the configured one."`
@@ -140,6 +141,9 @@ func (c checkCmd) Run(e *env) error {
 			return err
 		}
 		return app.CheckRouting(cfg, q, e.stdout)
+	}
+	if c.SendTest {
+		return app.SendTest(e.ctx, cfg, e.stdout)
 	}
 	return app.Check(cfg, e.stdout)
 }
