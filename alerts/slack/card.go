@@ -165,12 +165,11 @@ func (n *Notifier) card(t incident.Transition, file string) content {
 	if x.Check != "" {
 		c.bar = append(c.bar, slackgo.NewSectionBlock(markdown("*For your tests*\n```\n"+controls(strings.ReplaceAll(x.Check, "`", "ˋ"))+"```", maxSection), nil, nil))
 	}
-	small(x.Evidence, x.Sure, x.Note)
+	small(x.Evidence, strings.TrimSuffix(x.Sure, "."), x.Note, "incident "+mrkdwn(alerts.Clean(in.ID, 40)))
 	if !over {
 		section(acted("Acknowledged", in.Acknowledged, t), acted("Silenced", in.Silenced, t))
 		c.bar = append(c.bar, n.buttons(in)...)
 	}
-	small("incident " + mrkdwn(alerts.Clean(in.ID, 40)))
 
 	flat := alerts.Style{Escape: controls}.Render(t)
 	parts := []string{flat.Headline + ".", flat.Reason, flat.People, flat.Contrast, flat.Since, flat.Layer}

@@ -7,7 +7,6 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"errors"
-	"io"
 	"log/slog"
 	"net/http"
 	"net/url"
@@ -114,8 +113,6 @@ func (c *clicker) reply(ctx context.Context, to, text string) {
 }
 
 const (
-	// maxClickBody bounds a request: Slack sends the whole message along.
-	maxClickBody = 256 << 10
 	// window is how old a request may be (docs.slack.dev, verifying requests from Slack);
 	// within it every signature is taken once.
 	window = 5 * time.Minute
@@ -150,41 +147,35 @@ func (c *Clicks) SetSecrets(secrets []secret.String) {
 // Close gives back idle connections.
 func (c *Clicks) Close() { c.client.CloseIdleConnections() }
 
-// Errors of requests.
+// Why a request is not taken.
 var (
-	errUnsigned = errors.New("the request is not signed by a configured app, or is too old")
-	errReplayed = errors.New("the request was taken before")
-	errBusy     = errors.New("too many clicks at once")
+	errUnsigned   = errors.New("the request is not signed by a configured app, or is too old")
+	errReplayed   = errors.New("the request was taken before")
+	errBusy       = errors.New("too many clicks at once")
+	errUnreadable = errors.New("the payload cannot be read")
 )
 
-// ServeHTTP implements http.Handler for POST. It answers 200 as soon as what was
-// clicked is done, or the person was told why not.
-func (c *Clicks) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxClickBody))
-	if err != nil {
-		http.Error(w, "the request is too large or was cut off", http.StatusRequestEntityTooLarge)
-		return
-	}
-	switch err := c.verify(r.Header, body, time.Now()); {
+// Take takes a request and returns, with the HTTP status to answer, as soon as what was
+// clicked is done or the person was told why not. The error says why the request is not
+// taken: 401 if it is not signed or too old, 409 if it was taken before, 400 if it cannot
+// be read, 503 if there are too many.
+func (c *Clicks) Take(ctx context.Context, h http.Header, body []byte) (status int, err error) {
+	switch err := c.verify(h, body, time.Now()); {
 	case errors.Is(err, errReplayed):
-		http.Error(w, err.Error(), http.StatusConflict)
-		return
+		return http.StatusConflict, err
 	case errors.Is(err, errBusy):
-		http.Error(w, err.Error(), http.StatusServiceUnavailable)
-		return
+		return http.StatusServiceUnavailable, err
 	case err != nil:
-		http.Error(w, err.Error(), http.StatusUnauthorized)
-		return
+		return http.StatusUnauthorized, err
 	}
 	// The body alone is signed, not the address.
 	form, err := url.ParseQuery(string(body))
 	var cb slackgo.InteractionCallback
 	if err != nil || json.Unmarshal([]byte(form.Get("payload")), &cb) != nil {
-		http.Error(w, "the payload cannot be read", http.StatusBadRequest)
-		return
+		return http.StatusBadRequest, errUnreadable
 	}
-	c.click(r.Context(), &cb)
-	w.WriteHeader(http.StatusOK)
+	c.click(ctx, &cb)
+	return http.StatusOK, nil
 }
 
 // verify checks who sent a request, and that it is new.

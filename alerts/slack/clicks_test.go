@@ -92,42 +92,37 @@ func TestClicks(t *testing.T) {
 		header     func(http.Header)
 		key        string
 		at         time.Time
-		target     string
 		status     int
 		done       string
 	}{
-		{"acknowledge", form(actionAcknowledge, "a1b2"), nil, key, now, "", 200, "acknowledge a1b2 by ada (U024BE7LH) via slack"},
-		{"of another app", form(actionDismiss, "a1b2"), nil, otherKey, now, "", 200, "dismiss a1b2 by ada (U024BE7LH) via slack"},
-		{"accept", form(actionAccept, "a1b2"), nil, key, now, "", 200, "accept a1b2 by ada (U024BE7LH) via slack"},
-		{"silence", form(actionSilence, "a1b2 24h0m0s"), nil, key, now, "", 200, "silence a1b2 by ada (U024BE7LH) via slack for 24h0m0s"},
-		{"end of silence", form(actionUnsilence, "a1b2"), nil, key, now, "", 200, "unsilence a1b2 by ada (U024BE7LH) via slack"},
-		{"a silence nobody offered", form(actionSilence, "a1b2 9000h0m0s"), nil, key, now, "", 200, ""},
-		{"no incident's id", form(actionAcknowledge, "../../etc\n"), nil, key, now, "", 200, ""},
-		{"not ours", form("approve_payment", "a1b2"), nil, key, now, "", 200, ""},
-		{"signed by nobody", form(actionAccept, "a1b2"), nil, strings.Repeat("0", 32), now, "", 401, ""},
-		{"too old", form(actionAccept, "a1b2"), nil, key, now.Add(-301 * time.Second), "", 401, ""},
-		{"from the future", form(actionAccept, "a1b2"), nil, key, now.Add(302 * time.Second), "", 401, ""},
-		{"without a signature", form(actionAccept, "a1b2"), func(h http.Header) { h.Del("X-Slack-Signature") }, key, now, "", 401, ""},
-		{"with a bad signature", form(actionAccept, "a1b2"), func(h http.Header) { h.Set("X-Slack-Signature", "v0=zz") }, key, now, "", 401, ""},
-		{"with a payload in the address", "x=1", nil, key, now, "?" + form(actionAccept, "a1b2"), 400, ""},
-		{"unreadable", "payload=%7B", nil, key, now, "", 400, ""},
-		{"too large", "payload=" + strings.Repeat("x", maxClickBody), nil, key, now, "", 413, ""},
-		{"another kind", url.Values{"payload": {`{"type":"shortcut","callback_id":"x"}`}}.Encode(), nil, key, now, "", 200, ""},
+		{"acknowledge", form(actionAcknowledge, "a1b2"), nil, key, now, 200, "acknowledge a1b2 by ada (U024BE7LH) via slack"},
+		{"of another app", form(actionDismiss, "a1b2"), nil, otherKey, now, 200, "dismiss a1b2 by ada (U024BE7LH) via slack"},
+		{"accept", form(actionAccept, "a1b2"), nil, key, now, 200, "accept a1b2 by ada (U024BE7LH) via slack"},
+		{"silence", form(actionSilence, "a1b2 24h0m0s"), nil, key, now, 200, "silence a1b2 by ada (U024BE7LH) via slack for 24h0m0s"},
+		{"end of silence", form(actionUnsilence, "a1b2"), nil, key, now, 200, "unsilence a1b2 by ada (U024BE7LH) via slack"},
+		{"a silence nobody offered", form(actionSilence, "a1b2 9000h0m0s"), nil, key, now, 200, ""},
+		{"no incident's id", form(actionAcknowledge, "../../etc\n"), nil, key, now, 200, ""},
+		{"not ours", form("approve_payment", "a1b2"), nil, key, now, 200, ""},
+		{"signed by nobody", form(actionAccept, "a1b2"), nil, strings.Repeat("0", 32), now, 401, ""},
+		{"too old", form(actionAccept, "a1b2"), nil, key, now.Add(-301 * time.Second), 401, ""},
+		{"from the future", form(actionAccept, "a1b2"), nil, key, now.Add(302 * time.Second), 401, ""},
+		{"without a signature", form(actionAccept, "a1b2"), func(h http.Header) { h.Del("X-Slack-Signature") }, key, now, 401, ""},
+		{"with a bad signature", form(actionAccept, "a1b2"), func(h http.Header) { h.Set("X-Slack-Signature", "v0=zz") }, key, now, 401, ""},
+		{"unreadable", "payload=%7B", nil, key, now, 400, ""},
+		{"another kind", url.Values{"payload": {`{"type":"shortcut","callback_id":"x"}`}}.Encode(), nil, key, now, 200, ""},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			d := &desk{}
 			h := NewClicks(d, nil)
 			defer h.Close()
 			h.SetSecrets([]secret.String{otherKey, key})
-			r := httptest.NewRequest(http.MethodPost, "/v1/slack/interactions"+c.target, strings.NewReader(c.body))
-			r.Header = sign(c.key, c.body, c.at)
+			header := sign(c.key, c.body, c.at)
 			if c.header != nil {
-				c.header(r.Header)
+				c.header(header)
 			}
-			w := httptest.NewRecorder()
-			h.ServeHTTP(w, r)
-			if got := strings.Join(d.all(), "; "); w.Code != c.status || got != c.done {
-				t.Errorf("%d %q, want %d %q: %s", w.Code, got, c.status, c.done, w.Body)
+			status, err := h.Take(t.Context(), header, []byte(c.body))
+			if got := strings.Join(d.all(), "; "); status != c.status || got != c.done || (err == nil) != (status == 200) {
+				t.Errorf("%d %q, want %d %q: %v", status, got, c.status, c.done, err)
 			}
 		})
 	}
@@ -142,14 +137,11 @@ func TestReplayedClickIsRefused(t *testing.T) {
 	header := sign(key, body, time.Now())
 	var codes []int
 	for i := range 3 {
-		r := httptest.NewRequest(http.MethodPost, "/v1/slack/interactions", strings.NewReader(body))
-		r.Header = header.Clone()
 		if i == 2 {
-			r.Header.Set("X-Slack-Signature", "v0="+strings.ToUpper(header.Get("X-Slack-Signature")[3:]))
+			header.Set("X-Slack-Signature", "v0="+strings.ToUpper(header.Get("X-Slack-Signature")[3:]))
 		}
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		codes = append(codes, w.Code)
+		status, _ := h.Take(t.Context(), header, []byte(body))
+		codes = append(codes, status)
 	}
 	if !slices.Equal(codes, []int{200, 409, 409}) || len(d.all()) != 1 {
 		t.Errorf("answers %v, done %v", codes, d.all())
@@ -182,12 +174,8 @@ func TestWhoClickedIsToldWhatFailed(t *testing.T) {
 	h.SetSecrets([]secret.String{key})
 	for _, to := range []string{"https://evil.example/x", slackHost.URL + "/actions/1"} {
 		body := url.Values{"payload": {string(payload(actionAccept, "a1b2", to))}}.Encode()
-		r := httptest.NewRequest(http.MethodPost, "/v1/slack/interactions", strings.NewReader(body))
-		r.Header = sign(key, body, time.Now())
-		w := httptest.NewRecorder()
-		h.ServeHTTP(w, r)
-		if w.Code != 200 {
-			t.Errorf("%d %s", w.Code, w.Body)
+		if status, err := h.Take(t.Context(), sign(key, body, time.Now()), []byte(body)); status != 200 {
+			t.Errorf("%d %v", status, err)
 		}
 	}
 	var m map[string]any

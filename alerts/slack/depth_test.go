@@ -72,6 +72,7 @@ func TestLookOfADecidedIncident(t *testing.T) {
 
 func TestPictureIsRefreshedAndTheOldOneDeleted(t *testing.T) {
 	s, p := slackfake.New(t), &painter{}
+	s.SetLooks(1)
 	n := whole(t, s, p, nil)
 	var mem json.RawMessage
 	for i, tr := range life("i1") {

@@ -65,8 +65,8 @@ type Config struct {
 	// which clicks on buttons come in where Slack cannot reach us. SigningSecret is
 	// the app's signing secret, with which Slack signs clicks that it sends to
 	// POST /v1/slack/interactions. Without either there are no buttons.
-	AppToken      secret.String `yaml:"-"`
-	SigningSecret secret.String `yaml:"-"`
+	AppToken      secret.String `yaml:"app_token,omitempty"`
+	SigningSecret secret.String `yaml:"signing_secret,omitempty"`
 }
 
 var (

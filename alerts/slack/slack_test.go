@@ -732,6 +732,12 @@ func TestConfig(t *testing.T) {
 		{"user token", slack.Config{Token: "xoxp-canary", Channel: "general"}, []string{"token: is not a bot token", "channel: is neither"}},
 		{"line break", slack.Config{Token: "xoxb-canary\n", Channel: long}, []string{"token: contains", "channel: is not a channel name"}},
 		{"capitals", slack.Config{Token: "xoxb-canary", Channel: "#General"}, []string{"channel: is not a channel name"}},
+		{"clicks through a connection", slack.Config{Token: "xoxb-canary", Channel: "#a", AppToken: "xapp-canary"}, nil},
+		{"clicks that are signed", slack.Config{Token: "xoxb-canary", Channel: "#a", SigningSecret: "0123456789abcdef0123456789abcdef"}, nil},
+		{"clicks both ways", slack.Config{Token: "xoxb-canary", Channel: "#a", AppToken: "xapp-canary", SigningSecret: "0123456789abcdef0123456789abcdef"}, []string{"signing_secret: give either"}},
+		{"other tokens", slack.Config{Token: "xoxb-canary", Channel: "#a", AppToken: "xoxb-canary"}, []string{"app_token: is not an app-level token"}},
+		{"other secret", slack.Config{Token: "xoxb-canary", Channel: "#a", SigningSecret: "canary"}, []string{"signing_secret: is not a signing secret"}},
+		{"webhook with buttons", slack.Config{Webhook: "https://canary/", AppToken: "xapp-canary"}, []string{"webhook: messages of an incoming webhook have no buttons"}},
 		{"API", slack.Config{Token: "xoxb-canary", Channel: "#a", APIURL: "proxy"}, []string{"api_url: is not"}},
 	} {
 		err := c.conf.Validate()

@@ -287,6 +287,9 @@ func (b backend) Status(context.Context) (web.Status, error) {
 	if n := d.shown.outbox.Dead(); n > 0 {
 		bad(true, "%s; denywatch dead-letters shows them, and sends them again", count(n, "notification was given up", "notifications were given up"))
 	}
+	for _, t := range d.clicks.troubles() {
+		bad(true, "%s", t)
+	}
 	slices.SortFunc(st.Sinks, func(a, b web.SinkStatus) int { return cmp.Compare(a.Name, b.Name) })
 	return st, nil
 }

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/denywatch/denywatch/alerts"
+	"github.com/denywatch/denywatch/alerts/slack"
 	"github.com/denywatch/denywatch/configs"
 	"github.com/denywatch/denywatch/detector/slots"
 	"github.com/denywatch/denywatch/ingest"
@@ -63,6 +64,7 @@ type Daemon struct {
 	hosts  *group // sources
 	notify *group // outbox
 	web    *web.Server
+	clicks clicking
 	push   pushing
 	meters *meters
 	fatal  error // a reload failed half way
@@ -154,7 +156,8 @@ func start(ctx context.Context, cfg *configs.Config, opt Options) (_ *Daemon, er
 		return nil, err
 	}
 	d.core.route(cfg)
-	d.web = web.New(cfg.Markers.HTTP, backend{d}, opt.Log)
+	d.clicks.signed = slack.NewClicks(backend{d}, opt.Log)
+	d.web = web.New(cfg.Markers.HTTP, backend{d}, d.clicks.signed, opt.Log)
 	return d, nil
 }
 
@@ -312,6 +315,7 @@ func (d *Daemon) serve(ctx context.Context, reload <-chan struct{}, load func() 
 	httpErr := make(chan error, 1)
 	httpGroup.start(func() { httpErr <- d.web.Serve(httpCtx, d.opt.Listener) })
 	d.startOutbox(behind)
+	d.startClicks(behind, d.cfg)
 	coreErr := make(chan error, 1)
 	go func() { coreErr <- d.core.run(ctx) }()
 	d.startSources(ctx, d.cfg, cs, db, saved, own)
@@ -342,6 +346,7 @@ func (d *Daemon) serve(ctx context.Context, reload <-chan struct{}, load func() 
 	d.hosts.stop()
 	close(d.core.in)
 	cutErr := <-coreErr
+	d.clicks.stop()
 	d.notify.stop()
 	httpGroup.stop()
 	return errors.Join(failed, cutErr, d.store.Close())
@@ -423,6 +428,8 @@ func (d *Daemon) reload(ctx context.Context, load func() (*configs.Config, error
 		return d.fatal
 	}
 	d.startOutbox(context.WithoutCancel(ctx))
+	d.clicks.stop()
+	d.startClicks(context.WithoutCancel(ctx), cfg)
 	d.web.Reload(cfg.Markers.HTTP)
 	d.cfg = cfg
 	d.startSources(ctx, cfg, cs, db, saved, own)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
+	"sync"
 
 	"github.com/denywatch/denywatch/alerts"
 	"github.com/denywatch/denywatch/alerts/chart"
@@ -37,4 +39,55 @@ func (d *Daemon) chart(ctx context.Context, incident string) ([]byte, error) {
 		return nil, err
 	}
 	return chart.Draw(&t, nil)
+}
+
+// clicking is what clicks in Slack come in through.
+type clicking struct {
+	// signed takes those that Slack sends, sockets those that come through connections of
+	// ours.
+	signed  *slack.Clicks
+	sockets *group
+
+	mu    sync.Mutex
+	conns []*slack.Socket
+}
+
+// startClicks takes clicks for the apps of cfg.
+func (d *Daemon) startClicks(ctx context.Context, cfg *configs.Config) {
+	g, ctx := newGroup(ctx)
+	var secrets []secret.String
+	var conns []*slack.Socket
+	for i := range cfg.Sinks.Slack {
+		s := &cfg.Sinks.Slack[i]
+		if key := s.Post.SigningSecret; key != "" && !slices.Contains(secrets, key) {
+			secrets = append(secrets, key)
+		}
+		if app := s.Post.AppToken; app != "" && !slices.ContainsFunc(conns, func(c *slack.Socket) bool { return c.App() == app }) {
+			conns = append(conns, slack.NewSocket(s.Post, backend{d}, d.opt.Log.With("sink", s.Name)))
+		}
+	}
+	d.clicks.signed.SetSecrets(secrets)
+	for _, c := range conns {
+		g.start(func() { c.Run(ctx) })
+	}
+	d.clicks.sockets = g
+	d.clicks.mu.Lock()
+	defer d.clicks.mu.Unlock()
+	d.clicks.conns = conns
+}
+
+// stop ends the connections.
+func (c *clicking) stop() { c.sockets.stop() }
+
+// troubles says why clicks do not come in.
+func (c *clicking) troubles() []string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var out []string
+	for _, s := range c.conns {
+		if t := s.Trouble(); t != "" {
+			out = append(out, "Slack: "+t)
+		}
+	}
+	return out
 }

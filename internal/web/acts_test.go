@@ -70,7 +70,7 @@ func TestActs(t *testing.T) {
 			if c.q.method == "" {
 				c.q.method = http.MethodPost
 			}
-			w := c.q.do(t, New(c.cfg, b, slog.New(slog.DiscardHandler)))
+			w := c.q.do(t, New(c.cfg, b, nil, slog.New(slog.DiscardHandler)))
 			if c.status != 200 {
 				told(t, w, c.status, c.want)
 				if len(b.acts) > 0 {
@@ -89,7 +89,7 @@ func TestActs(t *testing.T) {
 func TestActIsNotAcknowledgedUnlessStored(t *testing.T) {
 	b := warded()
 	b.onMark = func(context.Context) error { return errors.New("disk full") }
-	w := request{method: http.MethodPost, target: "/v1/incidents/a1/accept"}.do(t, New(Config{}, b, slog.New(slog.DiscardHandler)))
+	w := request{method: http.MethodPost, target: "/v1/incidents/a1/accept"}.do(t, New(Config{}, b, nil, slog.New(slog.DiscardHandler)))
 	told(t, w, 503, "could not be stored")
 	if w.Header().Get("Retry-After") == "" || strings.Contains(w.Body.String(), "disk full") {
 		t.Errorf("header %v, body %s", w.Header(), w.Body)
@@ -98,7 +98,7 @@ func TestActIsNotAcknowledgedUnlessStored(t *testing.T) {
 
 func TestSilences(t *testing.T) {
 	b := warded()
-	s := New(Config{}, b, slog.New(slog.DiscardHandler))
+	s := New(Config{}, b, nil, slog.New(slog.DiscardHandler))
 	w := request{method: http.MethodPost, target: "/v1/silences", body: `{"scope":{"route":"/billing/**","role":"viewer"},"for":"90m","by":"ada"}`}.do(t, s)
 	var one incident.Silencing
 	if err := json.Unmarshal(w.Body.Bytes(), &one); w.Code != 201 || err != nil || one.Scope.Route != "/billing/**" || rounded(one.Act) != 90*time.Minute || one.Act.By != "ada" {
@@ -112,7 +112,7 @@ func TestSilences(t *testing.T) {
 	told(t, request{method: http.MethodPost, target: "/v1/silences", body: `{"scope":{},"for":"1h"}`}.do(t, s), 400, "no scope")
 	told(t, request{method: http.MethodPost, target: "/v1/silences", body: `{"scope":{"role":"x"}}`}.do(t, s), 400, "how long")
 	told(t, request{method: http.MethodDelete, target: "/v1/silences/zz"}.do(t, s), 404, "nothing of this id")
-	told(t, request{method: http.MethodDelete, target: "/v1/silences/s-1"}.do(t, New(wards, b, slog.New(slog.DiscardHandler))), 401, "a token is needed")
+	told(t, request{method: http.MethodDelete, target: "/v1/silences/s-1"}.do(t, New(wards, b, nil, slog.New(slog.DiscardHandler))), 401, "a token is needed")
 	if w := (request{method: http.MethodDelete, target: "/v1/silences/s-1"}).do(t, s); w.Code != 204 || !slices.Equal(b.acts, []string{"unsilence s-1 by "}) {
 		t.Errorf("status %d: %s, %v", w.Code, w.Body, b.acts)
 	}

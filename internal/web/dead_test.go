@@ -12,7 +12,7 @@ import (
 // may change incidents.
 func TestDeadLetters(t *testing.T) {
 	b := &fake{dead: []DeadLetter{{ID: "1", Sink: "slack", Sendable: true}, {ID: "2", Sink: "gone"}, {ID: "3", Sendable: true}, {ID: "4", Sendable: true}}}
-	s := New(Config{}, b, slog.New(slog.DiscardHandler))
+	s := New(Config{}, b, nil, slog.New(slog.DiscardHandler))
 	var list struct {
 		DeadLetters []DeadLetter `json:"dead_letters"`
 	}
@@ -30,7 +30,7 @@ func TestDeadLetters(t *testing.T) {
 	told(t, request{method: http.MethodPost, target: "/v1/dead-letters/9/resend"}.do(t, s), 404, "nothing of this id")
 	told(t, request{method: http.MethodPost, target: "/v1/dead-letters/2/resend"}.do(t, s), 409, "only be dropped")
 	told(t, request{method: http.MethodDelete, target: "/v1/dead-letters/9"}.do(t, s), 404, "nothing of this id")
-	told(t, request{method: http.MethodPost, target: "/v1/dead-letters/resend"}.do(t, New(wards, b, slog.New(slog.DiscardHandler))), 401, "a token is needed")
+	told(t, request{method: http.MethodPost, target: "/v1/dead-letters/resend"}.do(t, New(wards, b, nil, slog.New(slog.DiscardHandler))), 401, "a token is needed")
 	if w := (request{method: http.MethodPost, target: "/v1/dead-letters/3/resend"}).do(t, s); w.Code != 204 {
 		t.Errorf("status %d: %s", w.Code, w.Body)
 	}

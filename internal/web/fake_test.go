@@ -33,6 +33,7 @@ type fake struct {
 	metrics   string
 	verdicts  map[string]marker.Verdict
 	scans     []incident.Scan
+	clicks    Clicks
 	marks     int
 	asked     int // for verdicts
 
@@ -227,7 +228,7 @@ func newServer(t testing.TB, cfg Config, f *fake) (*Server, *logbook) {
 		t.Fatalf("the test's configuration is wrong: %v", ps)
 	}
 	l := &logbook{}
-	return New(cfg, f, slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))), l
+	return New(cfg, f, f.clicks, slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))), l
 }
 
 const (

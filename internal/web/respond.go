@@ -94,6 +94,7 @@ func (s *Server) routes() *http.ServeMux {
 		"/v1/dead-letters/resend":      {post: s.postResendAll},
 		"/v1/dead-letters/{id}":        {del: s.deleteDead},
 		"/v1/dead-letters/{id}/resend": {post: s.postResend},
+		"/v1/slack/interactions":       {post: s.postClick},
 	}
 	for _, verb := range incident.Verbs {
 		resources["/v1/incidents/{id}/"+string(verb)] = resource{post: s.postAct(verb)}

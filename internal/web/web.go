@@ -69,6 +69,7 @@ type Server struct {
 	log     *slog.Logger
 	mux     *http.ServeMux
 	creds   atomic.Pointer[credentials]
+	clicks  Clicks
 
 	reads, posts, waits chan struct{}
 	crossOrigin         *http.CrossOriginProtection
@@ -78,10 +79,12 @@ type Server struct {
 	suppressed atomic.Int64
 }
 
-// New makes a server of a valid Config (see Config.Validate). It starts nothing.
-func New(cfg Config, b Backend, log *slog.Logger) *Server {
+// New makes a server of a valid Config (see Config.Validate). It starts nothing. Clicks may
+// be nil: then there are none.
+func New(cfg Config, b Backend, clicks Clicks, log *slog.Logger) *Server {
 	s := &Server{
 		backend:     b,
+		clicks:      clicks,
 		log:         log.With("component", "web"),
 		reads:       make(chan struct{}, maxReads),
 		posts:       make(chan struct{}, maxPosts),

@@ -86,6 +86,7 @@ type Server struct {
 	faults   []*Fault
 	clock    int64 // last time stamp, microseconds
 	pageSize int
+	looks    int
 }
 
 // New starts a server that ends with the test.
@@ -190,6 +191,13 @@ func (s *Server) SetPageSize(n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.pageSize = n
+}
+
+// SetLooks sets File.Looks of the files to come.
+func (s *Server) SetLooks(n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.looks = n
 }
 
 // Fail adds faults; the oldest that fits a call and is not used up hits it.
@@ -399,7 +407,7 @@ func (s *Server) call(method string, r *http.Request) map[string]any {
 			return no("invalid_arguments")
 		}
 		id := fmt.Sprintf("F%08d", len(s.calls))
-		s.files[id] = &File{ID: id, Content: make([]byte, n), Looks: 1}
+		s.files[id] = &File{ID: id, Content: make([]byte, n), Looks: s.looks}
 		return map[string]any{"ok": true, "upload_url": "http://" + s.listener.Addr().String() + "/upload/" + id, "file_id": id}
 	case "files.completeUploadExternal":
 		var fs []struct{ ID, Title string }
