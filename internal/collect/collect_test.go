@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -223,6 +225,49 @@ func TestFlagsAndVersions(t *testing.T) {
 	}
 	if len(want) > 0 {
 		t.Errorf("not counted: %v of %v", want, g.flags)
+	}
+}
+
+// TestVersionsFade: after more versions than have names the newest one has its own, and
+// so have a flag and a version that were there all the time; it does not matter how the
+// lines were cut into batches.
+func TestVersionsFade(t *testing.T) {
+	ctx := context.Background()
+	count := func(batch int) map[string][2]uint32 {
+		g := newRig(t, nil, func(c *Config) {
+			f, err := parsers.Compile(parsers.Config{Format: "json"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.NewParser = func(string, [][]byte) (parsers.Parser, error) { return f.New(), nil }
+		})
+		g.clock.Move(1 << 62)
+		start := time.Date(2026, 3, 2, 0, 0, 0, 0, time.UTC)
+		var lines []string
+		for i := range 3 * maxFlags {
+			at := start.Add(time.Duration(i) * 20 * time.Second).Format(time.RFC3339)
+			lines = append(lines,
+				fmt.Sprintf(`{"time":"%s","method":"GET","path":"/a","status":200,"service.version":"build-%d","flags":["new"]}`, at, i),
+				fmt.Sprintf(`{"time":"%s","method":"GET","path":"/a","status":403,"service.version":"v1"}`, at))
+		}
+		for c := range slices.Chunk(lines, batch) {
+			if err := g.batch(ctx, c...); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := g.h.CaughtUp(ctx); err != nil {
+			t.Fatal(err)
+		}
+		g.drain()
+		return g.flags
+	}
+	got := count(500)
+	newest := fmt.Sprintf("/a \x00version build-%d", 3*maxFlags-1)
+	if got[newest] != [2]uint32{1, 0} || got["/a new"] != [2]uint32{3 * maxFlags, 0} || got["/a \x00version v1"][1] < 3*maxFlags-10 {
+		t.Errorf("the newest %v, flag %v, v1 %v, others %v", got[newest], got["/a new"], got["/a \x00version v1"], got["/a "+tally.Other])
+	}
+	if same := count(7); !maps.Equal(got, same) {
+		t.Error("other batches count otherwise")
 	}
 }
 

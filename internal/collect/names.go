@@ -52,6 +52,41 @@ func (n *names) add(raw, name string) (id uint32, folded bool) {
 	return id, false
 }
 
+// fading numbers the values of a dimension of which ever new ones come, such as versions.
+// When there is no room for one, all are forgotten at the next turn, and those still in
+// use come back. No number stands for two values in the life of a stream.
+type fading struct {
+	*names
+	prefix string // of names
+	from   uint32 // the number of list[0]
+	full   bool
+}
+
+func newFading(most int, prefix string, from uint32) fading {
+	return fading{names: newNames(most), prefix: prefix, from: from}
+}
+
+// id numbers b and says its name; folded tells that the bound was reached and b counts as
+// Other.
+func (f *fading) id(b []byte) (id uint32, name string, folded bool) {
+	i := uint32(0)
+	if len(b) > 0 {
+		var ok bool
+		if i, ok = f.ids[string(b)]; !ok {
+			i, folded = f.add(string(b), f.prefix+clean(b))
+			f.full = f.full || folded
+		}
+	}
+	return f.from + i, f.list[i], folded
+}
+
+// turn forgets all values if there was no room for one.
+func (f *fading) turn() {
+	if f.full {
+		*f = newFading(f.max, f.prefix, f.from+uint32(len(f.list)))
+	}
+}
+
 // clean makes a value fit for keys, messages and labels: valid UTF-8 without
 // control characters, at most maxName bytes.
 func clean(b []byte) string {

@@ -30,7 +30,7 @@ const (
 	maxFlags    = 256
 	maxCauses   = 256
 	// versionIDs is where the numbers of versions begin among those of flags.
-	versionIDs = 1 << 16
+	versionIDs = 1 << 31
 	maxRules   = 512
 )
 
@@ -118,8 +118,8 @@ type Stream struct {
 	plans    *names
 	hosts    *names
 	services *names
-	flags    *names
-	versions *names
+	flags    fading
+	versions fading
 	causes   *names
 	rules    *names
 	cache    []cached // routes by key, direct mapped
@@ -204,8 +204,8 @@ func (s *Stream) dictionaries() {
 	s.plans = newNames(maxPlans)
 	s.hosts = newNames(maxHosts)
 	s.services = newNames(maxServices)
-	s.flags = newNames(maxFlags)
-	s.versions = newNames(maxFlags)
+	s.flags = newFading(maxFlags, "", 0)
+	s.versions = newFading(maxFlags, tally.VersionFlag, versionIDs)
 	s.causes = newNames(maxCauses)
 	s.rules = newNames(maxRules)
 	s.cache = make([]cached, minCache)
@@ -373,6 +373,8 @@ func (s *Stream) advance(ctx context.Context, t int64) (bool, error) {
 	s.newest = max(s.newest, t)
 	if s.newest >= s.slotEnd {
 		s.roll()
+		s.flags.turn()
+		s.versions.turn()
 		s.slot = s.slotOf(s.newest)
 		s.slotEnd = (s.slot + s.c.Step) * int64(time.Second)
 	}
@@ -484,17 +486,22 @@ func (s *Stream) count() {
 		weight = max(c.SampleRate, 1)
 	}
 	s.counter.Add(leaf, tally.StatusOf(e.Status), weight, id, r)
+	denied := class != event.NotDenied && class != event.Valid
 	for _, f := range e.Flags {
-		id := s.number(s.flags, f)
-		s.counter.Flag(leaf, id, s.flags.list[id], weight, class != event.NotDenied && class != event.Valid)
+		s.flag(&s.flags, f, leaf, weight, denied)
 	}
 	if len(e.Version) > 0 {
-		id, ok := s.versions.ids[string(e.Version)]
-		if !ok {
-			id, _ = s.versions.add(string(e.Version), tally.VersionFlag+clean(e.Version))
-		}
-		s.counter.Flag(leaf, versionIDs+id, s.versions.list[id], weight, class != event.NotDenied && class != event.Valid)
+		s.flag(&s.versions, e.Version, leaf, weight, denied)
 	}
+}
+
+// flag counts an event that had a flag on, or was answered by a version.
+func (s *Stream) flag(of *fading, value []byte, leaf, weight uint32, denied bool) {
+	id, name, folded := of.id(value)
+	if folded {
+		s.stats.Folded++
+	}
+	s.counter.Flag(leaf, id, name, weight, denied)
 }
 
 // service is the name of a numbered service.
