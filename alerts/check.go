@@ -2,6 +2,7 @@ package alerts
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"github.com/denywatch/denywatch/internal/event"
@@ -18,9 +19,11 @@ func RegressionCheck(in *incident.Incident) string {
 	if in.State != incident.Resolved || in.Resolution != incident.Recovered || in.Class == event.Masked.String() {
 		return ""
 	}
-	status, op := refusedStatus(in.Class), "!="
+	// A shell pattern of what refuses, and what becomes of an answer that matches and of
+	// one that does not.
+	refused, match, other := refusal(in), "false ;;", ""
 	if in.Direction == incident.Down {
-		op = "="
+		match, other = ";;", " *) false ;;"
 	}
 	sc := &in.Scope
 	target := sc.Route
@@ -49,21 +52,24 @@ func RegressionCheck(in *incident.Incident) string {
 	}
 	return fmt.Sprintf(`# incident %s of %s: %s %s here
 # $TOKEN: %s; use the method and body of your client
-code=$(curl -gs -o /dev/null -w '%%{http_code}' -H "Authorization: Bearer $TOKEN" "$BASE_URL%s") && test "$code" %s %d
-`, Clean(in.ID, maxValue), in.StartedAt.UTC().Format("2006-01-02"), who, was, who, shellPath(target), op, status)
+code=$(curl -gs -o /dev/null -w '%%{http_code}' -H "Authorization: Bearer $TOKEN" "$BASE_URL%s") && case "$code" in %s) %s%s esac
+`, Clean(in.ID, maxValue), in.StartedAt.UTC().Format("2006-01-02"), who, was, who, shellPath(target), refused, match, other)
 }
 
-// refusedStatus is the status that a class of refusal shows to the client.
-func refusedStatus(class string) int {
-	switch class {
-	case event.Unauthorized.String():
-		return 401
-	case event.Payment.String():
-		return 402
-	case event.Concealed.String():
-		return 404
+// refusal is the status codes of an incident's refusals as a shell pattern, 403 if they
+// are not known.
+func refusal(in *incident.Incident) string {
+	if len(in.Statuses) == 0 {
+		return "403"
 	}
-	return 403
+	var b strings.Builder
+	for i, code := range in.Statuses {
+		if i > 0 {
+			b.WriteByte('|')
+		}
+		b.WriteString(strconv.Itoa(code))
+	}
+	return b.String()
 }
 
 // shellPath writes a template for the inside of double quotes: placeholders become

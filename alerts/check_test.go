@@ -61,6 +61,16 @@ func TestRegressionCheck(t *testing.T) {
 	if !run(over) {
 		t.Error("it fails although the user gets in")
 	}
+	status.Store(451)
+	over.Statuses = []int{403, 418, 451}
+	if run(over) {
+		t.Error("it passes although the user is refused with another status")
+	}
+	status.Store(404)
+	if !run(over) {
+		t.Error("it fails although nobody refuses")
+	}
+	status.Store(200)
 	nasty := over
 	nasty.Scope = incident.Scope{Route: "/[a-z]$(>ran)`>ran`\";>ran;\"\\", Role: "x\n>ran"}
 	if !run(nasty) {
@@ -74,7 +84,7 @@ func TestRegressionCheck(t *testing.T) {
 	if run(open) {
 		t.Error("it passes although the door stands open")
 	}
-	status.Store(403)
+	status.Store(451)
 	if !run(open) {
 		t.Error("it fails although the door is locked again")
 	}

@@ -479,6 +479,7 @@ func (d *decoder) settle(c *Config) {
 		c.State = d.resolve(c.State)
 	}
 	d.resolveAll(&c.Geo.Database, &c.Push.TLS.Cert, &c.Push.TLS.Key)
+	c.Detection.Judge.Statuses = c.Denials.Statuses
 	c.Detection.Judge.Access, _ = access.New(c.Access) // the checker tells what is wrong
 	c.lines = map[string]int{}
 	for i := range c.Access {

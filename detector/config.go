@@ -29,6 +29,9 @@ type Config struct {
 	// MinIdentities is how many distinct people must be refused against a declared
 	// access rule, or let in against one, to make an incident of it.
 	MinIdentities int `yaml:"min_identities"`
+	// Statuses are the configured status codes that refuse, for incidents to tell; empty
+	// if nobody knows them.
+	Statuses []int `yaml:"-"`
 	// Access are the declared access rules; nil if there are none.
 	Access *access.Model `yaml:"-"`
 }

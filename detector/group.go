@@ -186,6 +186,28 @@ func direction(f *finding) incident.Direction {
 	return incident.Up
 }
 
+// refusing are the status codes that a refusal of a class shows.
+func (d *Detector) refusing(class string) []int {
+	switch class {
+	case event.Unauthorized.String():
+		return []int{401}
+	case event.Payment.String():
+		return []int{402}
+	case event.Concealed.String():
+		return []int{404}
+	case event.Masked.String():
+		return nil
+	}
+	var out []int
+	for _, code := range d.cfg.Statuses {
+		if code != 401 && code != 402 { // these have classes of their own
+			out = append(out, code)
+		}
+	}
+	slices.Sort(out)
+	return out
+}
+
 // identify makes the public id from what the incident was when it opened. Another of
 // the same onset and scope, found after the first was narrowed, is told from it by
 // when it opened.
@@ -386,6 +408,7 @@ func (d *Detector) refresh(g *group, now int64) (open bool) {
 		}
 	}
 	d.attribute(g, lead.j.step)
+	inc.Statuses = d.refusing(inc.Class)
 	inc.Severity = incident.ByNumbers(inc)
 	return open
 }

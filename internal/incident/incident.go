@@ -90,6 +90,9 @@ type Incident struct {
 	// unauthorized, payment, concealed or masked (event.Denial). It is refused too
 	// for an incident whose refusals another vantage sees masked.
 	Class string `json:"class"`
+	// Statuses are the status codes that a refusal of the class may show to the client, in
+	// ascending order; empty if that is not known, or if no status shows it.
+	Statuses []int `json:"statuses,omitempty"`
 	// Resolution is how it ended, empty while it is open.
 	Resolution Resolution `json:"resolution,omitempty"`
 	// OpenedAt is the end of the slot in which the evidence sufficed, StartedAt
