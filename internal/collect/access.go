@@ -57,6 +57,20 @@ func (s *Stream) decide(id leafID) access.Decision {
 // restID is the number of tally.Other among names.
 const restID = 1
 
+// roleLines is after how many lines without a role it is plain that a log names none.
+const roleLines = 1000
+
+// missRoles warns, once, that rules which name roles cannot work: the application's log
+// shows none.
+func (s *Stream) missRoles() {
+	if s.roleful || s.c.Vantage != event.App || s.before < roleLines || s.leaves.n == 0 || !s.c.Access.Names(access.Role) {
+		return
+	}
+	s.roleful = true
+	s.c.Log.Warn("access rules name roles, and this log shows none: requests that name nobody are taken for anonymous, and rules for roles do nothing; map the field that holds the role (mapping: {role: FIELD})",
+		"source", s.c.Source, "stream", s.name, "lines", s.before)
+}
+
 // told reports whether the leaf says all that a verdict needs to know.
 func (s *Stream) told(needs access.Dims, id leafID) bool {
 	for _, d := range [...]struct {

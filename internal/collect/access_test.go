@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 
@@ -192,4 +193,55 @@ func (jsonish) Parse(_ []byte, e *event.Event) error {
 	e.Time, e.Status, e.Path, e.Client, e.Method = 6000e9, 403, betaPath, client, getVerb
 	e.Flags = append(e.Flags, flagged)
 	return nil
+}
+
+// TestRolesAreMissed: once, and only where rules name roles and an application's log,
+// read far enough, shows none.
+func TestRolesAreMissed(t *testing.T) {
+	ctx := context.Background()
+	anybody, bad := access.New([]access.Rule{{Route: []string{"/admin/**"}, Allow: "false"}})
+	if len(bad) > 0 {
+		t.Fatal(bad)
+	}
+	for name, x := range map[string]struct {
+		rules   *access.Model
+		vantage event.Vantage
+		lines   int
+		role    string
+		want    int
+	}{
+		"no roles":             {accessRules(t), event.App, 2 * roleLines, "", 1},
+		"roles":                {accessRules(t), event.App, 2 * roleLines, " role=member", 0},
+		"too few lines":        {accessRules(t), event.App, roleLines / 2, "", 0},
+		"a web server's log":   {accessRules(t), event.Web, 2 * roleLines, "", 0},
+		"rules without a role": {anybody, event.App, 2 * roleLines, "", 0},
+		"no rules":             {nil, event.App, 2 * roleLines, "", 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var log bytes.Buffer
+			g := newRig(t, nil, func(c *Config) {
+				c.Access, c.Vantage = x.rules, x.vantage
+				c.NewParser = func(string, [][]byte) (parsers.Parser, error) { return peopleParser{}, nil }
+				c.Log = slog.New(slog.NewTextHandler(&log, nil))
+			})
+			g.clock.Move(1 << 62)
+			for i := range 4 {
+				lines := make([]string, x.lines/4)
+				for k := range lines {
+					lines[k] = fmt.Sprintf("%d 200 /billing GET user=u%d", 600+60*i, k)
+				}
+				lines[0] += x.role
+				if err := g.batch(ctx, lines...); err != nil {
+					t.Fatal(err)
+				}
+				if err := g.h.CaughtUp(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+			g.drain()
+			if n := strings.Count(log.String(), "access rules name roles"); n != x.want {
+				t.Errorf("it is told %d times:\n%s", n, log.String())
+			}
+		})
+	}
 }

@@ -114,6 +114,7 @@ type Stream struct {
 	leaves   leafTable
 	routes   *names
 	roles    *names
+	roleful  bool // a line named a role, or it was told that none does
 	geos     *names
 	plans    *names
 	hosts    *names
@@ -419,6 +420,7 @@ func (s *Stream) count() {
 		return
 	}
 	e.Geo = capitals(e.Geo, &s.code)
+	s.roleful = s.roleful || len(e.Roles) > 0
 	class, layer := c.classify(e)
 	if e.CauseOnly {
 		s.stats.Skipped++
@@ -684,6 +686,7 @@ func (s *Stream) hand(ctx context.Context) error {
 	}
 	s.reasons = s.reasons[:0]
 	s.before, s.rolled = s.before+s.stats.Lines, 0
+	s.missRoles()
 	b.Newest = s.newest
 	b.State, b.Clock, b.Trouble = s.state, s.clock.now(), s.trouble
 	b.Position, b.Forget = s.pos, s.forget
