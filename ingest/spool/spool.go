@@ -46,6 +46,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"github.com/denywatch/denywatch/internal/crash"
 )
 
 // The bounds of what a spool remembers and how it writes.
@@ -336,9 +338,11 @@ func (s *Spool) store(group []*appending, at, size int64) error {
 		}
 	}
 	flush()
+	crash.Point("spool.written")
 	if err == nil {
 		err = s.cur.Sync()
 	}
+	crash.Point("spool.synced")
 	if err != nil {
 		s.abandon()
 		return fmt.Errorf("write the spool: %w", err)
