@@ -1,7 +1,6 @@
 package routing
 
 import (
-	"cmp"
 	"encoding/json"
 	"fmt"
 	"maps"
@@ -532,9 +531,6 @@ func (d *Desk) wake(l *life, now time.Time, last func(id string) *incident.Trans
 	return ds
 }
 
-// mostNamed bounds the incidents that a post names.
-const mostNamed = 10
-
 // many writes the post of a batch.
 func (d *Desk) many(b *batch, now time.Time, last func(id string) *incident.Transition) *alerts.Post {
 	kind, headline := "many", ""
@@ -583,17 +579,5 @@ func worst(ids []string, last func(id string) *incident.Transition) []string {
 			ts = append(ts, t)
 		}
 	}
-	slices.SortStableFunc(ts, func(a, b *incident.Transition) int {
-		x, y := &a.Incident, &b.Incident
-		return cmp.Or(cmp.Compare(slices.Index(incident.Severities, y.Severity), slices.Index(incident.Severities, x.Severity)),
-			cmp.Compare(y.Identities, x.Identities), cmp.Compare(x.ID, y.ID))
-	})
-	var lines []string
-	for _, t := range ts[:min(len(ts), mostNamed)] {
-		lines = append(lines, alerts.Line(t))
-	}
-	if more := len(ids) - len(lines); more > 0 {
-		lines = append(lines, "and "+alerts.Count(more, "other", "others")+"; GET /v1/incidents lists them")
-	}
-	return lines
+	return alerts.Lines(ts, len(ids))
 }

@@ -43,6 +43,8 @@ type Config struct {
 	Owners []Owner `yaml:"owners"`
 	// Teams are told in places of their own.
 	Teams []Team `yaml:"teams,named"`
+	// Digest is the summary of everything.
+	Digest CommonDigest `yaml:"digest"`
 }
 
 // Journey is a named way through the product.
@@ -103,6 +105,8 @@ type Team struct {
 	Timezone string     `yaml:"timezone"`
 	Quiet    Quiet      `yaml:"quiet_hours"`
 	Escalate Escalation `yaml:"escalate"`
+	// Digest is the summary of what concerns the team.
+	Digest Digest `yaml:"digest"`
 }
 
 // OwnSink is the name of the sink of Team.Webhook.
@@ -153,7 +157,10 @@ type Router struct {
 	journeys []journey
 	owners   []owner
 	teams    map[string]*team
+	order    []*team // as configured
 	sinks    []Sink
+	digest   CommonDigest
+	zone     *time.Location // of digest
 }
 
 type team struct {
@@ -189,13 +196,11 @@ func (c *Config) SetDefaults() {
 // New makes a router of a valid configuration (see Config.Validate) and the sinks
 // there are, in the order of the file.
 func New(c *Config, sinks []Sink) *Router {
-	r := &Router{teams: map[string]*team{}, sinks: sinks}
+	r := &Router{teams: map[string]*team{}, sinks: sinks, digest: c.Digest, zone: zone(c.Digest.Timezone)}
 	for i := range c.Teams {
-		t := &team{Team: &c.Teams[i], zone: time.UTC}
-		if zone, err := time.LoadLocation(t.Timezone); err == nil {
-			t.zone = zone
-		}
+		t := &team{Team: &c.Teams[i], zone: zone(c.Teams[i].Timezone)}
 		r.teams[t.Name] = t
+		r.order = append(r.order, t)
 	}
 	for i := range c.Journeys {
 		j := journey{Journey: &c.Journeys[i]}
@@ -210,6 +215,15 @@ func New(c *Config, sinks []Sink) *Router {
 		r.owners = append(r.owners, owner{&c.Owners[i], compile(&c.Owners[i].Condition)})
 	}
 	return r
+}
+
+// zone is a validated time zone.
+func zone(name string) *time.Location {
+	l, err := time.LoadLocation(name)
+	if err != nil {
+		return time.UTC
+	}
+	return l
 }
 
 // cutMethod splits "POST /billing/upgrade".
@@ -378,6 +392,9 @@ func (r *Router) Places(d Decision) []Place {
 	}
 	return out
 }
+
+// mostUrgent is the severity that no sink leaves out.
+const mostUrgent = incident.Critical
 
 // placesOf returns where one team is told, or nobody in particular.
 func (r *Router) placesOf(team string, s incident.Severity) []Place {

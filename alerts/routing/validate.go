@@ -58,6 +58,8 @@ func (c *Config) Validate() []Problem {
 	for i := range c.Teams {
 		k.team("teams["+c.Teams[i].Name+"]", &c.Teams[i])
 	}
+	k.digest("digest", &c.Digest.Digest)
+	k.timezone("digest.timezone", c.Digest.Timezone)
 	k.journeys(c.Journeys)
 	k.owners(c.Owners)
 	return k.problems
@@ -237,11 +239,16 @@ func (k *checker) team(at string, t *Team) {
 			}
 		}
 	}
-	if _, err := time.LoadLocation(t.Timezone); err != nil {
-		k.bad(at+".timezone", "is no time zone; write a name such as Europe/Berlin")
-	}
+	k.timezone(at+".timezone", t.Timezone)
 	k.quiet(at+".quiet_hours", &t.Quiet)
 	k.escalation(at+".escalate", t)
+	k.digest(at+".digest", &t.Digest)
+}
+
+func (k *checker) timezone(at, name string) {
+	if _, err := time.LoadLocation(name); err != nil {
+		k.bad(at, "is no time zone; write a name such as Europe/Berlin")
+	}
 }
 
 func (k *checker) quiet(at string, q *Quiet) {

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"log/slog"
 	"slices"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,12 +47,16 @@ type office struct {
 	t     *testing.T
 	dir   string
 	cfg   *configs.Config
-	now   time.Time
+	at    atomic.Int64 // by the clock, ns
 	d     *Daemon
 	sink  *listener
 	stop  func()
 	store *state.Store
 }
+
+// now is what the clock says, set sets it.
+func (o *office) now() time.Time    { return time.Unix(0, o.at.Load()).UTC() }
+func (o *office) set(now time.Time) { o.at.Store(now.UnixNano()) }
 
 // open goes on with a core, or with what its state folder holds if that is nil.
 func (o *office) open(c *core) {
@@ -68,14 +74,14 @@ func (o *office) open(c *core) {
 	if o.store, err = state.Open(o.dir, log, load); err != nil {
 		o.t.Fatal(err)
 	}
-	c.clock.Now = func() int64 { return o.now.UnixNano() }
+	c.clock.Now = func() int64 { return o.at.Load() }
 	c.store, c.in = o.store, make(chan *tally.Block)
 	for _, id := range c.order { // what the simulation found is not durable yet
 		c.fresh = append(c.fresh, c.timelines[id]...)
 	}
-	c.born = o.now.Add(-30 * 24 * time.Hour)
+	c.born = o.now().Add(-30 * 24 * time.Hour)
 	o.sink = new(listener)
-	o.d = &Daemon{log: log, opt: Options{Log: log, Now: func() time.Time { return o.now }}, store: o.store, core: c, meters: newMeters(), cfg: o.cfg}
+	o.d = &Daemon{log: log, opt: Options{Log: log, Now: o.now}, store: o.store, core: c, meters: newMeters(), cfg: o.cfg}
 	if err := o.d.newOutbox(map[string]alerts.Notifier{configs.ConsoleSink: o.sink}); err != nil {
 		o.t.Fatal(err)
 	}
@@ -138,7 +144,8 @@ func TestActsAreDurable(t *testing.T) {
 	sc.End = sc.Incidents[0].From.Add(30 * time.Minute)
 	_, app := simulate(t, sc)
 	_, c := pipeline(t, []feed{app}, nil, nil)
-	o := &office{t: t, dir: t.TempDir(), cfg: configs.Default(), now: sc.End}
+	o := &office{t: t, dir: t.TempDir(), cfg: configs.Default()}
+	o.set(sc.End)
 	o.open(c)
 	id := o.one().ID
 	before := o.steps()
@@ -153,14 +160,14 @@ func TestActsAreDurable(t *testing.T) {
 		}
 	}
 	o.restart()
-	if in := o.one(); in.Acknowledged == nil || in.Acknowledged.By != "ada" || !in.Acknowledged.At.Equal(o.now) {
+	if in := o.one(); in.Acknowledged == nil || in.Acknowledged.By != "ada" || !in.Acknowledged.At.Equal(o.now()) {
 		t.Errorf("acknowledged %+v", in.Acknowledged)
 	}
-	until := o.now.Add(time.Hour)
+	until := o.now().Add(time.Hour)
 	if err := act(incident.Silence, incident.Act{By: "bob", Via: "api", Until: until}); err != nil {
 		t.Fatal(err)
 	}
-	if err := act(incident.Silence, incident.Act{Until: o.now.Add(-time.Hour)}); !errors.Is(err, web.ErrBadSilence) {
+	if err := act(incident.Silence, incident.Act{Until: o.now().Add(-time.Hour)}); !errors.Is(err, web.ErrBadSilence) {
 		t.Errorf("a silence that ended: %v", err)
 	}
 	o.restart()
@@ -203,15 +210,16 @@ func TestSilencedScope(t *testing.T) {
 	sc.End = sc.Incidents[0].From.Add(30 * time.Minute)
 	_, app := simulate(t, sc)
 	_, c := pipeline(t, []feed{app}, nil, nil)
-	o := &office{t: t, dir: t.TempDir(), cfg: configs.Default(), now: sc.End}
+	o := &office{t: t, dir: t.TempDir(), cfg: configs.Default()}
+	o.set(sc.End)
 	o.open(c)
 	b := backend{o.d}
 	for _, scope := range []incident.Scope{{}, {Route: "billing"}, {Layer: "moon"}, {Route: "/a", Prefix: "/a"}} {
-		if _, err := b.Silence(t.Context(), scope, incident.Act{Until: o.now.Add(time.Hour)}); !errors.Is(err, web.ErrBadSilence) {
+		if _, err := b.Silence(t.Context(), scope, incident.Act{Until: o.now().Add(time.Hour)}); !errors.Is(err, web.ErrBadSilence) {
 			t.Errorf("%+v: %v", scope, err)
 		}
 	}
-	s, err := b.Silence(t.Context(), incident.Scope{Prefix: "/projects/"}, incident.Act{By: "ada", Via: "api", Until: o.now.Add(time.Hour)})
+	s, err := b.Silence(t.Context(), incident.Scope{Prefix: "/projects/"}, incident.Act{By: "ada", Via: "api", Until: o.now().Add(time.Hour)})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -236,4 +244,80 @@ func TestSilencedScope(t *testing.T) {
 		t.Errorf("taken back twice: %v", err)
 	}
 	o.stop()
+}
+
+// posts are the posts that the sink was told.
+func (l *listener) posts() (out []*alerts.Post) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, d := range l.got {
+		if d.Post != nil {
+			out = append(out, d.Post)
+		}
+	}
+	return out
+}
+
+// TestDigestIsToldOnce: a digest tells what happened since the last one, once, also
+// when nobody ran at its time; the very first only begins.
+func TestDigestIsToldOnce(t *testing.T) {
+	sc := brokenRole(5)
+	sc.End = sc.Incidents[0].From.Add(30 * time.Minute)
+	_, app := simulate(t, sc)
+	_, c := pipeline(t, []feed{app}, nil, nil)
+	o := &office{t: t, dir: t.TempDir(), cfg: configs.Default()}
+	o.set(sc.End)
+	o.cfg.Routing.Digest.Daily = sc.End.Add(30 * time.Minute).Format("15:04")
+	o.open(c)
+	look := func() { // as the core does every second
+		t.Helper()
+		if err := o.d.core.post(t.Context(), func() {
+			o.d.core.digests(o.now())
+			if err := o.d.core.cut(); err != nil {
+				t.Error(err)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	look()
+	o.set(o.now().Add(29 * time.Minute))
+	look()
+	if n := len(o.sink.posts()); n != 0 {
+		t.Fatalf("%d digests before the first is due", n)
+	}
+	o.restart()
+	o.set(o.now().Add(3 * time.Hour))
+	for range 3 {
+		look()
+	}
+	await(t, "the digest", func() bool { return len(o.sink.posts()) == 1 })
+	p := o.sink.posts()[0]
+	if p.Headline != "1 incident, 1 open now, Mon 16 Nov 10:00 to Tue 17 Nov 10:00" || len(p.Parts) < 2 || !strings.Contains(p.Parts[1].Lines[0], "/projects/{id} refuses role member") {
+		t.Errorf("the digest is %+v", p)
+	}
+	o.restart()
+	look()
+	if n := len(o.sink.posts()); n != 0 {
+		t.Errorf("%d more after a restart", n)
+	}
+	// Four days without anybody: one digest, of all of them.
+	o.set(o.now().AddDate(0, 0, 4))
+	o.restart()
+	look()
+	await(t, "the late digest", func() bool { return len(o.sink.posts()) == 1 })
+	if got := o.sink.posts()[0].Headline; got != "1 incident, 1 open now, Tue 17 Nov 10:00 to Sat 21 Nov 10:00" {
+		t.Errorf("the late digest is %s", got)
+	}
+	o.stop()
+}
+
+// await waits for what happens soon on another goroutine.
+func await(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for end := time.Now().Add(time.Minute); !done(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatalf("%s did not come", what)
+		}
+	}
 }

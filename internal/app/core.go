@@ -34,6 +34,7 @@ const (
 	bucketDetector  = "detector"
 	bucketTimeline  = "timeline"
 	bucketDesk      = "desk"
+	bucketDiary     = "diary"
 	bucketMeta      = "core"
 )
 
@@ -118,6 +119,7 @@ type core struct {
 	store  *state.Store
 	outbox *alerts.Outbox
 	desk   *routing.Desk
+	diary  diary
 	born   time.Time // of the state; zero in replay
 
 	in    chan *tally.Block
@@ -157,8 +159,8 @@ type core struct {
 func newCore(sc slots.Config, dc detector.Config, clock *collect.Clock, log *slog.Logger) *core {
 	return &core{
 		ledger: slots.New(sc), det: detector.New(dc), clock: clock, log: log,
-		desk: routing.NewDesk(routing.New(&routing.Config{}, nil)),
-		in:   make(chan *tally.Block, 64), calls: make(chan func()), done: make(chan struct{}),
+		desk: routing.NewDesk(routing.New(&routing.Config{}, nil)), diary: newDiary(),
+		in: make(chan *tally.Block, 64), calls: make(chan func()), done: make(chan struct{}),
 		waiting: map[string]bool{}, waitingSince: time.Now(), positions: map[string]position{}, dirtyPos: map[string]bool{},
 		streams: map[string]*streamStatus{}, meta: map[string]string{},
 		timelines: map[string][]incident.Transition{}, untold: map[string]bool{},
@@ -243,6 +245,9 @@ func (c *core) advance() {
 		}
 		for _, t := range c.det.Close(s) {
 			c.transition(t)
+		}
+		if c.store != nil {
+			c.diary.note(s, c.ledger.Sources)
 		}
 		c.clock.SetClosed(s.Vantage, s.Start)
 		// Streams that wait for the watermark may go on between slots.
@@ -421,6 +426,9 @@ func (c *core) cut() error {
 		if err := c.desk.Save(bucket{tx, bucketDesk}); err != nil {
 			return err
 		}
+		if err := c.diary.save(bucket{tx, bucketDiary}); err != nil {
+			return err
+		}
 		return c.outbox.Enqueue(tx, c.pending)
 	})
 	c.lastCut, c.cutTook = time.Now(), time.Since(start)
@@ -443,6 +451,7 @@ func (c *core) cut() error {
 	c.durable.update(c.dirtyPos, c.positions)
 	clear(c.dirtyPos)
 	c.desk.Saved()
+	c.diary.saved()
 	c.outbox.Add(c.pending)
 	c.pending, c.fresh = c.pending[:0], c.fresh[:0]
 	return nil
@@ -527,6 +536,9 @@ func (c *core) load(s *state.Store) error {
 		c.timelines[id] = append(c.timelines[id], t)
 		return nil
 	}); err != nil {
+		return err
+	}
+	if err := s.View(bucketDiary, func(k string, v []byte) error { return damaged(c.diary.load(k, v)) }); err != nil {
 		return err
 	}
 	if err := s.View(bucketDesk, func(k string, v []byte) error { return damaged(c.desk.Load(k, v)) }); err != nil {

@@ -77,6 +77,7 @@ func (c *core) attend() {
 	c.attended = time.Now()
 	due, deliveries := c.desk.Tick(c.wall(), c.last)
 	c.pending = append(c.pending, deliveries...)
+	c.digests(c.wall())
 	c.dirty = c.dirty || c.desk.Dirty()
 	for _, x := range due {
 		if in := c.incident(x.ID); in != nil {
