@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -20,11 +21,14 @@ import (
 
 // painter counts the pictures it makes; each is another.
 type painter struct {
+	mu   sync.Mutex
 	n    int
 	fail error
 }
 
 func (p *painter) draw(context.Context, string) ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.n++
 	return bytes.Repeat([]byte{byte(p.n)}, 100), p.fail
 }
@@ -217,6 +221,32 @@ func TestTooManyRequestsHoldsEverything(t *testing.T) {
 	_, err := try(ns[1], nil, false, life("i2")[0])
 	if e, ok := errors.AsType[*alerts.Error](err); !ok || !e.Refused || e.RetryAfter < 800*time.Second || len(s.Calls()) != calls {
 		t.Errorf("err = %v, calls %v", err, s.Calls()[calls:])
+	}
+}
+
+// TestPaceIsPerChannel: a channel that gets much holds up no other.
+func TestPaceIsPerChannel(t *testing.T) {
+	s := slackfake.New(t)
+	s.AddChannel("other")
+	n, err := slack.New(slack.Config{Token: slackfake.Token, Channel: "#access-walls", APIURL: s.URL()}, slack.Options{Pace: slack.NewPace(time.Hour)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer n.Close()
+	say := func(id, target string) error {
+		ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+		defer cancel()
+		d := alerts.NewPost(&alerts.Post{ID: id, Headline: id}, alerts.Dest{Sink: "slack", Target: target})
+		_, err := n.Post(ctx, &d)
+		return err
+	}
+	for i, want := range []bool{true, true, true, false} {
+		if err := say(string(rune('a'+i)), ""); (err == nil) != want {
+			t.Errorf("post %d: %v", i, err)
+		}
+	}
+	if err := say("e", "#other"); err != nil {
+		t.Error(err)
 	}
 }
 

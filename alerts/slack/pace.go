@@ -78,7 +78,7 @@ func (p *Pace) wait(ctx context.Context, method, channel string) error {
 	}
 	p.mu.Unlock()
 	if hold > 0 {
-		return &alerts.Error{Kind: alerts.Temporary, RetryAfter: hold, Refused: true, Err: errors.New("Slack asked to wait")}
+		return &alerts.Error{Kind: alerts.Temporary, RetryAfter: hold, Refused: true, Err: errors.New("asked to wait")}
 	}
 	if err := l.Wait(ctx); err != nil {
 		return &alerts.Error{Kind: alerts.Temporary, Refused: true, Err: errors.New("too many messages are waiting for their turn")}

@@ -41,18 +41,22 @@ func (n *Notifier) picture(ctx context.Context, d *alerts.Delivery, m *memory) {
 	old := m.File
 	file, err := n.upload(ctx, d, png)
 	if err != nil {
-		n.once("upload "+code(err), "a message goes without its picture, which cannot be uploaded", "delivery", d.Key, "error", classify(err))
+		if n.first("upload " + code(err)) {
+			n.log.Warn("a message goes without its picture, which cannot be uploaded", "delivery", d.Key, "error", classify(err))
+		}
 		return
 	}
 	if err := n.show(ctx, d, m, file); err != nil {
-		n.once("picture "+code(err), "a message goes without its picture, which cannot be shown", "delivery", d.Key, "error", err)
+		if n.first("picture " + code(err)) {
+			n.log.Warn("a message goes without its picture, which cannot be shown", "delivery", d.Key, "error", err)
+		}
 		old = file
 	} else {
 		m.File, m.FileSeq = file, d.Transition.Seq
 	}
 	if old != "" {
-		if err := n.api.DeleteFileContext(ctx, old); err != nil && code(err) != "file_not_found" && code(err) != "file_deleted" {
-			n.once("delete "+code(err), "an old picture cannot be deleted", "delivery", d.Key, "error", classify(err))
+		if err := n.api.DeleteFileContext(ctx, old); err != nil && code(err) != "file_not_found" && code(err) != "file_deleted" && n.first("delete "+code(err)) {
+			n.log.Warn("an old picture cannot be deleted", "delivery", d.Key, "error", classify(err))
 		}
 	}
 }

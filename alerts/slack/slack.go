@@ -200,15 +200,15 @@ func (c *Config) api(token secret.String, client *http.Client, pace *Pace, more 
 // Close gives back idle connections. The notifier must not be used after it.
 func (n *Notifier) Close() { n.client.CloseIdleConnections() }
 
-// once logs a warning the first time that what is told of.
-func (n *Notifier) once(what, text string, args ...any) {
+// first reports whether it is the first time that this is to be told of.
+func (n *Notifier) first(what string) bool {
 	n.mu.Lock()
-	told := n.told[what]
-	n.told[what] = true
-	n.mu.Unlock()
-	if !told {
-		n.log.Warn(text, args...)
+	defer n.mu.Unlock()
+	if n.told[what] || len(n.told) >= maxKnown {
+		return false
 	}
+	n.told[what] = true
+	return true
 }
 
 // memory is what the notifier remembers of an incident in one channel.
@@ -438,7 +438,7 @@ func (n *Notifier) target(d *alerts.Delivery) string {
 	return name
 }
 
-// maxKnown bounds the channels whose ids are remembered.
+// maxKnown bounds what is remembered: the ids of channels, what was logged, paces.
 const maxKnown = 1000
 
 func (n *Notifier) learn(d *alerts.Delivery, id string) {
@@ -546,7 +546,9 @@ func matches(m *slackgo.Message, d *alerts.Delivery, p part) (seq int, ok bool) 
 func (n *Notifier) looking(d *alerts.Delivery, err error) error {
 	e := classify(err)
 	if typed, ok := errors.AsType[*alerts.Error](e); ok && typed.Kind == alerts.Misconfigured {
-		n.once("blind", "the channel's history cannot be read, so a message whose fate is unknown may be posted twice", "delivery", d.Key, "error", typed.Err)
+		if n.first("blind") {
+			n.log.Warn("the channel's history cannot be read, so a message whose fate is unknown may be posted twice", "delivery", d.Key, "error", typed.Err)
+		}
 		return nil
 	} else if ok {
 		// Nothing was written; d stays as uncertain as it was.

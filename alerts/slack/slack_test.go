@@ -168,6 +168,10 @@ func hostile(v string) incident.Transition {
 	in.MarkerInfo = &incident.MarkerInfo{Kind: v, Time: start1004, Service: v, Version: v, Previous: v}
 	in.Contrast = []incident.Contrast{{Scope: incident.Scope{Role: v + "2"}}, {Scope: incident.Scope{Route: v + "3"}}}
 	in.Degraded = true
+	in.Vantages = []string{v}
+	in.Acknowledged = &incident.Act{By: v, ID: v, Via: v, At: tr.At}
+	in.Silenced = &incident.Act{By: v, ID: v, Via: v, At: tr.At, Until: tr.At.Add(time.Hour)}
+	tr.Act = in.Silenced
 	return tr
 }
 
@@ -194,7 +198,7 @@ func TestLook(t *testing.T) {
 
 func TestHostileTextIsInert(t *testing.T) {
 	s := slackfake.New(t)
-	n := open(t, s, nil, nil)
+	n := whole(t, s, &painter{fail: errors.New("no picture")}, nil)
 	values := []string{attack, "> quote", "@channel", "#general", "_x_", "a\n\n*b*", "\u202e<!here>", strings.Repeat("&", 400), strings.Repeat("<@U1>", 100),
 		strings.Repeat("👩", 300), strings.Repeat("ש", 300), strings.Repeat("`", 300), "\xff\xfe", strings.Repeat("x", 1<<20)}
 	for _, v := range values {
@@ -619,7 +623,7 @@ func TestKilledAtEveryStepShowsEverythingOnce(t *testing.T) {
 		isDead := func() bool { mu.Lock(); defer mu.Unlock(); return dead }
 		d.step, d.dead = step, isDead
 		for process := range 2 {
-			n := open(t, s, nil, nil)
+			n := whole(t, s, &painter{}, nil)
 			if process == 1 {
 				killed = nil
 			}
@@ -675,7 +679,7 @@ func TestConnectionLostInEveryCallShowsEverythingOnce(t *testing.T) {
 		// The first process ends at the failure; the second meets a dropped
 		// connection of its own; the third finishes.
 		for process := range 3 {
-			n := open(t, s, nil, nil)
+			n := whole(t, s, &painter{}, nil)
 			if process == 1 {
 				s.Fail(slackfake.Fault{Drop: true, Skip: skip % 3, Times: 1})
 			} else if process == 2 {

@@ -26,10 +26,10 @@ func (s *Server) postClick(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	switch status, err := s.clicks.Take(r.Context(), r.Header, body); {
-	case status == http.StatusOK:
+	switch status, err := s.clicks.Take(r.Context(), r.Header, body); status {
+	case http.StatusOK:
 		write(w, http.StatusOK, plain, nil)
-	case status == http.StatusUnauthorized:
+	case http.StatusUnauthorized:
 		return s.unknownCaller(r, err.Error(), "give sinks.slack.signing_secret the Signing Secret of the app's Basic Information, and check this host's clock")
 	default:
 		return refuse(status, err.Error(), "Slack sends each click once; click again")
