@@ -296,6 +296,8 @@ type Sinks struct {
 	// may be written as one group or as a list.
 	Webhook []Webhook `yaml:"webhook,one"`
 	Slack   []Slack   `yaml:"slack,one"`
+	// Alertmanager are Prometheus Alertmanagers.
+	Alertmanager []Alertmanager `yaml:"alertmanager,one"`
 }
 
 // Webhook is a URL that gets every transition as signed JSON.
@@ -455,6 +457,10 @@ func (c *Config) Recipients() []routing.Sink {
 		out = append(out, routing.Sink{Name: s.Name, Kind: routing.KindSlack, MinSeverity: s.MinSeverity,
 			People: true, Posts: true, Channels: s.Post.Token != ""})
 	}
+	for i := range c.Sinks.Alertmanager {
+		a := &c.Sinks.Alertmanager[i]
+		out = append(out, routing.Sink{Name: a.Name, Kind: routing.KindAlertmanager, MinSeverity: a.MinSeverity})
+	}
 	for i := range c.Routing.Teams {
 		if t := &c.Routing.Teams[i]; t.Webhook.URL != "" {
 			out = append(out, routing.Sink{Name: t.OwnSink(), Kind: routing.KindWebhook, Team: t.Name})
@@ -468,7 +474,7 @@ const ConsoleSink = "console"
 
 // settle fills what depends on other settings or on the host.
 func (d *decoder) settle(c *Config) {
-	if _, said := d.at["sinks.console"]; !said && len(c.Sinks.Webhook)+len(c.Sinks.Slack) > 0 {
+	if _, said := d.at["sinks.console"]; !said && c.Sinks.named() > 0 {
 		c.Sinks.Console = false
 	}
 	if c.State == "" {

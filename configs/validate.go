@@ -608,7 +608,7 @@ func (k *checker) markers() {
 
 func (k *checker) sinks() {
 	s := &k.c.Sinks
-	if !s.Console && len(s.Webhook)+len(s.Slack) == 0 && !k.broken("sinks") {
+	if !s.Console && s.named() == 0 && !k.broken("sinks") {
 		k.bad("sinks.console", "no sink is left, so nobody would be told; take out \"console: false\" or add one")
 	}
 	names := map[string]string{"console": "the console"}
@@ -633,6 +633,12 @@ func (k *checker) sinks() {
 		if !k.d.bad[p+".webhook"] { // it stands for the others
 			k.joined(p, s.Slack[i].Post.Validate())
 		}
+	}
+	for i := range s.Alertmanager {
+		p, a := at("sinks.alertmanager", i), &s.Alertmanager[i]
+		name(p, a.Name)
+		k.oneOf(p+".min_severity", string(a.MinSeverity), severities)
+		k.joined(p, a.Post.Validate())
 	}
 }
 

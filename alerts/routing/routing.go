@@ -427,7 +427,8 @@ func (r *Router) placesOf(team string, s incident.Severity) []Place {
 
 // The kinds of sinks.
 const (
-	KindConsole = "console"
-	KindWebhook = "webhook"
-	KindSlack   = "slack"
+	KindConsole      = "console"
+	KindWebhook      = "webhook"
+	KindSlack        = "slack"
+	KindAlertmanager = "alertmanager"
 )

@@ -14,7 +14,6 @@
 package webhook
 
 import (
-	"bytes"
 	"context"
 	"crypto/hmac"
 	"crypto/sha256"
@@ -22,12 +21,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"maps"
-	"net/http"
-	"net/textproto"
-	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -63,38 +56,16 @@ const minSecret = 16
 // Validate reports all problems, each with the field it is in. It does no I/O.
 func (c *Config) Validate() error {
 	var errs []error
-	if u, err := url.Parse(c.URL.Reveal()); c.URL == "" {
-		errs = append(errs, errors.New("url: is missing; give the address to POST to"))
-	} else if err != nil || u.Host == "" || u.Scheme != "https" && u.Scheme != "http" {
-		// The error of url.Parse shows the URL.
-		errs = append(errs, errors.New("url: is not a complete http or https address"))
-	} else if u.Fragment != "" {
-		errs = append(errs, errors.New("url: must not have a #fragment"))
+	if err := alerts.ValidateURL(c.URL); err != nil {
+		errs = append(errs, fmt.Errorf("url: %w", err))
 	}
 	if c.Secret != "" && len(c.Secret) < minSecret {
 		errs = append(errs, fmt.Errorf("secret: is shorter than %d bytes; make one with: openssl rand -hex 32", minSecret))
 	}
-	for _, name := range slices.Sorted(maps.Keys(c.Headers)) {
-		switch canonical := textproto.CanonicalMIMEHeaderKey(name); {
-		case !isToken(name):
-			errs = append(errs, fmt.Errorf("headers: %q is not a header name", alerts.Clean(name, 40)))
-		case slices.Contains([]string{HeaderKey, HeaderSignature, "Content-Type", "Content-Length", "Host", "Connection", "Transfer-Encoding"}, canonical):
-			errs = append(errs, fmt.Errorf("headers: %s is set by denywatch itself", canonical))
-		case strings.ContainsFunc(c.Headers[name].Reveal(), func(r rune) bool { return r < 0x20 && r != '\t' || r == 0x7f }):
-			errs = append(errs, fmt.Errorf("headers: the value of %s contains control characters", canonical))
-		}
+	for _, err := range alerts.ValidateHeaders(c.Headers, HeaderKey, HeaderSignature) {
+		errs = append(errs, fmt.Errorf("headers: %w", err))
 	}
 	return errors.Join(errs...)
-}
-
-// isToken tells whether s is a token (RFC 9110 section 5.6.2).
-func isToken(s string) bool {
-	for _, c := range []byte(s) {
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", rune(c)) {
-			return false
-		}
-	}
-	return s != ""
 }
 
 // Body is the JSON of a request.
@@ -107,8 +78,8 @@ type Body struct {
 
 // Notifier posts transitions to one endpoint. It is safe for concurrent use.
 type Notifier struct {
-	conf   Config
-	client *http.Client
+	secret   secret.String
+	endpoint alerts.Endpoint
 }
 
 // New returns a notifier for a valid configuration. It sends nothing.
@@ -116,14 +87,14 @@ func New(conf Config) (*Notifier, error) {
 	if err := conf.Validate(); err != nil {
 		return nil, fmt.Errorf("webhook: %w", err)
 	}
-	return &Notifier{conf: conf, client: alerts.NewHTTPClient()}, nil
+	return &Notifier{
+		secret:   conf.Secret,
+		endpoint: alerts.Endpoint{Name: "webhook", URL: conf.URL, Headers: conf.Headers, Client: alerts.NewHTTPClient()},
+	}, nil
 }
 
 // Close gives back idle connections. The notifier must not be used after it.
-func (n *Notifier) Close() { n.client.CloseIdleConnections() }
-
-// maxAnswer bounds how much of an answer is read (to reuse the connection).
-const maxAnswer = 4 << 10
+func (n *Notifier) Close() { n.endpoint.Client.CloseIdleConnections() }
 
 // Notify implements alerts.Notifier: any 2xx answer means delivered, within 10 s.
 // A try after an uncertain one is the same request with the same key.
@@ -150,36 +121,12 @@ func (n *Notifier) post(ctx context.Context, d *alerts.Delivery) error {
 	if err != nil {
 		return &alerts.Error{Kind: alerts.Permanent, Refused: true, Err: fmt.Errorf("webhook: encode: %w", err)}
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, n.conf.URL.Reveal(), bytes.NewReader(body))
-	if err != nil {
-		return &alerts.Error{Kind: alerts.Misconfigured, Refused: true, Err: errors.New("webhook: the URL cannot be used")}
+	header := []string{HeaderKey, d.Key}
+	if n.secret != "" {
+		header = append(header, HeaderSignature, Sign(n.secret, time.Now(), body))
 	}
-	for name, v := range n.conf.Headers {
-		req.Header.Set(name, v.Reveal())
-	}
-	req.Header.Set("Content-Type", "application/json")
-	if req.Header.Get("User-Agent") == "" {
-		req.Header.Set("User-Agent", "denywatch")
-	}
-	req.Header.Set(HeaderKey, d.Key)
-	if n.conf.Secret != "" {
-		req.Header.Set(HeaderSignature, Sign(n.conf.Secret, time.Now(), body))
-	}
-	resp, err := n.client.Do(req)
-	if err != nil {
-		return wrap(alerts.TransportError(err))
-	}
-	defer resp.Body.Close()
-	_, _ = io.CopyN(io.Discard, resp.Body, maxAnswer)
-	if resp.StatusCode/100 == 2 {
-		return nil
-	}
-	return wrap(alerts.StatusError(resp.StatusCode, resp.Header, time.Now()))
-}
-
-func wrap(e *alerts.Error) error {
-	e.Err = fmt.Errorf("webhook: %w", e.Err)
-	return e
+	_, err = n.endpoint.Post(ctx, body, header...)
+	return err
 }
 
 // Sign returns the signature header for a body sent at t.

@@ -1,0 +1,267 @@
+// Package alertmanager tells Prometheus Alertmanagers of incidents, as alerts of its
+// API v2 (https://github.com/prometheus/alertmanager/blob/main/api/v2/openapi.yaml).
+//
+// An incident is one alert: its labels say what and where, and group, route and
+// silence it there; its annotations say it in words. The alert is sent at every step
+// of the incident and ends when it does. Labels name an alert, so when one of them
+// changes (severity, team) the alert under the old labels ends in the same request
+// that begins the new one. Sending an alert twice is no harm: it is exactly once
+// there.
+//
+// # Limits
+//
+// An alert is sent at steps, not every minute, and would be over after HoldOpen
+// should nobody say anything. Alertmanager keeps alerts in memory: one that was
+// restarted knows of an open incident from its next step on.
+package alertmanager
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/denywatch/denywatch/alerts"
+	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/secret"
+)
+
+// HoldOpen is how long after a step an open incident's alert ends by itself. An
+// incident that lasts a day is the new normal and over, so it is longer than any step
+// can be away.
+const HoldOpen = 48 * time.Hour
+
+// AlertName is the label alertname of every alert.
+const AlertName = "AccessWall"
+
+// Config is one Alertmanager, or a cluster of them.
+type Config struct {
+	// URLs are the addresses of all members of a cluster, with the path prefix if
+	// there is one. They are secrets, for passwords can be part of them.
+	URLs []secret.String `yaml:"url,one"`
+	// Headers are added to every request.
+	Headers map[string]secret.String `yaml:"headers"`
+	// Labels are added to every alert.
+	Labels map[string]string `yaml:"labels"`
+}
+
+const (
+	maxURLs   = 20
+	maxLabels = 20
+	// maxValue bounds a label's value, maxText an annotation, both in runes.
+	maxValue = 120
+	maxText  = 1000
+)
+
+// labelName is what Prometheus takes for a label's name.
+var labelName = regexp.MustCompile(`^[a-zA-Z_][a-zA-Z0-9_]{0,99}$`)
+
+// own are the labels that alerts have by themselves.
+var own = []string{
+	"alertname", "incident", "severity", "team", "journey", "direction", "service", "route", "role", "plan", "country", "host", "flag",
+}
+
+// Validate reports all problems, each with the field it is in. It does no I/O.
+func (c *Config) Validate() error {
+	var errs []error
+	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	switch {
+	case len(c.URLs) == 0:
+		bad("url: is missing; give the address of the server, with its port")
+	case len(c.URLs) > maxURLs:
+		bad("url: more than %d", maxURLs)
+	}
+	for i, u := range c.URLs {
+		if err := alerts.ValidateURL(u); err != nil {
+			bad("url[%d]: %w", i, err)
+		} else if p, err := url.Parse(u.Reveal()); err == nil && (p.RawQuery != "" || strings.Contains(p.Path, "/api/")) {
+			bad("url[%d]: must end before /api/", i)
+		}
+	}
+	for _, err := range alerts.ValidateHeaders(c.Headers) {
+		bad("headers: %w", err)
+	}
+	if len(c.Labels) > maxLabels {
+		bad("labels: more than %d", maxLabels)
+	}
+	for _, name := range slices.Sorted(maps.Keys(c.Labels)) {
+		switch {
+		case !labelName.MatchString(name):
+			bad("labels: %q is not a label's name: letters, digits and underscores", alerts.Clean(name, 40))
+		case slices.Contains(own, name):
+			bad("labels: %s is set by denywatch itself", name)
+		case alerts.Clean(c.Labels[name], maxValue) != c.Labels[name] || c.Labels[name] == "":
+			bad("labels: the value of %s is empty, longer than %d characters or holds control characters", name, maxValue)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// Notifier sends alerts. It is safe for concurrent use.
+type Notifier struct {
+	labels    map[string]string
+	endpoints []alerts.Endpoint
+	client    *http.Client
+}
+
+// New returns a notifier for a valid configuration. It sends nothing.
+func New(conf Config) (*Notifier, error) {
+	if err := conf.Validate(); err != nil {
+		return nil, fmt.Errorf("alertmanager: %w", err)
+	}
+	n := &Notifier{labels: conf.Labels, client: alerts.NewHTTPClient()}
+	for _, u := range conf.URLs {
+		address, err := url.JoinPath(u.Reveal(), "api", "v2", "alerts")
+		if err != nil {
+			return nil, errors.New("alertmanager: a URL cannot be used") // the error shows it
+		}
+		n.endpoints = append(n.endpoints, alerts.Endpoint{Name: "alertmanager", URL: secret.String(address), Headers: conf.Headers, Client: n.client})
+	}
+	return n, nil
+}
+
+// Close gives back idle connections. The notifier must not be used after it.
+func (n *Notifier) Close() { n.client.CloseIdleConnections() }
+
+// alert is a postableAlert of the API.
+type alert struct {
+	Labels      map[string]string `json:"labels"`
+	Annotations map[string]string `json:"annotations,omitempty"`
+	StartsAt    time.Time         `json:"startsAt"`
+	EndsAt      time.Time         `json:"endsAt"`
+}
+
+// memory is what is remembered of an incident: the labels it was last told under.
+type memory struct {
+	Labels map[string]string `json:"labels"`
+}
+
+// Notify implements alerts.Notifier: it is delivered when one member of the cluster
+// has taken it, and every member was asked.
+func (n *Notifier) Notify(ctx context.Context, d *alerts.Delivery) (json.RawMessage, error) {
+	now := time.Now()
+	list := []alert{n.alert(&d.Transition, now)}
+	var was memory
+	if len(d.Memory) > 0 && json.Unmarshal(d.Memory, &was) == nil && len(was.Labels) > 0 && !maps.Equal(was.Labels, list[0].Labels) {
+		list = append(list, alert{Labels: was.Labels, Annotations: list[0].Annotations, StartsAt: list[0].StartsAt, EndsAt: later(list[0].StartsAt, now)})
+	}
+	body, err := json.Marshal(list)
+	if err != nil {
+		return nil, &alerts.Error{Kind: alerts.Permanent, Refused: true, Err: fmt.Errorf("alertmanager: encode: %w", err)}
+	}
+	var failed error
+	taken := false
+	for i := range n.endpoints {
+		if _, err := n.endpoints[i].Post(ctx, body); err != nil {
+			failed = err
+		} else {
+			taken = true
+		}
+	}
+	if !taken {
+		return nil, failed
+	}
+	remember, err := json.Marshal(memory{list[0].Labels})
+	if err != nil {
+		return nil, nil //nolint:nilerr // it is delivered; strings can be encoded
+	}
+	return remember, nil
+}
+
+// testFor is how long the alert of a test lasts.
+const testFor = 5 * time.Minute
+
+// Test implements alerts.Tester: every member of the cluster is asked to take an alert
+// of low severity, which ends by itself after five minutes.
+func (n *Notifier) Test(ctx context.Context, _ string) (string, error) {
+	now := time.Now()
+	a := n.alert(&incident.Transition{At: now, Incident: incident.Incident{ID: "test", StartedAt: now, Severity: incident.Low}}, now)
+	a.Annotations, a.EndsAt = map[string]string{"summary": alerts.TestText}, now.Add(testFor)
+	body, err := json.Marshal([]alert{a})
+	if err != nil {
+		return "", fmt.Errorf("alertmanager: encode: %w", err)
+	}
+	var errs []error
+	for i := range n.endpoints {
+		if _, err := n.endpoints[i].Post(ctx, body); err != nil {
+			errs = append(errs, fmt.Errorf("url[%d]: %w", i, err))
+		}
+	}
+	return fmt.Sprintf("%d of %d took an alert with the labels incident=test and severity=low; it ends by itself in five minutes", len(n.endpoints)-len(errs), len(n.endpoints)), errors.Join(errs...)
+}
+
+// later is t, or a moment after start if that is not before t: Alertmanager refuses
+// alerts that end before they start.
+func later(start, t time.Time) time.Time {
+	if !t.After(start) {
+		return start.Add(time.Millisecond)
+	}
+	return t
+}
+
+// angles takes out of labels what could be a mention or markup anywhere; the rest
+// stays as it is, for people match by it.
+var angles = strings.NewReplacer("<", "‹", ">", "›")
+
+// style writes texts that are safe in the templates of Alertmanager's receivers,
+// which put them into Slack's markup and others without escaping.
+var style = alerts.Style{Escape: strings.NewReplacer("<", "‹", ">", "›", "`", "'", "*", "∗", "[", "⟦", "]", "⟧").Replace}
+
+// alert says a transition as an alert.
+func (n *Notifier) alert(t *incident.Transition, now time.Time) alert {
+	in := &t.Incident
+	a := alert{Labels: map[string]string{}, Annotations: map[string]string{}, StartsAt: in.StartedAt.UTC()}
+	if a.StartsAt.After(now) {
+		a.StartsAt = now.UTC()
+	}
+	a.EndsAt = now.Add(HoldOpen)
+	if in.State == incident.Resolved {
+		a.EndsAt = t.At.UTC()
+		if in.ResolvedAt != nil {
+			a.EndsAt = in.ResolvedAt.UTC()
+		}
+		if a.EndsAt.After(now) {
+			a.EndsAt = now
+		}
+		a.EndsAt = later(a.StartsAt, a.EndsAt)
+	}
+	label := func(name, value string) {
+		if v := angles.Replace(alerts.Clean(value, maxValue)); v != "" {
+			a.Labels[name] = v
+		}
+	}
+	for name, value := range n.labels {
+		a.Labels[name] = value
+	}
+	sc := &in.Scope
+	place := sc.Route
+	if place == "" && sc.Prefix != "" {
+		place = strings.TrimSuffix(sc.Prefix, "/") + "/**"
+	}
+	for i, value := range []string{
+		AlertName, in.ID, string(in.Severity), in.Team, in.Journey, string(in.Direction), sc.Service, place, sc.Role, sc.Plan, sc.Geo, sc.Host, sc.Flag,
+	} {
+		label(own[i], value)
+	}
+	x := style.Render(*t)
+	note := func(name string, parts ...string) {
+		if v := alerts.Clean(strings.Join(strings.Fields(strings.Join(parts, " ")), " "), maxText); v != "" {
+			a.Annotations[name] = v
+		}
+	}
+	note("summary", x.Headline)
+	note("description", x.Reason, x.People, x.Contrast, x.Since, x.Layer, x.Note, x.Back)
+	note("evidence", x.Evidence, x.Sure)
+	note("likely", x.Likely)
+	note("next", x.Next)
+	note("latest", x.StepSentence())
+	note("marker", style.Escape(alerts.Clean(in.Marker, maxValue)))
+	return a
+}
