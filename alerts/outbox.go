@@ -94,6 +94,10 @@ type Options struct {
 	// MaxDead bounds the dead letters kept, MaxMemory the incidents remembered
 	// for all sinks together; the oldest go first. 1,000 and 10,000 if 0.
 	MaxDead, MaxMemory int
+	// May is asked directly before a sink is called; while it says no, deliveries wait.
+	// Where several processes share one store, it says whether this one still is the
+	// one that delivers. nil: always.
+	May func() bool
 	// Crash is called at the crash points, so that tests can end the process
 	// there; nil in production.
 	Crash func(point string)
@@ -123,7 +127,8 @@ const (
 	// SinkMisconfigured: the sink refuses everything until someone mends its
 	// configuration.
 	SinkMisconfigured SinkState = "misconfigured"
-	// SinkUnrecorded: the store cannot be written, so no try is made.
+	// SinkUnrecorded: the store cannot be written, or Options.May says no, so no try is
+	// made.
 	SinkUnrecorded SinkState = "unrecorded"
 )
 
@@ -217,6 +222,9 @@ func New(store Store, sinks map[string]Notifier, opt Options) (*Outbox, error) {
 	}
 	if opt.Crash == nil {
 		opt.Crash = func(string) {}
+	}
+	if opt.May == nil {
+		opt.May = func() bool { return true }
 	}
 	orElse(&opt.Concurrency, 4)
 	orElse(&opt.TryTimeout, 30*time.Second)
@@ -503,6 +511,13 @@ func (o *Outbox) work(ctx context.Context, s *sink, l *lane) {
 	o.dropped(s, l, len(drop))
 
 	o.opt.Crash(PointTry)
+	if !o.opt.May() {
+		o.finish(s, l, func() {
+			s.fail(SinkUnrecorded, "another process may deliver by now")
+			l.notBefore = time.Now().Add(l.retry.NextBackOff())
+		})
+		return
+	}
 	try := d
 	try.Uncertain = before
 	try.Memory = memory

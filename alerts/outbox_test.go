@@ -777,6 +777,31 @@ func TestUnwritableStore(t *testing.T) {
 	})
 }
 
+// TestMayNot: while another process may be the one that delivers, no sink is called,
+// and afterwards nothing is missing and nobody takes the tries for ones that were made.
+func TestMayNot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var may atomic.Bool
+		d, r := newDisk(), &receiver{}
+		o := build(t, d, map[string]alerts.Notifier{"s": r}, alerts.Options{May: may.Load})
+		stop := start(t, o)
+		send(t, o, d, life("i1", incident.Opened, incident.ResolvedKind), "s")
+		time.Sleep(time.Minute)
+		if h := o.Health()[0]; len(r.all()) != 0 || h.State != alerts.SinkUnrecorded || h.Depth != 2 {
+			t.Errorf("%d calls, health %+v", len(r.all()), h)
+		}
+		may.Store(true)
+		time.Sleep(10 * time.Minute)
+		stop()
+		if got := r.all(); len(got) != 2 || got[0].Uncertain || got[1].Uncertain {
+			t.Errorf("calls = %+v", got)
+		}
+		if h := o.Health()[0]; h.State != alerts.SinkOK {
+			t.Errorf("health = %+v", h)
+		}
+	})
+}
+
 func TestRemovedSinkAndDamagedRecordAreSetAside(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		d, r := newDisk(), &receiver{}

@@ -45,6 +45,7 @@ import (
 	"github.com/denywatch/denywatch/ingest/syslog"
 	"github.com/denywatch/denywatch/internal/access"
 	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/replica"
 	"github.com/denywatch/denywatch/internal/secret"
 	"github.com/denywatch/denywatch/internal/web"
 	"github.com/denywatch/denywatch/parsers"
@@ -63,6 +64,12 @@ type Config struct {
 	Service string `yaml:"service" effect:"recount"`
 	// State is the folder that holds what must survive a restart.
 	State string `yaml:"state" effect:"restart"`
+	// IdentityKey is the secret under which users and addresses are hashed; empty: one
+	// that is made once and kept beside the state.
+	IdentityKey secret.String `yaml:"identity_key" effect:"restart"`
+	// Cluster says where the members of a cluster meet, of which one is active; without
+	// brokers this process is alone.
+	Cluster replica.Config `yaml:"cluster" effect:"restart"`
 	// Listen is the address of the HTTP API.
 	Listen string `yaml:"listen" effect:"restart"`
 	// Push is where senders of logs are heard, if a source is pushed to.
@@ -328,6 +335,7 @@ func (s *Slack) setDefaults() { s.Name, s.MinSeverity = "slack", incident.Low }
 // and no source, so that it is not valid by itself.
 func Default() *Config {
 	return &Config{
+		Cluster:   replica.Config{Topic: replica.DefaultTopic, Session: replica.DefaultSession},
 		Listen:    "127.0.0.1:8403",
 		Push:      push.Listen{Address: push.DefaultListen},
 		Slot:      time.Minute,
@@ -486,6 +494,7 @@ func (d *decoder) settle(c *Config) {
 	}
 	d.resolveAll(&c.Geo.Database, &c.Push.TLS.Cert, &c.Push.TLS.Key)
 	c.Detection.Judge.Statuses = c.Denials.Statuses
+	d.resolveAll(&c.Cluster.TLS.CA, &c.Cluster.TLS.Cert, &c.Cluster.TLS.Key)
 	c.Detection.Judge.Access, _ = access.New(c.Access) // the checker tells what is wrong
 	c.lines = map[string]int{}
 	for i := range c.Access {

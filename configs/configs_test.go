@@ -565,8 +565,31 @@ func TestExample(t *testing.T) {
 	text := strings.ReplaceAll(string(Example), "/run/secrets/marker_hmac", secretFile)
 	env := lookup(map[string]string{
 		"GITHUB_WEBHOOK_SECRET": "0123456789abcdef-github", "GITLAB_SIGNING_TOKEN": "whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=", "GITLAB_WEBHOOK_TOKEN": "0123456789abcdef-gitlab",
-		"HOME": "/home/ann", "KAFKA_PASSWORD": "hush-kafka", "PUSH_TOKEN": "0123456789abcdef-push", "MARKER_TOKEN": "0123456789abcdef-token", "ONCALL_TOKEN": "0123456789abcdef-oncall", "WEBHOOK_SECRET": "0123456789abcdef-webhook", "WEBHOOK_TOKEN": "x", "ALERTMANAGER_TOKEN": "x", "SLACK_WEBHOOK": "https://hooks.slack.com/services/T/B/x", "SLACK_TOKEN": "xoxb-12-34-abcdefghijkl", "SLACK_APP_TOKEN": "xapp-1-A1-2-abcdefghijkl", "SLACK_SIGNING_SECRET": "0123456789abcdef0123456789abcdef",
+		"HOME": "/home/ann", "IDENTITY_KEY": "0123456789abcdef0123456789abcdef-identity", "KAFKA_PASSWORD": "hush-kafka", "PUSH_TOKEN": "0123456789abcdef-push", "MARKER_TOKEN": "0123456789abcdef-token", "ONCALL_TOKEN": "0123456789abcdef-oncall", "WEBHOOK_SECRET": "0123456789abcdef-webhook", "WEBHOOK_TOKEN": "x", "ALERTMANAGER_TOKEN": "x", "SLACK_WEBHOOK": "https://hooks.slack.com/services/T/B/x", "SLACK_TOKEN": "xoxb-12-34-abcdefghijkl", "SLACK_APP_TOKEN": "xapp-1-A1-2-abcdefghijkl", "SLACK_SIGNING_SECRET": "0123456789abcdef0123456789abcdef",
 	})
+	cluster, err := os.ReadFile("deploy/cluster.yaml") // it cannot read the files of the other
+	if err != nil {
+		t.Fatal(err)
+	}
+	seen := map[string]bool{}
+	shown(t, text, env, seen)
+	shown(t, string(cluster), env, seen)
+	for _, s := range Schema() {
+		if !seen[s] {
+			t.Errorf("the examples do not show %s", s)
+		}
+	}
+	for i, line := range strings.Split(string(Example)+string(cluster), "\n") {
+		if len(line) > 80 && !strings.Contains(line, "log_format:") {
+			t.Errorf("line %d is longer than 80 characters", i+1)
+		}
+	}
+}
+
+// shown fails unless an example is valid and its lines behind "#" are the defaults,
+// and takes down which options it shows.
+func shown(t *testing.T, text string, env func(string) (string, bool), seen map[string]bool) {
+	t.Helper()
 	asWritten := mustParse(t, text, env)
 	if len(asWritten.Warnings()) != 0 {
 		t.Errorf("warnings: %v", asWritten.Warnings())
@@ -590,7 +613,6 @@ func TestExample(t *testing.T) {
 	if changes := Diff(asWritten, c); len(changes) != 0 {
 		t.Errorf("not the defaults: %v", changes)
 	}
-	seen := map[string]bool{}
 	for path := range d.at {
 		for {
 			i, j := strings.IndexByte(path, '['), strings.IndexByte(path, ']')
@@ -601,16 +623,6 @@ func TestExample(t *testing.T) {
 		}
 		path = strings.ReplaceAll(path, "\x00", "[]")
 		seen[path] = true
-	}
-	for _, s := range Schema() {
-		if !seen[s] {
-			t.Errorf("the example does not show %s", s)
-		}
-	}
-	for i, line := range strings.Split(string(Example), "\n") {
-		if len(line) > 80 && !strings.Contains(line, "log_format:") {
-			t.Errorf("line %d is longer than 80 characters", i+1)
-		}
 	}
 }
 

@@ -70,6 +70,7 @@ func (k *checker) config() {
 	c := k.c
 	k.text("service", c.Service, false)
 	k.state()
+	k.members()
 	k.listen()
 	k.push()
 	k.slot()
@@ -123,6 +124,30 @@ func (k *checker) state() {
 		k.bad("state", "must be an absolute path, such as %s", systemState)
 	case strings.Contains(s, "\x00"):
 		k.bad("state", "holds a NUL byte")
+	}
+}
+
+// minIdentityKey is the least length of a key that nobody guesses.
+const minIdentityKey = 32
+
+// members checks what members of a cluster must have in common.
+func (k *checker) members() {
+	c := k.c
+	if n := len(c.IdentityKey); n > 0 && n < minIdentityKey {
+		k.bad("identity_key", "is shorter than %d characters; make one with: openssl rand -hex 32", minIdentityKey)
+	}
+	_, said := k.d.at["cluster"]
+	if !said && !c.Cluster.Named() {
+		return
+	}
+	k.cluster("cluster", c.Cluster.Kafka(), c.Cluster.Validate())
+	if c.IdentityKey == "" {
+		k.bad("identity_key", "is needed where there is a cluster: all members must count the same people; make one with: openssl rand -hex 32")
+	}
+	for i := range c.Sources {
+		if s := &c.Sources[i]; !s.Kafka.Named() {
+			k.bad(at("sources", i), "cannot be read by a cluster: its logs are on this host only, and another member could not go on with them; ship them to Kafka, or take out cluster")
+		}
 	}
 }
 
@@ -352,15 +377,15 @@ func (k *checker) kafka(p string, s *Source, taken map[string]string) {
 		}
 		taken["kafka:"+t] = tp
 	}
-	k.cluster(p+".kafka", s.Kafka)
+	k.cluster(p+".kafka", s.Kafka, s.Kafka.Validate())
 }
 
-// cluster checks how topics are reached, at path p.
-func (k *checker) cluster(p string, c kafka.Config) {
+// cluster checks how topics are reached, at path p; errs is what else is wrong there.
+func (k *checker) cluster(p string, c kafka.Config, errs []error) {
 	for _, name := range []struct{ path, file string }{{"ca", c.TLS.CA}, {"cert", c.TLS.Cert}, {"key", c.TLS.Key}} {
 		k.home(join(p+".tls", name.path), name.file)
 	}
-	for _, err := range c.Validate() {
+	for _, err := range errs {
 		field, message := split(err)
 		k.foreign(join(p, field), message)
 	}
@@ -596,7 +621,7 @@ func (k *checker) markers() {
 	if _, said := k.d.at[p]; !said && !t.Named() {
 		return
 	}
-	k.cluster(p, t.Config())
+	k.cluster(p, t.Config(), t.Config().Validate())
 	for i := range k.c.Sources {
 		for j, topic := range k.c.Sources[i].Kafka.Topics {
 			if same := slices.Index(t.Topics, topic); same >= 0 && topic != "" {

@@ -220,7 +220,10 @@ func (b backend) Status(context.Context) (web.Status, error) {
 		st.Ready = st.Ready && ready
 		st.Problems = append(st.Problems, fmt.Sprintf(f, a...))
 	}
-	if s.cutErr != nil {
+	switch {
+	case s.cutErr != nil && d.peers != nil:
+		bad(false, "the state cannot be made durable: %v; counting goes on meanwhile, notifications wait", s.cutErr)
+	case s.cutErr != nil:
 		bad(false, "state cannot be written: %v; free space or mend the folder's permissions, counting goes on meanwhile", s.cutErr)
 	}
 	d.shown.mu.Lock()
@@ -290,6 +293,7 @@ func (b backend) Status(context.Context) (web.Status, error) {
 	for _, t := range d.clicks.troubles() {
 		bad(true, "%s", t)
 	}
+	d.clustered(&st)
 	slices.SortFunc(st.Sinks, func(a, b web.SinkStatus) int { return cmp.Compare(a.Name, b.Name) })
 	return st, nil
 }
@@ -302,6 +306,9 @@ func (b backend) WriteMetrics(w io.Writer) {
 	names := slices.Sorted(maps.Keys(d.shown.formats))
 	topics, spools := maps.Clone(d.shown.topics), d.shown.spools.clone()
 	d.shown.mu.Unlock()
+	if d.peers != nil {
+		d.meters.cluster(d.peers.Status(), d.lead.Holds())
+	}
 	d.meters.partitions(topics)
 	d.meters.spools(spools, d.push.server.Unauthorized())
 	d.meters.write(w, d.core.snap.Load(), names, health, d.store.Size())

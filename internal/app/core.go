@@ -22,6 +22,7 @@ import (
 	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/incident"
 	"github.com/denywatch/denywatch/internal/marker"
+	"github.com/denywatch/denywatch/internal/replica"
 	"github.com/denywatch/denywatch/internal/state"
 	"github.com/denywatch/denywatch/internal/tally"
 	"github.com/denywatch/denywatch/parsers"
@@ -49,6 +50,8 @@ const (
 	historyBefore = time.Hour
 	// metaHistory is the meta value that tells that the past was summarised.
 	metaHistory = "history"
+	// metaCounting is the meta value with the hash of what decides what is counted.
+	metaCounting = "counting"
 	// metaFirst is the meta value with the start of the first slot that was closed.
 	metaFirst = "first"
 	// maxHistory bounds the incidents of the past that are named.
@@ -433,7 +436,7 @@ func (c *core) cut() error {
 	})
 	c.lastCut, c.cutTook = time.Now(), time.Since(start)
 	if err != nil {
-		if c.cutErr == nil {
+		if c.cutErr == nil && !errors.Is(err, replica.ErrSuperseded) {
 			c.log.Error("state cannot be written; counting goes on in memory, notifications wait, and the next cut tries again",
 				"file", c.store.Path(), "error", err)
 		}

@@ -31,6 +31,7 @@ import (
 	"github.com/denywatch/denywatch/internal/geo"
 	"github.com/denywatch/denywatch/internal/incident"
 	"github.com/denywatch/denywatch/internal/marker"
+	"github.com/denywatch/denywatch/internal/replica"
 	"github.com/denywatch/denywatch/internal/state"
 	"github.com/denywatch/denywatch/internal/web"
 )
@@ -58,6 +59,9 @@ type Daemon struct {
 	store *state.Store
 	key   collect.IdentityKey
 	core  *core
+	paced bool            // Options.Now is not the wall clock
+	lead  *replica.Lead   // nil where this is no member of a cluster
+	peers *replica.Member // the same
 
 	mu     sync.Mutex // held during a reload and the stop
 	cfg    *configs.Config
@@ -84,6 +88,9 @@ type Daemon struct {
 // Run runs the daemon until ctx ends and everything is stopped and durable.
 // reload asks it to load its configuration anew with load.
 func Run(ctx context.Context, cfg *configs.Config, opt Options, reload <-chan struct{}, load func() (*configs.Config, error)) error {
+	if cfg.Cluster.Named() {
+		return runMember(ctx, cfg, opt, reload, load)
+	}
 	d, err := start(ctx, cfg, opt)
 	if err != nil {
 		return err
@@ -93,15 +100,25 @@ func Run(ctx context.Context, cfg *configs.Config, opt Options, reload <-chan st
 
 // start opens the state and builds everything; nothing runs yet.
 func start(ctx context.Context, cfg *configs.Config, opt Options) (_ *Daemon, err error) {
-	clock := collect.NewClock(nil)
-	if opt.Now == nil {
-		opt.Now = time.Now
-		clock.Now = newSteady(opt.Log.With("component", "core")).now
-		clock.Wall = func() int64 { return time.Now().UnixNano() }
-	} else {
-		clock.Now = func() int64 { return opt.Now().UnixNano() }
+	d, err := open(ctx, cfg, opt)
+	if err != nil {
+		return nil, err
 	}
+	if err := d.prepare(); err != nil {
+		return nil, errors.Join(err, d.close())
+	}
+	d.web = web.New(cfg.Markers.HTTP, backend{d}, d.clicks.signed, opt.Log)
+	return d, nil
+}
+
+// open opens the listeners and the state, and reads what it holds.
+func open(ctx context.Context, cfg *configs.Config, opt Options) (_ *Daemon, err error) {
 	d := &Daemon{opt: opt, log: opt.Log, cfg: cfg, meters: newMeters()}
+	if d.opt.Now == nil {
+		d.opt.Now = time.Now
+	} else {
+		d.paced = true
+	}
 	var undo []func()
 	defer func() {
 		if err == nil {
@@ -124,41 +141,63 @@ func start(ctx context.Context, cfg *configs.Config, opt Options) (_ *Daemon, er
 	if err := d.push.hear(ctx, cfg, opt.Log); err != nil {
 		return nil, err
 	}
-	d.store, err = state.Open(cfg.State, opt.Log.With("component", "state"), func(s *state.Store) error {
-		d.core = newCore(slots.Config{Step: cfg.Slot}, cfg.Detection.Judge, clock, opt.Log.With("component", "core"))
-		for _, b := range []string{alerts.BucketOutbox, alerts.BucketSink, alerts.BucketDead} {
-			if err := s.View(b, func(string, []byte) error { return nil }); err != nil {
-				return err
-			}
-		}
-		return d.core.load(s)
-	})
-	if err != nil {
+	if d.store, err = state.Open(cfg.State, opt.Log.With("component", "state"), d.load); err != nil {
 		return nil, err
 	}
 	undo = append(undo, func() { _ = d.store.Close() })
-	if step := time.Duration(d.core.ledger.Step()) * time.Second; step != cfg.Slot {
-		d.log.Warn("slot: the state counts in slots of another length and goes on so; to change it, move the state away",
-			"configured", cfg.Slot, "kept", step, "state", d.store.Path())
-	}
-	if d.key, err = collect.LoadIdentityKey(cfg.State); err != nil {
+	if cfg.IdentityKey != "" {
+		d.key = collect.SharedIdentityKey(cfg.IdentityKey.Reveal())
+	} else if d.key, err = collect.LoadIdentityKey(cfg.State); err != nil {
 		return nil, err
+	}
+	return d, nil
+}
+
+// close closes what open has opened and nothing has served yet.
+func (d *Daemon) close() error {
+	_ = d.opt.Listener.Close()
+	d.push.close()
+	return d.store.Close()
+}
+
+// load makes the core of what a store holds.
+func (d *Daemon) load(s *state.Store) error {
+	clock := collect.NewClock(nil)
+	if d.paced {
+		clock.Now = func() int64 { return d.opt.Now().UnixNano() }
+	} else {
+		clock.Now = newSteady(d.log.With("component", "core")).now
+		clock.Wall = func() int64 { return time.Now().UnixNano() }
+	}
+	d.core = newCore(slots.Config{Step: d.cfg.Slot}, d.cfg.Detection.Judge, clock, d.log.With("component", "core"))
+	for _, b := range []string{alerts.BucketOutbox, alerts.BucketSink, alerts.BucketDead} {
+		if err := s.View(b, func(string, []byte) error { return nil }); err != nil {
+			return err
+		}
+	}
+	return d.core.load(s)
+}
+
+// prepare makes the core that was loaded ready to run.
+func (d *Daemon) prepare() error {
+	if step := time.Duration(d.core.ledger.Step()) * time.Second; step != d.cfg.Slot {
+		d.log.Warn("slot: the state counts in slots of another length and goes on so; to change it, move the state away",
+			"configured", d.cfg.Slot, "kept", step, "state", d.store.Path())
 	}
 	d.core.store = d.store
 	if err := d.birth(); err != nil {
-		return nil, err
+		return err
 	}
-	sinks, err := d.notifiers(cfg)
+	sinks, err := d.notifiers(d.cfg)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := d.newOutbox(sinks); err != nil {
-		return nil, err
+		return err
 	}
-	d.core.route(cfg)
-	d.clicks.signed = slack.NewClicks(backend{d}, opt.Log)
-	d.web = web.New(cfg.Markers.HTTP, backend{d}, d.clicks.signed, opt.Log)
-	return d, nil
+	d.core.route(d.cfg)
+	d.clicks.signed = slack.NewClicks(backend{d}, d.log)
+	return nil
 }
 
 // birth notes when the state began, and a changed configuration as a marker.
@@ -184,7 +223,7 @@ func (d *Daemon) birth() error {
 func (d *Daemon) noteConfig(cfg *configs.Config, now time.Time) {
 	c := d.core
 	hash := countingHash(cfg)
-	if old := c.meta["counting"]; old != "" && old != hash {
+	if old := c.meta[metaCounting]; old != "" && old != hash {
 		m := marker.Marker{Kind: marker.Config, Time: now, Version: hash[:8]}
 		if err := m.Normalise(now); err == nil {
 			m.Repeated()
@@ -192,15 +231,17 @@ func (d *Daemon) noteConfig(cfg *configs.Config, now time.Time) {
 			d.log.Info("the configuration counts differently now: a config marker is set and a new epoch begins", "marker", m.ID)
 		}
 	}
-	c.meta["counting"] = hash
+	c.meta[metaCounting] = hash
 	c.dirty = true
 }
 
 // newOutbox makes the outbox for the sinks from what the store holds.
 func (d *Daemon) newOutbox(sinks map[string]alerts.Notifier) error {
-	o, err := alerts.New(outboxStore{d.store}, sinks, alerts.Options{
-		Log: d.opt.Log.With("component", "alerts"), Meter: d.meters, Crash: crash.Point,
-	})
+	opt := alerts.Options{Log: d.opt.Log.With("component", "alerts"), Meter: d.meters, Crash: crash.Point}
+	if d.lead != nil {
+		opt.May = d.lead.Holds
+	}
+	o, err := alerts.New(outboxStore{d.store}, sinks, opt)
 	if err != nil {
 		return err
 	}
@@ -249,7 +290,9 @@ func (d *Daemon) source(cfg *configs.Config, s *configs.Source, log *slog.Logger
 	defer d.shown.mu.Unlock()
 	switch {
 	case s.Kafka.Named():
-		src := kafka.New(s.Consume(), log)
+		c := s.Consume()
+		c.Alone = cfg.Cluster.Named() // the only active member
+		src := kafka.New(c, log)
 		d.shown.topics[s.Name] = src
 		return src
 	case s.Push.Named():
@@ -300,20 +343,37 @@ func (d *Daemon) adopt(cfg *configs.Config, cs []*collect.Config) {
 // serve starts everything and stops it in the order of the data: sources, core,
 // outbox, HTTP.
 func (d *Daemon) serve(ctx context.Context, reload <-chan struct{}, load func() (*configs.Config, error)) error {
-	cs, db, err := collectors(d.cfg, d.key, d.core.ledger.Step(), d.opt.Log)
+	cs, db, err := d.gather()
 	if err != nil {
-		_ = d.opt.Listener.Close()
-		d.push.close()
-		return errors.Join(err, d.store.Close())
+		return errors.Join(err, d.close())
 	}
+	httpGroup, httpErr := d.serveHTTP(ctx)
+	failed := d.work(ctx, cs, db, httpErr, reload, load)
+	httpGroup.stop()
+	return errors.Join(failed, d.store.Close())
+}
+
+// serveHTTP answers requests until the group is stopped, which is later than ctx
+// ends.
+func (d *Daemon) serveHTTP(ctx context.Context) (*group, <-chan error) {
+	g, ctx := newGroup(context.WithoutCancel(ctx))
+	failed := make(chan error, 1)
+	g.start(func() { failed <- d.web.Serve(ctx, d.opt.Listener) })
+	return g, failed
+}
+
+// gather makes what the streams of each source share, and the country database.
+func (d *Daemon) gather() ([]*collect.Config, *geo.DB, error) {
+	return collectors(d.cfg, d.key, d.core.ledger.Step(), d.opt.Log)
+}
+
+// work reads, judges and tells until ctx ends or something fails, and then stops in
+// the order of the data: sources, core, outbox.
+func (d *Daemon) work(ctx context.Context, cs []*collect.Config, db *geo.DB, httpErr <-chan error, reload <-chan struct{}, load func() (*configs.Config, error)) error {
 	d.adopt(d.cfg, cs)
 	saved, own := d.core.saved()
-
 	// What stops later must outlive ctx.
 	behind := context.WithoutCancel(ctx)
-	httpGroup, httpCtx := newGroup(behind)
-	httpErr := make(chan error, 1)
-	httpGroup.start(func() { httpErr <- d.web.Serve(httpCtx, d.opt.Listener) })
 	d.startOutbox(behind)
 	d.startClicks(behind, d.cfg)
 	coreErr := make(chan error, 1)
@@ -331,10 +391,7 @@ func (d *Daemon) serve(ctx context.Context, reload <-chan struct{}, load func() 
 		case failed = <-d.push.failed:
 		case <-reload:
 			if err := d.reload(ctx, load); err != nil {
-				if p, ok := errors.AsType[*configs.Problems](err); ok {
-					err = errors.New(p.Text(false, "nothing was changed"))
-				}
-				d.log.Error("the configuration was not reloaded; everything goes on as before", "error", err)
+				d.unchanged(err)
 				failed = d.fatal
 			}
 		}
@@ -348,8 +405,15 @@ func (d *Daemon) serve(ctx context.Context, reload <-chan struct{}, load func() 
 	cutErr := <-coreErr
 	d.clicks.stop()
 	d.notify.stop()
-	httpGroup.stop()
-	return errors.Join(failed, cutErr, d.store.Close())
+	return errors.Join(failed, cutErr)
+}
+
+// unchanged logs why a configuration was not taken over.
+func (d *Daemon) unchanged(err error) {
+	if p, ok := errors.AsType[*configs.Problems](err); ok {
+		err = errors.New(p.Text(false, "nothing was changed"))
+	}
+	d.log.Error("the configuration was not reloaded; everything goes on as before", "error", err)
 }
 
 func (d *Daemon) startOutbox(ctx context.Context) {

@@ -42,7 +42,7 @@ var importRules = []importRule{
 		"internal/app is the one place where the stages meet",
 	},
 	{
-		"configs/...", list("configs/...", "ingest/...", "parsers/...", "detector/...", "baseline", "alerts/...", "internal/route", "internal/geo", "internal/access", "internal/web", nouns, tools),
+		"configs/...", list("configs/...", "ingest/...", "parsers/...", "detector/...", "baseline", "alerts/...", "internal/route", "internal/geo", "internal/access", "internal/replica", "internal/web", nouns, tools),
 		"a package owns its own settings and configs composes them",
 	},
 	{

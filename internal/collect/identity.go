@@ -2,7 +2,9 @@ package collect
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"math/rand/v2"
@@ -44,6 +46,18 @@ func LoadIdentityKey(dir string) (IdentityKey, error) {
 		return IdentityKey{}, fmt.Errorf("%s holds %d bytes instead of 16: restore it, or remove it and accept that identities seen so far count as new", path, len(b))
 	}
 	return IdentityKey{binary.LittleEndian.Uint64(b), binary.LittleEndian.Uint64(b[8:])}, nil
+}
+
+// SharedIdentityKey is the key that a secret stands for, for all who know it.
+func SharedIdentityKey(secret string) IdentityKey {
+	h := sha256.Sum256([]byte("denywatch identity key\x00" + secret))
+	return IdentityKey{binary.LittleEndian.Uint64(h[:]), binary.LittleEndian.Uint64(h[8:])}
+}
+
+// Fingerprint tells keys apart and nothing of the key.
+func (k IdentityKey) Fingerprint() string {
+	h := sha256.Sum256(fmt.Appendf(nil, "denywatch fingerprint\x00%016x%016x", k.k0, k.k1))
+	return hex.EncodeToString(h[:8])
 }
 
 // FixedIdentityKey is the key of replays, so that they can be compared.

@@ -190,7 +190,7 @@ type node struct {
 const session = 10 * time.Second
 
 func newNode(t *testing.T, at *topic, name string) *node {
-	return &node{t: t, h: &handle{topic: at}, dir: t.TempDir(), opt: Options{Name: name, Key: "key", Counting: "count", Session: session}}
+	return &node{t: t, h: &handle{topic: at}, dir: t.TempDir(), opt: Options{Name: name, Key: "key", CountsAlike: func() bool { return true }, Session: session}}
 }
 
 // start starts the process.

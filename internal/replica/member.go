@@ -29,9 +29,11 @@ type Options struct {
 	Store *state.Store
 	// Name is how people call this member.
 	Name string
-	// Key and Counting are fingerprints of the identity key and of what decides what
-	// is counted.
-	Key, Counting string
+	// Key is a fingerprint of the identity key.
+	Key string
+	// CountsAlike tells whether this member would count as the state was counted, so
+	// that it may take over before others. It must not block.
+	CountsAlike func() bool
 	// Session is how long the active member may be silent.
 	Session time.Duration
 	// Logger gets what happens in plain words; nil discards it.
@@ -67,8 +69,7 @@ type Member struct {
 	trouble  error
 	refusal  string
 	suspect  int64 // offset at which a damaged batch was found; -1
-	counting string
-	resigned bool // this member wants to be active no more
+	resigned bool  // this member wants to be active no more
 }
 
 // New returns a member of the cluster that shares opt.Log. It reads its place from
@@ -79,7 +80,7 @@ func New(opt Options) (*Member, error) {
 	}
 	m := &Member{
 		opt: opt, log: opt.Logger.With("component", "replica", "member", opt.Name), wait: min(500*time.Millisecond, opt.Session/10),
-		elected: make(chan *Lead), changed: make(chan struct{}), mine: map[uint64]bool{}, read: fromStart, suspect: -1, counting: opt.Counting,
+		elected: make(chan *Lead), changed: make(chan struct{}), mine: map[uint64]bool{}, read: fromStart, suspect: -1,
 	}
 	b, err := opt.Store.Get(bucket, keyPlace)
 	if err != nil {
@@ -121,13 +122,6 @@ func (p *place) change() (state.Change, error) {
 // state holds stands in the log. Whoever receives it must Close it: before that the
 // member does not stand for election again.
 func (m *Member) Elected() <-chan *Lead { return m.elected }
-
-// Counting tells what this member's configuration counts from now on.
-func (m *Member) Counting(fingerprint string) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.counting = fingerprint
-}
 
 // Run follows the log, and stands for election, until ctx ends. Passing troubles are
 // logged, shown by Status and tried again. It returns when nothing of it runs any
@@ -313,7 +307,7 @@ func (m *Member) stand(ctx context.Context) error {
 	if why == "" {
 		return nil
 	}
-	claim := claim{Owner: m.owner, Name: m.opt.Name, Key: m.opt.Key, Counting: m.counting}
+	claim := claim{Owner: m.owner, Name: m.opt.Name, Key: m.opt.Key}
 	next := termID{Epoch: id.Epoch + 1, Nonce: rand.Uint64()}
 	m.mine[next.Nonce] = true
 	m.mu.Unlock()
@@ -350,8 +344,8 @@ func (m *Member) due() (why, refusal string) {
 	if why = "the active member is silent"; t.resigned {
 		patience, why = 0, "the active member has stopped"
 	}
-	if t.term.Counting != m.counting {
-		// Members that count as the last one did go first.
+	if !m.opt.CountsAlike() {
+		// Members that do go first.
 		patience += m.opt.Session
 		why += ", and no member counts as it did: the configuration of this one holds"
 	}
@@ -376,6 +370,8 @@ const (
 
 // Status is how a member is doing.
 type Status struct {
+	// Name is this member's.
+	Name string
 	Role Role
 	// ActiveName is the member that is active, as far as this one has read; empty if
 	// none ever was or the last one stopped.
@@ -399,7 +395,7 @@ func (m *Member) Status() Status {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	s := Status{
-		Role: Standby, ActiveName: m.t.term.Name, Epoch: m.t.term.Epoch, Cut: m.t.tx, Behind: max(m.end-m.read, 0),
+		Name: m.opt.Name, Role: Standby, ActiveName: m.t.term.Name, Epoch: m.t.term.Epoch, Cut: m.t.tx, Behind: max(m.end-m.read, 0),
 		Silent: time.Since(m.quiet), Damaged: m.t.damaged, Refusal: m.refusal,
 	}
 	if m.t.resigned {

@@ -65,10 +65,8 @@ type claim struct {
 	// Owner is drawn once in the life of a store.
 	Owner uint64 `json:"owner"`
 	Name  string `json:"name"`
-	// Key and Counting are fingerprints of the identity key and of what decides what
-	// is counted.
-	Key      string `json:"key"`
-	Counting string `json:"counting"`
+	// Key is a fingerprint of the identity key.
+	Key string `json:"key"`
 }
 
 // part is a piece of a transaction.

@@ -462,7 +462,7 @@ func TestOtherKey(t *testing.T) {
 		a.must("x", "1")
 		b, c, d := newNode(t, at, "b"), newNode(t, at, "c"), newNode(t, at, "d")
 		b.opt.Key = "other"
-		c.opt.Counting = "other"
+		c.opt.CountsAlike = func() bool { return false }
 		b.start()
 		c.start()
 		d.start()

@@ -152,6 +152,24 @@ type Status struct {
 	Version string    `json:"version"`
 	// LastCut is when the state was last made durable; zero if never yet.
 	LastCut time.Time `json:"last_cut,omitzero"`
+	// Cluster is how this member of a cluster is doing; nil where there is none.
+	Cluster *ClusterStatus `json:"cluster,omitempty"`
+}
+
+// ClusterStatus is how one member of a cluster is doing.
+type ClusterStatus struct {
+	// Member is its name, Role is starting, standby or active.
+	Member string `json:"member"`
+	Role   string `json:"role"`
+	// Active is the member that is active, as far as this one knows; empty if none.
+	Active string `json:"active,omitempty"`
+	// Epoch counts the takeovers, Cut the updates since the last one that this
+	// member's copy of the state holds; Behind is how many records are missing to it.
+	Epoch  uint64 `json:"epoch"`
+	Cut    uint64 `json:"cut"`
+	Behind int64  `json:"behind"`
+	// SilentSeconds is how long nothing was heard of the active member.
+	SilentSeconds float64 `json:"silent_seconds"`
 }
 
 // SourceStatus is how one source is doing. Counts are since Status.Since.

@@ -230,25 +230,38 @@ func (s *Server) getStatus(w http.ResponseWriter, r *http.Request) error {
 	return reply(w, http.StatusOK, st)
 }
 
-// getReady answers 200 or 503, and says each problem in a line of its own.
+// roleActive is the role of the member of a cluster that reads logs and tells.
+const roleActive = "active"
+
+// getReady answers 200 or 503, and says each problem in a line of its own. A standby
+// that could take over is ready; with role=active only the active member is, for load
+// balancers.
 func (s *Server) getReady(w http.ResponseWriter, r *http.Request) error {
 	st, err := s.backend.Status(r.Context())
 	if err != nil {
 		return err
 	}
 	status, word := http.StatusOK, "ready"
-	if !st.Ready {
+	role := ""
+	if st.Cluster != nil {
+		role = st.Cluster.Role
+	}
+	if !st.Ready || r.URL.Query().Get("role") == roleActive && st.Cluster != nil && role != roleActive {
 		status, word = http.StatusServiceUnavailable, "not ready"
 		w.Header().Set("Retry-After", "5")
 	}
 	if strings.Contains(r.Header.Get("Accept"), "application/json") {
 		return reply(w, status, struct {
 			Ready    bool     `json:"ready"`
+			Role     string   `json:"role,omitempty"`
 			Problems []string `json:"problems"`
-		}{st.Ready, append([]string{}, st.Problems...)})
+		}{status == http.StatusOK, role, append([]string{}, st.Problems...)})
 	}
 	write(w, status, plain, buffered(func(b *bytes.Buffer) {
 		fmt.Fprintln(b, word)
+		if c := st.Cluster; c != nil {
+			fmt.Fprintf(b, "role: %s, active: %s\n", c.Role, clean(c.Active))
+		}
 		for _, p := range st.Problems {
 			fmt.Fprintln(b, clean(p))
 		}

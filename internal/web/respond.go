@@ -52,6 +52,8 @@ type resource struct {
 	// waits tells that requests may wait for something to happen, which has a limit
 	// of its own.
 	waits bool
+	// everywhere resources are answered by standbys, too: they are about the member.
+	everywhere bool
 }
 
 func (res *resource) allow() string {
@@ -72,7 +74,7 @@ func (res *resource) allow() string {
 func (s *Server) routes() *http.ServeMux {
 	mux := http.NewServeMux()
 	resources := map[string]resource{
-		"/{$}":                         {get: s.getIndex, guard: s.localName},
+		"/{$}":                         {get: s.getIndex, guard: s.localName, everywhere: true},
 		"/v1/markers":                  {get: s.getMarkers, post: s.postMarker, guard: s.localName},
 		"/v1/markers/github":           {post: s.postGitHub},
 		"/v1/markers/gitlab":           {post: s.postGitLab},
@@ -84,10 +86,10 @@ func (s *Server) routes() *http.ServeMux {
 		"/v1/incidents/{id}/trace":     {get: s.getTrace, guard: s.localName},
 		"/v1/routes":                   {get: s.getRoutes, guard: s.localName},
 		"/v1/access":                   {get: s.getAccess, guard: s.localName},
-		"/v1/status":                   {get: s.getStatus, guard: s.localName},
-		"/metrics":                     {get: s.getMetrics, guard: s.localName},
-		"/readyz":                      {get: s.getReady, guard: s.localName},
-		"/healthz":                     {get: s.getHealth, guard: anyone, free: true},
+		"/v1/status":                   {get: s.getStatus, guard: s.localName, everywhere: true},
+		"/metrics":                     {get: s.getMetrics, guard: s.localName, everywhere: true},
+		"/readyz":                      {get: s.getReady, guard: s.localName, everywhere: true},
+		"/healthz":                     {get: s.getHealth, guard: anyone, free: true, everywhere: true},
 		"/v1/silences":                 {get: s.getSilences, post: s.postSilence, guard: s.localName},
 		"/v1/silences/{id}":            {del: s.deleteSilence},
 		"/v1/dead-letters":             {get: s.getDead, guard: s.localName},
@@ -165,6 +167,9 @@ func (s *Server) dispatch(res *resource, w http.ResponseWriter, r *http.Request)
 		if err := res.guard(r); err != nil {
 			return err
 		}
+	}
+	if s.standby != nil && !res.everywhere {
+		return s.elsewhere(r)
 	}
 	return do(w, r)
 }

@@ -77,6 +77,11 @@ type Server struct {
 	// refusals keeps a caller that tries tokens from filling the log.
 	refusals   rate.Sometimes
 	suppressed atomic.Int64
+
+	// standby names the active member; nil unless this server stands by.
+	standby func() string
+	// instead answers requests in place of this server; nil: it does itself.
+	instead atomic.Pointer[Server]
 }
 
 // New makes a server of a valid Config (see Config.Validate). It starts nothing. Clicks may
@@ -115,7 +120,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	defer cut()
 	g := newGate()
 	srv := &http.Server{
-		Handler:           g.guard(s.mux),
+		Handler:           g.guard(s),
 		BaseContext:       func(net.Listener) context.Context { return base },
 		ReadHeaderTimeout: headerTimeout,
 		ReadTimeout:       readTimeout,
