@@ -5,6 +5,9 @@
 //
 //   - A marker is answered with success only after the Backend has made it
 //     durable. Sending the same marker again changes nothing.
+//   - What people decide about incidents, silences and dead letters is answered with
+//     success only after it is durable, and needs what markers need. Clicks in Slack
+//     need Slack's signature instead, from wherever they come.
 //   - Every other request only reads. Whoever reaches the listener may read,
 //     which is why it listens on loopback by default; a proxy with TLS and log-in
 //     belongs in front of any other address. On a loopback listener requests must
