@@ -305,6 +305,8 @@ type Sinks struct {
 	Slack   []Slack   `yaml:"slack,one"`
 	// Alertmanager are Prometheus Alertmanagers.
 	Alertmanager []Alertmanager `yaml:"alertmanager,one"`
+	// PagerDuty are services of PagerDuty.
+	PagerDuty []PagerDuty `yaml:"pagerduty,one"`
 }
 
 // Webhook is a URL that gets every transition as signed JSON.
@@ -468,6 +470,10 @@ func (c *Config) Recipients() []routing.Sink {
 	for i := range c.Sinks.Alertmanager {
 		a := &c.Sinks.Alertmanager[i]
 		out = append(out, routing.Sink{Name: a.Name, Kind: routing.KindAlertmanager, MinSeverity: a.MinSeverity})
+	}
+	for i := range c.Sinks.PagerDuty {
+		p := &c.Sinks.PagerDuty[i]
+		out = append(out, routing.Sink{Name: p.Name, Kind: routing.KindPagerDuty, MinSeverity: p.MinSeverity})
 	}
 	for i := range c.Routing.Teams {
 		if t := &c.Routing.Teams[i]; t.Webhook.URL != "" {

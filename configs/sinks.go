@@ -2,11 +2,14 @@ package configs
 
 import (
 	"github.com/denywatch/denywatch/alerts/alertmanager"
+	"github.com/denywatch/denywatch/alerts/pagerduty"
 	"github.com/denywatch/denywatch/internal/incident"
 )
 
 // named is how many sinks there are besides the console.
-func (s *Sinks) named() int { return len(s.Webhook) + len(s.Slack) + len(s.Alertmanager) }
+func (s *Sinks) named() int {
+	return len(s.Webhook) + len(s.Slack) + len(s.Alertmanager) + len(s.PagerDuty)
+}
 
 // Alertmanager is a Prometheus Alertmanager, or a cluster of them.
 type Alertmanager struct {
@@ -19,3 +22,15 @@ type Alertmanager struct {
 }
 
 func (a *Alertmanager) setDefaults() { a.Name, a.MinSeverity = "alertmanager", incident.Low }
+
+// PagerDuty is a service of PagerDuty that is paged.
+type PagerDuty struct {
+	// Name tells sinks apart; "pagerduty" by default.
+	Name string `yaml:"name"`
+	// MinSeverity is what an incident must have reached to be told here.
+	MinSeverity incident.Severity `yaml:"min_severity"`
+	// Post is the sink's own part: routing_key and url.
+	Post pagerduty.Config `yaml:",inline"`
+}
+
+func (p *PagerDuty) setDefaults() { p.Name, p.MinSeverity = "pagerduty", incident.Low }

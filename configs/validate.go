@@ -665,6 +665,12 @@ func (k *checker) sinks() {
 		k.oneOf(p+".min_severity", string(a.MinSeverity), severities)
 		k.joined(p, a.Post.Validate())
 	}
+	for i := range s.PagerDuty {
+		p, d := at("sinks.pagerduty", i), &s.PagerDuty[i]
+		name(p, d.Name)
+		k.oneOf(p+".min_severity", string(d.MinSeverity), severities)
+		k.joined(p, d.Post.Validate())
+	}
 }
 
 // severities are the words of incident.Severities.

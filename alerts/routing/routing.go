@@ -431,4 +431,5 @@ const (
 	KindWebhook      = "webhook"
 	KindSlack        = "slack"
 	KindAlertmanager = "alertmanager"
+	KindPagerDuty    = "pagerduty"
 )

@@ -6,6 +6,7 @@ import (
 
 	"github.com/denywatch/denywatch/alerts"
 	"github.com/denywatch/denywatch/alerts/alertmanager"
+	"github.com/denywatch/denywatch/alerts/pagerduty"
 	"github.com/denywatch/denywatch/configs"
 )
 
@@ -22,6 +23,11 @@ func pagers(c *configs.Config, out map[string]alerts.Notifier) error {
 	for i := range c.Sinks.Alertmanager {
 		s := &c.Sinks.Alertmanager[i]
 		n, err := alertmanager.New(s.Post)
+		add(s.Name, n, err)
+	}
+	for i := range c.Sinks.PagerDuty {
+		s := &c.Sinks.PagerDuty[i]
+		n, err := pagerduty.New(s.Post)
 		add(s.Name, n, err)
 	}
 	return errors.Join(errs...)
