@@ -749,7 +749,7 @@ func (j *judge) getCells(r *wire.Reader, total int) {
 		c.next = j.routes[c.route].cells
 		j.routes[c.route].cells = id
 		j.seasonID[[2]int32{c.role, c.geo}] = c.season
-		j.cells = append(j.cells, c)
+		j.cells = append(roomy(j.cells), c)
 		j.numberCell(id)
 	}
 }
@@ -783,7 +783,7 @@ func (j *judge) getSeries(r *wire.Reader, total int) {
 			return
 		}
 		j.counts[s.level]++
-		j.series = append(j.series, s)
+		j.series = append(roomy(j.series), s)
 		j.numberSeries(int32(len(j.series) - 1))
 	}
 }

@@ -167,6 +167,7 @@ func (j *judge) sibling(class event.Denial) *judge {
 	o.seasonID = maps.Clone(j.seasonID)
 	o.seasons = make([]baseline.Season, len(j.seasons))
 	o.announced = slices.Clone(j.announced)
+	o.cells = make([]cell, 0, len(j.cells))
 	for i := range j.cells {
 		c := &j.cells[i]
 		n := cell{Cell: c.Clean(), route: c.route, role: c.role, geo: c.geo, plan: c.plan, host: c.host, next: c.next,
@@ -303,7 +304,7 @@ func (j *judge) create(k *tally.Key) int32 {
 	c.next = j.routes[route].cells
 	j.routes[route].cells = id
 	c.season = j.seasonFor(c.role, c.geo)
-	j.cells = append(j.cells, c)
+	j.cells = append(roomy(j.cells), c)
 	j.numberCell(id)
 	if int(id)%blockSize == 0 {
 		j.dirtyCells = append(j.dirtyCells, true)
@@ -343,6 +344,15 @@ func (j *judge) create(k *tally.Key) int32 {
 	return id
 }
 
+// roomy returns s with room for one more. There may be a million: append would make a
+// quarter more than that, this a sixteenth.
+func roomy[T any](s []T) []T {
+	if len(s) < cap(s) || len(s) < blockSize {
+		return s
+	}
+	return append(make([]T, 0, len(s)+len(s)/16), s...)
+}
+
 // seasonFor returns the season of a role in a country; beyond the bound all
 // share the first.
 func (j *judge) seasonFor(role, geo int32) uint16 {
@@ -371,7 +381,7 @@ func (j *judge) link(id int32) {
 		s := j.seriesOfKey(ss[l].key())
 		if s < 0 {
 			s = int32(len(j.series))
-			j.series = append(j.series, series{scope: ss[l], level: uint8(l)})
+			j.series = append(roomy(j.series), series{scope: ss[l], level: uint8(l)})
 			j.numberSeries(s)
 			j.counts[l]++
 			if int(s)%blockSize == 0 {
