@@ -89,6 +89,9 @@ func TestScenarios(t *testing.T) {
 				if err := s.do(strings.Fields(line)); err != nil {
 					t.Fatalf("%s:%d: %s: %v\n%s", f, i+1, line, err, s.story())
 				}
+				if err := s.traced(); err != nil {
+					t.Fatalf("%s:%d: %s: %v", f, i+1, line, err)
+				}
 			}
 		})
 	}
@@ -105,6 +108,23 @@ type scenario struct {
 	listed  int // of told, at the last "expect told"
 	users   uint64
 	rules   []access.Rule
+}
+
+// traced reports whether every incident states what its trace counts.
+func (s *scenario) traced() error {
+	if s.d == nil {
+		return nil
+	}
+	for _, in := range s.d.Incidents() {
+		tr, ok := s.d.Trace(in.ID)
+		if !ok {
+			return fmt.Errorf("incident %s has no trace", in.ID)
+		}
+		if err := checkTrace(&tr); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // story lists what was told, for failures.

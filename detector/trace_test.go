@@ -3,6 +3,7 @@ package detector_test
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
 	"math"
 	"testing"
 
@@ -12,8 +13,7 @@ import (
 
 // checkTrace holds a trace against its incident: what is counted in it is what the
 // incident states.
-func checkTrace(t *testing.T, tr *incident.Trace) {
-	t.Helper()
+func checkTrace(tr *incident.Trace) error {
 	var n, x int64
 	var m float64
 	for i, p := range tr.Points {
@@ -21,19 +21,20 @@ func checkTrace(t *testing.T, tr *incident.Trace) {
 			n, x, m = n+p.Requests, x+p.Denials, m+p.Expected*float64(p.Requests)
 		}
 		if p.Seconds <= 0 || p.Denials > p.Requests || p.Low > p.Expected+1e-9 || p.High < p.Expected-1e-9 || p.High > 1 || p.Low < 0 {
-			t.Fatalf("point %d: %+v", i, p)
+			return fmt.Errorf("point %d: %+v", i, p)
 		}
 		if i > 0 && p.Time.Before(tr.Points[i-1].Time) {
-			t.Fatalf("point %d is before the one before", i)
+			return fmt.Errorf("point %d is before the one before", i)
 		}
 	}
 	in := &tr.Incident
 	if n != in.Requests || x != in.Denials || n > 0 && math.Abs(m/float64(n)-in.ExpectedRate) > 1e-9 {
-		t.Fatalf("incident %s states %d of %d, %g expected; its trace counts %d of %d, %g", in.ID, in.Denials, in.Requests, in.ExpectedRate, x, n, m/float64(n))
+		return fmt.Errorf("incident %s states %d of %d, %g expected; its trace counts %d of %d, %g", in.ID, in.Denials, in.Requests, in.ExpectedRate, x, n, m/float64(n))
 	}
 	if len(tr.Points) > incident.MaxPoints {
-		t.Fatalf("%d points", len(tr.Points))
+		return fmt.Errorf("%d points", len(tr.Points))
 	}
+	return nil
 }
 
 // TestTraceIsWhatTheIncidentStates plays a busy day with grown, narrowed and reopened
@@ -61,7 +62,9 @@ func TestTraceIsWhatTheIncidentStates(t *testing.T) {
 			if !ok {
 				t.Fatalf("incident %s has no trace", in.ID)
 			}
-			checkTrace(t, &tr)
+			if err := checkTrace(&tr); err != nil {
+				t.Fatal(err)
+			}
 			traces++
 			for _, p := range tr.Points {
 				if p.Time.Before(in.StartedAt) && !p.Counted {

@@ -151,7 +151,8 @@ func (n *Notifier) card(t incident.Transition, file string) content {
 	section(step, x.Reason, people, x.Back, x.Contrast)
 	section(x.Since, x.Layer)
 	if file != "" {
-		c.bar = append(c.bar, slackgo.NewImageBlockSlackFile(&slackgo.SlackFileObject{ID: file}, altText, "", nil))
+		alt := cut(sentences(altText+".", alerts.Style{Escape: plainValue}.Render(t).Reason), maxField)
+		c.bar = append(c.bar, slackgo.NewImageBlockSlackFile(&slackgo.SlackFileObject{ID: file}, alt, "", nil))
 	}
 	var fields []*slackgo.TextBlockObject
 	for _, f := range [][2]string{{"Likely", x.Likely}, {"Next", x.Next}} {

@@ -147,6 +147,30 @@ func TestTroubleWithThePictureStopsNothing(t *testing.T) {
 	}
 }
 
+// TestHangingUploadDelaysNobody: people were told before, and a try that ends meanwhile is
+// no failure.
+func TestHangingUploadDelaysNobody(t *testing.T) {
+	s := slackfake.New(t)
+	n := whole(t, s, &painter{}, nil)
+	s.Fail(slackfake.Fault{Method: "upload", Hang: true})
+	d := alerts.Plan(life("i1")[:1], []string{"slack"})[0]
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	go func() {
+		for !slices.Contains(s.Calls(), "upload") {
+			time.Sleep(time.Millisecond)
+		}
+		cancel() // as the outbox does when the time for a try is over
+	}()
+	mem, err := n.Notify(ctx, &d)
+	if err != nil || mem == nil {
+		t.Errorf("memory %s, err = %v", mem, err)
+	}
+	if ms := s.Messages(); len(ms) != 1 || len(s.Thread(ms[0].TS)) != 1 {
+		t.Errorf("messages %+v", ms)
+	}
+}
+
 func TestMentions(t *testing.T) {
 	s := slackfake.New(t)
 	n := open(t, s, nil, nil)

@@ -109,7 +109,11 @@ func (b backend) Timeline(ctx context.Context, id string) (out []incident.Transi
 // Trace implements web.Backend.
 func (b backend) Trace(ctx context.Context, id string) (t incident.Trace, err error) {
 	known := false
-	err = b.d.core.post(ctx, func() { t, known = b.d.core.det.Trace(id) })
+	err = b.d.core.post(ctx, func() {
+		if t, known = b.d.core.det.Trace(id); known {
+			b.d.core.desk.Decorate(&t.Incident)
+		}
+	})
 	if err == nil && !known {
 		err = web.ErrNotFound
 	}
