@@ -234,3 +234,28 @@ type deadDropCmd struct {
 
 // Run implements the command.
 func (c *deadDropCmd) Run(e *env) error { return c.client().Drop(e.ctx, c.ID) }
+
+type whoCmd struct {
+	daemon
+	User    string `help:"The user, as the logs have it."`
+	Account string `help:"The account, as the logs have it."`
+	Client  string `help:"The client's address; with --account, somebody of that account there."`
+	Output  string `enum:"text,json" default:"text" help:"text: for people; json: as the API has it."`
+}
+
+// Run implements the command.
+func (c *whoCmd) Run(e *env) error {
+	cfg, err := e.config()
+	if err != nil {
+		return err
+	}
+	found, err := app.Who(e.ctx, cfg, c.client(), app.Person{User: c.User, Account: c.Account, Client: c.Client})
+	if err != nil {
+		return err
+	}
+	if c.Output == "json" {
+		return e.json(found)
+	}
+	_, err = fmt.Fprint(e.stdout, app.DescribeRefused(&found))
+	return err
+}

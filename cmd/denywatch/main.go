@@ -51,6 +51,7 @@ type cli struct {
 	Incidents   incidentsCmd   `cmd:"" help:"List a running denywatch's incidents; acknowledge, silence, accept or dismiss them."`
 	Silences    silencesCmd    `cmd:"" help:"List, add and remove silences."`
 	DeadLetters deadLettersCmd `cmd:"" name:"dead-letters" help:"List the notifications that were given up, and send them again."`
+	Who         whoCmd         `cmd:"" help:"Answer a support ticket: was this customer refused, where, by whom, in which incident. They are hashed here."`
 	Demo        demoCmd        `cmd:"" help:"Watch a simulated product whose release breaks one role on one route."`
 	Version     versionCmd     `cmd:"" help:"Show the version."`
 }

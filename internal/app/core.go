@@ -36,6 +36,7 @@ const (
 	bucketTimeline  = "timeline"
 	bucketDesk      = "desk"
 	bucketDiary     = "diary"
+	bucketRefusals  = "refusals"
 	bucketMeta      = "core"
 )
 
@@ -123,6 +124,7 @@ type core struct {
 	outbox *alerts.Outbox
 	desk   *routing.Desk
 	diary  diary
+	denied refusals
 	born   time.Time // of the state; zero in replay
 
 	in    chan *tally.Block
@@ -251,6 +253,7 @@ func (c *core) advance() {
 		}
 		if c.store != nil {
 			c.diary.note(s, c.ledger.Sources)
+			c.denied.note(s)
 		}
 		c.clock.SetClosed(s.Vantage, s.Start)
 		// Streams that wait for the watermark may go on between slots.
@@ -432,6 +435,9 @@ func (c *core) cut() error {
 		if err := c.diary.save(bucket{tx, bucketDiary}); err != nil {
 			return err
 		}
+		if err := c.denied.save(bucket{tx, bucketRefusals}); err != nil {
+			return err
+		}
 		return c.outbox.Enqueue(tx, c.pending)
 	})
 	c.lastCut, c.cutTook = time.Now(), time.Since(start)
@@ -455,6 +461,7 @@ func (c *core) cut() error {
 	clear(c.dirtyPos)
 	c.desk.Saved()
 	c.diary.saved()
+	c.denied.saved()
 	c.outbox.Add(c.pending)
 	c.pending, c.fresh = c.pending[:0], c.fresh[:0]
 	return nil
@@ -539,6 +546,9 @@ func (c *core) load(s *state.Store) error {
 		c.timelines[id] = append(c.timelines[id], t)
 		return nil
 	}); err != nil {
+		return err
+	}
+	if err := s.View(bucketRefusals, func(k string, v []byte) error { return damaged(c.denied.load(k, v)) }); err != nil {
 		return err
 	}
 	if err := s.View(bucketDiary, func(k string, v []byte) error { return damaged(c.diary.load(k, v)) }); err != nil {

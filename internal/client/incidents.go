@@ -147,3 +147,41 @@ func (c *Client) Drop(ctx context.Context, id string) error {
 	}
 	return nil
 }
+
+// Refused is where somebody was refused, as far as the daemon remembers.
+type Refused struct {
+	// Since is how far back it remembers; zero if nobody.
+	Since time.Time `json:"since"`
+	// Incomplete tells that in some minute more were refused than it could remember.
+	Incomplete bool      `json:"incomplete"`
+	Refusals   []Refusal `json:"refusals"`
+}
+
+// Refusal is how often somebody was refused in one place for one reason.
+type Refusal struct {
+	Vantage   string    `json:"vantage"`
+	Service   string    `json:"service"`
+	Route     string    `json:"route"`
+	Role      string    `json:"role"`
+	Geo       string    `json:"geo"`
+	Class     string    `json:"class"`
+	Layer     string    `json:"layer"`
+	Cause     string    `json:"cause"`
+	From      time.Time `json:"from"`
+	To        time.Time `json:"to"`
+	Denials   uint64    `json:"denials"`
+	Incidents []string  `json:"incidents"`
+}
+
+// Who asks where the person or, with account, the account of a keyed hash was refused.
+func (c *Client) Who(ctx context.Context, hash uint64, account bool) (Refused, error) {
+	of := "identity"
+	if account {
+		of = "account"
+	}
+	var r Refused
+	if _, err := c.call(ctx, http.MethodGet, fmt.Sprintf("/v1/who?%s=%016x", of, hash), nil, &r); err != nil {
+		return r, fmt.Errorf("ask who was refused: %w", err)
+	}
+	return r, nil
+}

@@ -60,6 +60,23 @@ func (k IdentityKey) Fingerprint() string {
 	return hex.EncodeToString(h[:8])
 }
 
+// ReadIdentityKey reads the key kept in the state folder dir and makes none.
+func ReadIdentityKey(dir string) (IdentityKey, error) {
+	path := filepath.Join(dir, keyFile)
+	if _, err := os.Stat(path); err != nil {
+		return IdentityKey{}, fmt.Errorf("identity key cannot be read: %w", err)
+	}
+	return LoadIdentityKey(dir)
+}
+
+// Person returns the hash that a person is counted under of whom a log says no more
+// than this: a user, else an account and a client's address, else the address alone.
+func (k IdentityKey) Person(user, account, client string) uint64 {
+	var scratch []byte
+	id, _, _ := k.identity(&event.Event{User: []byte(user), Account: []byte(account), Client: []byte(client)}, true, &scratch)
+	return id
+}
+
 // FixedIdentityKey is the key of replays, so that they can be compared.
 func FixedIdentityKey() IdentityKey {
 	r := rand.New(rand.NewPCG(403, 451))

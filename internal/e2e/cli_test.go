@@ -415,6 +415,7 @@ func TestVerdictCLI(t *testing.T) {
 	if res := command(t, nil, "verdict", "bad", "--url", d.url, "--output", "json", "--wait", "1m"); res.code != 3 || json.Unmarshal([]byte(res.stdout), &v) != nil || v.Verdict != "fail" || v.Reason == "" {
 		t.Errorf("json: %d %s%s", res.code, res.stdout, res.stderr)
 	}
+	whoCLI(t, d, conf, f.app.path)
 	incidentsCLI(t, d)
 	if res := command(t, nil, "verdict", "never-told", "--url", d.url); res.code != 1 || !strings.Contains(res.stderr, "no marker of this id") {
 		t.Errorf("an unknown marker: %d %s", res.code, res.stderr)
@@ -453,5 +454,50 @@ func incidentsCLI(t *testing.T, d *daemon) {
 		if res.code != x.code || !strings.Contains(res.stdout+res.stderr, x.says) {
 			t.Errorf("%v: exit code %d, want %d and %q\n%s%s", x.args, res.code, x.code, x.says, res.stdout, res.stderr)
 		}
+	}
+}
+
+// whoCLI answers a support ticket: somebody whom the application's log refused is
+// found by name, by account and by nobody else's name, on the daemon's host only.
+func whoCLI(t *testing.T, d *daemon, conf, log string) {
+	t.Helper()
+	b, err := os.ReadFile(log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var refused struct {
+		Status  int
+		Route   string
+		User    string `json:"user_id"`
+		Account string `json:"account_id"`
+	}
+	for line := range bytes.Lines(b) {
+		if json.Unmarshal(line, &refused) == nil && refused.Status == 403 && refused.Route == "/billing/upgrade" {
+			break
+		}
+	}
+	for _, x := range []struct {
+		args []string
+		code int
+		says string
+	}{
+		{[]string{"--user", refused.User}, 0, "/billing/upgrade"},
+		{[]string{"--account", refused.Account}, 0, "/billing/upgrade"},
+		{[]string{"--user", refused.User, "--output", "json"}, 0, `"layer": "app"`},
+		{[]string{"--user", "nobody-of-that-name"}, 0, "Not refused, as far as is known"},
+		{[]string{"--user", "a", "--account", "b"}, 1, "a user is enough"},
+		{nil, 1, "say who"},
+	} {
+		res := command(t, nil, append([]string{"who", "--config", conf, "--url", d.url}, x.args...)...)
+		if res.code != x.code || !strings.Contains(res.stdout+res.stderr, x.says) {
+			t.Errorf("who %v: exit code %d, want %d and %q\n%s%s", x.args, res.code, x.code, x.says, res.stdout, res.stderr)
+		}
+		if name := "nobody-of-that-name"; strings.Contains(res.stdout+res.stderr, name) {
+			t.Errorf("the name is repeated:\n%s", res.stdout)
+		}
+	}
+	elsewhere := write(t, filepath.Join(t.TempDir(), "c.yaml"), "state: ./none\nsources: [{files: ./a.log}]\n")
+	if res := command(t, nil, "who", "--config", elsewhere, "--url", d.url, "--user", "x"); res.code != 1 || !strings.Contains(res.stderr, "ask on the daemon's host") {
+		t.Errorf("without the key: %d %s", res.code, res.stderr)
 	}
 }

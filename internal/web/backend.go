@@ -62,6 +62,9 @@ type Backend interface {
 	// ErrNotFound, or of Resend ErrNotSendable.
 	Resend(ctx context.Context, id string) error
 	Drop(ctx context.Context, id string) error
+	// Who tells where the person or, with account, the account of that keyed hash was
+	// refused.
+	Who(ctx context.Context, hash uint64, account bool) (Refused, error)
 	// Scans returns the suspected scans that are remembered, the oldest first.
 	Scans(ctx context.Context) ([]incident.Scan, error)
 	// Routes returns how many events were counted.
@@ -93,6 +96,36 @@ type DeadLetter struct {
 	Reason   string    `json:"reason"`
 	// Sendable tells that it can be sent again.
 	Sendable bool `json:"sendable"`
+}
+
+// Refused is where somebody was refused, as far as is remembered. Refusals that the
+// declared access rules ask for are not.
+type Refused struct {
+	// Since is how far back memory reaches; zero if nobody is remembered at all.
+	Since time.Time `json:"since,omitzero"`
+	// Incomplete tells that in some minute more were refused than could be remembered.
+	Incomplete bool `json:"incomplete,omitempty"`
+	// Refusals are by place and reason, the latest first.
+	Refusals []Refusal `json:"refusals"`
+}
+
+// Refusal is how often somebody was refused in one place for one reason.
+type Refusal struct {
+	Vantage string `json:"vantage"`
+	Service string `json:"service"`
+	Route   string `json:"route"`
+	Role    string `json:"role"`
+	Geo     string `json:"geo"`
+	// Class is the class of the refusals, Layer who refused, Cause its own word.
+	Class string `json:"class"`
+	Layer string `json:"layer"`
+	Cause string `json:"cause"`
+	// From and To are the first and the last, to a slot's length.
+	From    time.Time `json:"from"`
+	To      time.Time `json:"to"`
+	Denials uint64    `json:"denials"`
+	// Incidents are the ids of those that the refusals were a part of.
+	Incidents []string `json:"incidents"`
 }
 
 // Marked is what became of a marker.

@@ -90,6 +90,10 @@ func (f *fake) Drop(_ context.Context, id string) error {
 	return nil
 }
 
+func (f *fake) Who(ctx context.Context, hash uint64, account bool) (Refused, error) {
+	return Refused{Refusals: []Refusal{{Route: fmt.Sprintf("/%x/%v", hash, account), Incidents: []string{}}}}, run(ctx, f.onRead)
+}
+
 // rounded is how long a silence lasts.
 func rounded(act incident.Act) time.Duration {
 	if act.Until.IsZero() {

@@ -40,6 +40,8 @@ const index = `denywatch: who is refused that should get in, and what stands ope
   POST /v1/markers/argocd   Argo CD's notification tells of a deployment
   POST /v1/slack/interactions
                             Slack tells of clicks on buttons
+  GET  /v1/who              where somebody was refused, by a keyed hash
+                            identity=HASH or account=HASH (denywatch who)
   GET  /v1/scans            suspected scans, of which nobody is told
   GET  /v1/routes           events counted by vantage, service, route and status
   GET  /v1/access           who gets in, by vantage, service, route and role

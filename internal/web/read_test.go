@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"log/slog"
 	"net/http"
 	"slices"
 	"strings"
@@ -374,4 +375,19 @@ func TestTooManyAtATime(t *testing.T) {
 			t.Errorf("afterwards: %d %s", w.Code, w.Body)
 		}
 	})
+}
+
+func TestWho(t *testing.T) {
+	s := New(Config{}, &fake{}, nil, slog.New(slog.DiscardHandler))
+	for target, want := range map[string]string{
+		"/v1/who?identity=800000000000002a": "/800000000000002a/false",
+		"/v1/who?account=800000000000002a":  "/800000000000002a/true",
+	} {
+		if w := (request{method: "GET", target: target}).do(t, s); w.Code != 200 || !strings.Contains(w.Body.String(), want) {
+			t.Errorf("%s: %d %s", target, w.Code, w.Body)
+		}
+	}
+	for _, target := range []string{"/v1/who", "/v1/who?identity=ada", "/v1/who?identity=2a", "/v1/who?identity=800000000000002a&account=800000000000002a"} {
+		told(t, request{method: "GET", target: target}.do(t, s), 400, "a hash of 16 hexadecimal digits")
+	}
 }

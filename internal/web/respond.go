@@ -80,6 +80,7 @@ func (s *Server) routes() *http.ServeMux {
 		"/v1/markers/gitlab":           {post: s.postGitLab},
 		"/v1/markers/argocd":           {post: s.postArgoCD},
 		"/v1/markers/{id}/verdict":     {get: s.getVerdict, guard: s.localName, waits: true},
+		"/v1/who":                      {get: s.getWho, guard: s.localName},
 		"/v1/scans":                    {get: s.getScans, guard: s.localName},
 		"/v1/incidents":                {get: s.getIncidents, guard: s.localName},
 		"/v1/incidents/{id}":           {get: s.getIncident, guard: s.localName},
