@@ -307,6 +307,8 @@ type Sinks struct {
 	Alertmanager []Alertmanager `yaml:"alertmanager,one"`
 	// PagerDuty are services of PagerDuty.
 	PagerDuty []PagerDuty `yaml:"pagerduty,one"`
+	// Email are mail servers with those who are told.
+	Email []Email `yaml:"email,one"`
 }
 
 // Webhook is a URL that gets every transition as signed JSON.
@@ -474,6 +476,10 @@ func (c *Config) Recipients() []routing.Sink {
 	for i := range c.Sinks.PagerDuty {
 		p := &c.Sinks.PagerDuty[i]
 		out = append(out, routing.Sink{Name: p.Name, Kind: routing.KindPagerDuty, MinSeverity: p.MinSeverity})
+	}
+	for i := range c.Sinks.Email {
+		e := &c.Sinks.Email[i]
+		out = append(out, routing.Sink{Name: e.Name, Kind: routing.KindEmail, MinSeverity: e.MinSeverity, People: true, Posts: true})
 	}
 	for i := range c.Routing.Teams {
 		if t := &c.Routing.Teams[i]; t.Webhook.URL != "" {

@@ -564,6 +564,7 @@ func TestExample(t *testing.T) {
 	}
 	text := strings.ReplaceAll(string(Example), "/run/secrets/marker_hmac", secretFile)
 	env := lookup(map[string]string{
+		"SMTP_PASSWORD":         "hush-mail",
 		"PAGERDUTY_KEY":         "0123456789abcdef0123456789abcdef",
 		"GITHUB_WEBHOOK_SECRET": "0123456789abcdef-github", "GITLAB_SIGNING_TOKEN": "whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=", "GITLAB_WEBHOOK_TOKEN": "0123456789abcdef-gitlab",
 		"HOME": "/home/ann", "IDENTITY_KEY": "0123456789abcdef0123456789abcdef-identity", "KAFKA_PASSWORD": "hush-kafka", "PUSH_TOKEN": "0123456789abcdef-push", "MARKER_TOKEN": "0123456789abcdef-token", "ONCALL_TOKEN": "0123456789abcdef-oncall", "WEBHOOK_SECRET": "0123456789abcdef-webhook", "WEBHOOK_TOKEN": "x", "ALERTMANAGER_TOKEN": "x", "SLACK_WEBHOOK": "https://hooks.slack.com/services/T/B/x", "SLACK_TOKEN": "xoxb-12-34-abcdefghijkl", "SLACK_APP_TOKEN": "xapp-1-A1-2-abcdefghijkl", "SLACK_SIGNING_SECRET": "0123456789abcdef0123456789abcdef",

@@ -2,13 +2,14 @@ package configs
 
 import (
 	"github.com/denywatch/denywatch/alerts/alertmanager"
+	"github.com/denywatch/denywatch/alerts/email"
 	"github.com/denywatch/denywatch/alerts/pagerduty"
 	"github.com/denywatch/denywatch/internal/incident"
 )
 
 // named is how many sinks there are besides the console.
 func (s *Sinks) named() int {
-	return len(s.Webhook) + len(s.Slack) + len(s.Alertmanager) + len(s.PagerDuty)
+	return len(s.Webhook) + len(s.Slack) + len(s.Alertmanager) + len(s.PagerDuty) + len(s.Email)
 }
 
 // Alertmanager is a Prometheus Alertmanager, or a cluster of them.
@@ -34,3 +35,17 @@ type PagerDuty struct {
 }
 
 func (p *PagerDuty) setDefaults() { p.Name, p.MinSeverity = "pagerduty", incident.Low }
+
+// Email is a mail server and who is told through it.
+type Email struct {
+	// Name tells sinks apart; "email" by default.
+	Name string `yaml:"name"`
+	// MinSeverity is what an incident must have reached to be told here.
+	MinSeverity incident.Severity `yaml:"min_severity"`
+	// Post is the sink's own part: server, tls, user, password, from and to.
+	Post email.Config `yaml:",inline"`
+}
+
+func (e *Email) setDefaults() {
+	e.Name, e.MinSeverity, e.Post.TLS = "email", incident.Low, email.DefaultTLS
+}

@@ -671,6 +671,12 @@ func (k *checker) sinks() {
 		k.oneOf(p+".min_severity", string(d.MinSeverity), severities)
 		k.joined(p, d.Post.Validate())
 	}
+	for i := range s.Email {
+		p, e := at("sinks.email", i), &s.Email[i]
+		name(p, e.Name)
+		k.oneOf(p+".min_severity", string(e.MinSeverity), severities)
+		k.joined(p, e.Post.Validate())
+	}
 }
 
 // severities are the words of incident.Severities.

@@ -432,4 +432,5 @@ const (
 	KindSlack        = "slack"
 	KindAlertmanager = "alertmanager"
 	KindPagerDuty    = "pagerduty"
+	KindEmail        = "email"
 )

@@ -268,7 +268,7 @@ func (d *Daemon) notifiers(c *configs.Config) (map[string]alerts.Notifier, error
 			hook(t.OwnSink(), t.Webhook)
 		}
 	}
-	errs = append(errs, d.slackSinks(c, out), pagers(c, out))
+	errs = append(errs, d.slackSinks(c, out), d.otherSinks(c, out))
 	return out, errors.Join(errs...)
 }
 

@@ -6,12 +6,13 @@ import (
 
 	"github.com/denywatch/denywatch/alerts"
 	"github.com/denywatch/denywatch/alerts/alertmanager"
+	"github.com/denywatch/denywatch/alerts/email"
 	"github.com/denywatch/denywatch/alerts/pagerduty"
 	"github.com/denywatch/denywatch/configs"
 )
 
-// pagers adds to out the configured sinks that page or list incidents elsewhere.
-func pagers(c *configs.Config, out map[string]alerts.Notifier) error {
+// otherSinks adds to out the configured Alertmanagers, pagers and mail servers.
+func (d *Daemon) otherSinks(c *configs.Config, out map[string]alerts.Notifier) error {
 	var errs []error
 	add := func(name string, n alerts.Notifier, err error) {
 		if err != nil {
@@ -28,6 +29,11 @@ func pagers(c *configs.Config, out map[string]alerts.Notifier) error {
 	for i := range c.Sinks.PagerDuty {
 		s := &c.Sinks.PagerDuty[i]
 		n, err := pagerduty.New(s.Post)
+		add(s.Name, n, err)
+	}
+	for i := range c.Sinks.Email {
+		s := &c.Sinks.Email[i]
+		n, err := email.New(s.Post, email.Options{Log: d.opt.Log.With("sink", s.Name), Chart: d.chart})
 		add(s.Name, n, err)
 	}
 	return errors.Join(errs...)

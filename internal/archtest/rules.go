@@ -162,6 +162,7 @@ var homes = []struct {
 	{"github.com/segmentio/kafka-go", list("ingest/kafka", "internal/app/..."), "positions and rebalances need the care of one place"},
 	{"github.com/slack-go/slack", list("alerts/slack/..."), "its API breaks often"},
 	{"github.com/go-analyze/charts", list("alerts/chart"), "what is drawn is decided in one place"},
+	{"github.com/wneessen/go-mail", list("alerts/email"), "what a mail holds and how a server's answers count is decided in one place"},
 	{"go.etcd.io/bbolt", list("internal/state"), "one durable cut means one owner of the file"},
 	{"go.yaml.in/yaml/v4", list("configs/..."), "other packages get typed settings"},
 	{"github.com/alecthomas/kong", list("cmd/...", "internal/app/..."), "libraries have no flags"},

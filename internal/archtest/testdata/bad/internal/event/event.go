@@ -4,4 +4,5 @@ package event
 import (
 	_ "github.com/denywatch/denywatch/ingest"
 	_ "github.com/slack-go/slack"
+	_ "github.com/wneessen/go-mail"
 )
