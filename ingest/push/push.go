@@ -71,7 +71,7 @@ const (
 	minBody, maxBody   = 64 << 10, 64 << 20
 	minBatch, maxBatch = 64 << 10, 4 << 30
 	minRate            = 1 << 10
-	minSpool, maxSpool = 128 << 20, 1 << 40
+	minSpool, maxSpool = 256 << 20, 1 << 40
 )
 
 // Config says who may push to a source, and how much.
@@ -114,7 +114,7 @@ func (c Config) Validate() []error {
 		bad("max_rate", "must be at least 1KiB, or 0 for no limit")
 	}
 	if c.Spool < minSpool || c.Spool > maxSpool {
-		bad("spool", "must be between 128MiB and 1TiB (2GiB is usual)")
+		bad("spool", "must be between 256MiB and 1TiB (2GiB is usual)")
 	}
 	return errs
 }

@@ -76,11 +76,15 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 		ReadHeaderTimeout: headerTimeout, IdleTimeout: idleTimeout, MaxHeaderBytes: maxHeader,
 		ErrorLog: slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-	served := make(chan error, 1)
-	go func() { served <- srv.Serve(newBounded(ln, maxConns)) }()
+	served := make(chan struct{})
+	var accept error
+	go func() {
+		defer close(served)
+		accept = srv.Serve(newBounded(ln, maxConns))
+	}()
 	select {
-	case err := <-served:
-		return fmt.Errorf("accept pushed logs on %s: %w", ln.Addr(), err)
+	case <-served:
+		return fmt.Errorf("accept pushed logs on %s: %w", ln.Addr(), accept)
 	case <-ctx.Done():
 	}
 	drain, done := context.WithTimeout(context.WithoutCancel(ctx), drainTime)
@@ -149,7 +153,7 @@ type taken struct {
 
 func (s *Server) answer(w http.ResponseWriter, status int, v any) {
 	_ = http.NewResponseController(w).SetWriteDeadline(time.Now().Add(answerTimeout)) // only a test's writer has none
-	b, _ := json.Marshal(v)                                                           // strings and numbers always encode
+	b, _ := json.Marshal(v)                                                           //nolint:errchkjson // strings and numbers always encode
 	w.Header().Set("Content-Type", "application/json")
 	w.Header().Set("Content-Length", strconv.Itoa(len(b)+1))
 	w.WriteHeader(status)
@@ -185,37 +189,37 @@ func (s *Server) authorize(r *http.Request) (*Source, error) {
 }
 
 // take reads a batch and makes it durable. The error is a *refusal, or ctx's.
-func (src *Source) take(s *Server, w http.ResponseWriter, r *http.Request) (taken, error) {
-	sp := src.spool.Load()
+func (s *Source) take(srv *Server, w http.ResponseWriter, r *http.Request) (taken, error) {
+	sp := s.spool.Load()
 	if sp == nil {
 		return taken{}, refuse(stopped, 0)
 	}
-	if wait := src.quota.wait(time.Now()); wait > 0 {
+	if wait := s.quota.wait(time.Now()); wait > 0 {
 		return taken{}, &refusal{reason: tooFast, after: 1 + int(wait/time.Second)}
 	}
-	b := &body{memory: s.memory, pace: s.pace}
+	b := &body{memory: srv.memory, pace: srv.pace}
 	defer b.release()
-	if err := b.read(w, r, src.cfg.MaxBody); err != nil {
+	if err := b.read(w, r, s.cfg.MaxBody); err != nil {
 		return taken{}, err
 	}
 	parts := b.parts()
 	if len(parts) == 0 {
-		src.hear()
+		s.hear()
 		return taken{}, nil
 	}
 	enc, err := encodingOf(r.Header.Get("Content-Encoding"), parts)
 	if err != nil {
 		return taken{}, err
 	}
-	c, err := s.examine.examine(enc, parts, key(r), src.cfg.MaxBatch)
-	src.quota.spend(c.bytes, time.Now())
+	c, err := srv.examine.examine(enc, parts, key(r), s.cfg.MaxBatch)
+	s.quota.spend(c.bytes, time.Now())
 	switch {
 	case err != nil:
 		return taken{}, err
 	case c.isArray():
 		return taken{}, refuse(array, 0)
 	case c.bytes == 0, c.isCheck():
-		src.hear()
+		s.hear()
 		return taken{}, nil
 	}
 	known, err := sp.Append(r.Context(), &spool.Batch{ID: c.id(), Encoding: enc, Body: parts})
@@ -230,17 +234,17 @@ func (src *Source) take(s *Server, w http.ResponseWriter, r *http.Request) (take
 	default:
 		return taken{}, &refusal{reason: disk, cause: err}
 	}
-	src.hear()
+	s.hear()
 	if !known {
-		src.batches.Add(1)
-		src.lines.Add(uint64(c.lines))
-		src.bytes.Add(uint64(c.bytes))
-		src.sent.Add(uint64(b.size))
+		s.batches.Add(1)
+		s.lines.Add(uint64(c.lines))
+		s.bytes.Add(uint64(c.bytes))
+		s.sent.Add(uint64(b.size))
 	}
 	return taken{Lines: c.lines, Duplicate: known}, nil
 }
 
-func (src *Source) hear() { src.heard.Store(time.Now().UnixNano()) }
+func (s *Source) hear() { s.heard.Store(time.Now().UnixNano()) }
 
 // key is what the sender names the batch. Headers that proxies set anew for each
 // try, such as X-Request-Id, would make a batch that is sent again another one.

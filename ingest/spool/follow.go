@@ -93,7 +93,7 @@ func (f *follower) open(ctx context.Context) error {
 		}
 	}
 	if first := f.spool.first(); first > f.at.segment {
-		if f.at.segment != 0 {
+		if f.at.offset > 0 || f.skip > 0 {
 			f.spool.log.Warn("the segment of the saved position is gone; the spool is read from its start")
 		}
 		f.at, f.skip = place{segment: first}, 0
@@ -144,23 +144,35 @@ func (f *follower) drop() {
 // drain delivers all records that are durable.
 func (f *follower) drain(ctx context.Context) error {
 	for {
-		end, last, ok := f.spool.look(f.at.segment)
+		g, next := f.spool.look(f.at.segment)
 		switch {
-		case !ok: // nothing was ever written behind it
-			return nil
-		case f.at.offset < end:
-			if err := f.record(ctx, end); err != nil {
+		case f.at.offset < g.end:
+			if err := f.record(ctx, g.end); err != nil {
 				return err
 			}
-		case last:
-			return nil
+		case next > 0:
+			f.move(next)
+		case g.sealed:
+			// Nothing is behind it yet, and what comes may have no room until it is
+			// deleted. So the position moves out of it.
+			f.move(g.n + 1)
+			f.mark = f.at.encode()
+			f.batch = ingest.Batch{}
+			if err := f.hand(ctx); err != nil {
+				return err
+			}
 		default:
-			f.closeFile()
-			f.at, f.skip = place{segment: f.spool.after(f.at.segment)}, 0
-			f.drop()
+			return nil
 		}
 		f.spool.reading(f.at)
 	}
+}
+
+// move goes on with a segment, or with what will be the first behind its number.
+func (f *follower) move(segment int64) {
+	f.closeFile()
+	f.at, f.skip = place{segment: segment}, 0
+	f.drop()
 }
 
 func (f *follower) closeFile() {
@@ -256,37 +268,26 @@ func (f *follower) hand(ctx context.Context) error {
 }
 
 // first is the number of the first segment that can be read, 0 if there is none.
-func (s *Spool) first() int64 { return s.after(0) }
-
-// after is the number of the first segment behind n that can be read, 0 if there
-// is none.
-func (s *Spool) after(n int64) int64 {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for _, g := range s.segments {
-		if g.n > n && !g.gone && g.end > 0 {
-			return g.n
-		}
-	}
-	return 0
+func (s *Spool) first() int64 {
+	_, next := s.look(0)
+	return next
 }
 
-// look returns how much of segment n is durable, and whether there is nothing
-// behind it yet. ok is false if it is neither there nor anything behind it.
-func (s *Spool) look(n int64) (end int64, last, ok bool) {
+// look returns what is known of segment n, zero if it cannot be read, and the number
+// of the first behind it that can be, 0 if there is none yet.
+func (s *Spool) look(n int64) (at segment, next int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	last = true
 	for _, g := range s.segments {
 		switch {
 		case g.gone || g.end == 0:
 		case g.n == n:
-			end, ok = g.end, true
-		case g.n > n:
-			last, ok = false, true
+			at = *g
+		case g.n > n && next == 0:
+			next = g.n
 		}
 	}
-	return end, last, ok
+	return at, next
 }
 
 // reading notes where the reader is, for Stats.

@@ -149,7 +149,7 @@ func (s *Spool) load() error {
 	slices.SortFunc(s.segments, func(a, b *segment) int { return int(max(min(a.n-b.n, 1), -1)) })
 	kept := s.segments[:0]
 	for _, g := range s.segments {
-		ids, err := readIDs(s.path(g.n, idsExt))
+		end, ids, err := readIDs(s.path(g.n, idsExt))
 		switch {
 		case err == nil && g.gone:
 		case err == nil:
@@ -157,7 +157,7 @@ func (s *Spool) load() error {
 			if err != nil {
 				return err
 			}
-			g.end = info.Size()
+			g.end = min(end, info.Size())
 		case g.gone:
 			s.log.Warn("the names of batches that were pushed before cannot be read; such a batch would count again if it is sent again", "file", s.path(g.n, idsExt), "error", err)
 			continue
@@ -211,7 +211,7 @@ func (s *Spool) recover(g *segment) ([]entry, error) {
 	if err := f.Sync(); err != nil {
 		return nil, err
 	}
-	return ids, writeIDs(s.dir, s.path(g.n, idsExt), ids)
+	return ids, writeIDs(s.dir, s.path(g.n, idsExt), g.end, ids)
 }
 
 // drop deletes the segments before the one of that number, and the IDs of those
@@ -263,9 +263,10 @@ func (s *Spool) forget() {
 	s.segments = kept
 }
 
-// writeIDs writes a file of IDs as a whole.
-func writeIDs(dir, path string, ids []entry) error {
-	b := make([]byte, 0, len(ids)*entrySize+4)
+// writeIDs writes a file of IDs as a whole; end is how much of the segment counts.
+func writeIDs(dir, path string, end int64, ids []entry) error {
+	b := make([]byte, 0, 8+len(ids)*entrySize+4)
+	b = binary.LittleEndian.AppendUint64(b, uint64(end))
 	for _, e := range ids {
 		b = append(b, e.id[:]...)
 		b = binary.LittleEndian.AppendUint64(b, uint64(e.at))
@@ -293,26 +294,27 @@ func writeIDs(dir, path string, ids []entry) error {
 	return syncDir(dir)
 }
 
-func readIDs(path string) ([]entry, error) {
+func readIDs(path string) (end int64, ids []entry, err error) {
 	b, err := os.ReadFile(path)
 	if err != nil {
-		return nil, err
+		return 0, nil, err
 	}
 	return decodeIDs(b)
 }
 
-func decodeIDs(b []byte) ([]entry, error) {
+func decodeIDs(b []byte) (end int64, ids []entry, err error) {
 	n := len(b) - 4
-	if n < 0 || n%entrySize != 0 || crc32.Checksum(b[:n], castagnoli()) != binary.LittleEndian.Uint32(b[n:]) {
-		return nil, fmt.Errorf("%d bytes: the checksum is wrong", len(b))
+	if n < 8 || n%entrySize != 8 || crc32.Checksum(b[:n], castagnoli()) != binary.LittleEndian.Uint32(b[n:]) {
+		return 0, nil, fmt.Errorf("%d bytes: the checksum is wrong", len(b))
 	}
-	ids := make([]entry, 0, n/entrySize)
-	for ; len(b) > 4; b = b[entrySize:] {
+	end = int64(binary.LittleEndian.Uint64(b))
+	ids = make([]entry, 0, n/entrySize)
+	for b = b[8:n]; len(b) > 0; b = b[entrySize:] {
 		e := entry{at: int64(binary.LittleEndian.Uint64(b[16:]))}
 		copy(e.id[:], b)
 		ids = append(ids, e)
 	}
-	return ids, nil
+	return end, ids, nil
 }
 
 func syncDir(dir string) error {

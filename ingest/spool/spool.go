@@ -14,6 +14,7 @@
 //     and not by the clock, so that an outage forgets nothing, and at most
 //     MaxIDs (262,144) of them, over restarts.
 //   - The spool never grows beyond its bound: Append answers ErrFull then.
+//   - A spool lies on one host: no other member of a cluster reads it.
 //   - A batch that was damaged on the disk is left out, counted and said; what
 //     lies around it is read.
 //
@@ -31,7 +32,8 @@
 //
 // with numbers in little-endian order. A segment that is not written to any more
 // has its IDs in NUMBER.ids as well, which stays behind when the segment is
-// deleted: a run of (ID, seconds), and the CRC-32C of all of it. Numbers grow and
+// deleted: the bytes of the segment that count, a run of (ID, seconds), and the
+// CRC-32C of all of it. Numbers grow and
 // begin at the time of their making (Unix milliseconds), so that a spool that was
 // deleted by hand is not mistaken for the one that a position belongs to.
 package spool
@@ -107,8 +109,8 @@ type Options struct {
 // Stats is what is known of a spool.
 type Stats struct {
 	// Bytes is the size of all segments, Unread how much of it lies behind the
-	// reader.
-	Bytes, Unread int64
+	// reader, Most the bound.
+	Bytes, Unread, Most int64
 	// Known counts batches that were appended before, Damaged those that could not
 	// be read back, since the spool was opened.
 	Known, Damaged uint64
@@ -211,7 +213,7 @@ func (s *Spool) Append(ctx context.Context, b *Batch) (known bool, err error) {
 func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Stats{Bytes: s.bytes, Known: s.known.Load(), Damaged: s.damaged.Load()}
+	st := Stats{Bytes: s.bytes, Most: s.opt.MaxBytes, Known: s.known.Load(), Damaged: s.damaged.Load()}
 	for _, g := range s.segments {
 		switch {
 		case g.gone || g.n < s.read.segment:
@@ -410,8 +412,7 @@ func (s *Spool) advance(entries []entry, size int64) {
 }
 
 // abandon cuts the newest segment back to what is durable and writes to it no
-// more. What goes wrong here matters little: the reader stops there in any case,
-// and the next start reads what is whole.
+// more. If that fails, its IDs still say what counts of it.
 func (s *Spool) abandon() {
 	s.mu.Lock()
 	last := len(s.segments) - 1
@@ -441,7 +442,7 @@ func (s *Spool) seal(g *segment) {
 		g.last = ids[len(ids)-1].at
 	}
 	s.mu.Unlock()
-	if err := writeIDs(s.dir, s.path(g.n, idsExt), ids); err != nil {
+	if err := writeIDs(s.dir, s.path(g.n, idsExt), g.end, ids); err != nil {
 		s.log.Warn("the names of pushed batches cannot be kept apart from them", "folder", s.dir, "error", err)
 	}
 }

@@ -48,7 +48,7 @@ const (
 	// DefaultSpool is the usual bound of a source's spool.
 	DefaultSpool = 2 << 30
 
-	minSpool, maxSpool = 128 << 20, 1 << 40
+	minSpool, maxSpool = 256 << 20, 1 << 40
 	maxListen          = 16
 
 	// gatherTime is how long messages are gathered for one sync, gatherSize how
@@ -97,7 +97,7 @@ func (c Config) Validate() []error {
 		}
 	}
 	if c.Spool < minSpool || c.Spool > maxSpool {
-		bad("spool: must be between 128MiB and 1TiB (2GiB is usual)")
+		bad("spool: must be between 256MiB and 1TiB (2GiB is usual)")
 	}
 	return errs
 }
@@ -328,7 +328,9 @@ func (s *Source) connection(conn net.Conn, g *gatherer) {
 	have := 0
 	for {
 		if have == len(buf) { // a message and its count fit
-			buf = append(buf, make([]byte, min(len(buf), maxMessage+maxDigits+1-len(buf)))...)
+			grown := make([]byte, min(2*len(buf), maxMessage+maxDigits+1))
+			copy(grown, buf)
+			buf = grown
 		}
 		_ = conn.SetReadDeadline(time.Now().Add(idleTime)) // it fails only on a closed one
 		n, err := conn.Read(buf[have:])
@@ -442,7 +444,6 @@ func (g *gatherer) write() {
 		g.mu.Lock()
 		buf, n := g.buf, g.n
 		g.buf, g.n = spare[:0], 0
-		over = g.over
 		g.changed.Broadcast()
 		g.mu.Unlock()
 		if len(buf) == 0 {

@@ -248,3 +248,27 @@ func FuzzFramer(f *testing.F) {
 		}
 	})
 }
+
+// TestAllocations guards the hot path: taking a message allocates nothing.
+func TestAllocations(t *testing.T) {
+	g := newGatherer(nil, nil)
+	g.buf = make([]byte, 0, 1<<20)
+	const counted = "<190>another, that is counted"
+	data := []byte(strings.Repeat(fmt.Sprintf("<190>a message of some length\n%d %s", len(counted), counted), 100))
+	f := framer{most: maxMessage}
+	if n := testing.AllocsPerRun(20, func() {
+		g.buf = g.buf[:0]
+		for rest := data; len(rest) > 0; {
+			m, n := f.next(rest)
+			if n == 0 {
+				t.Fatalf("%q waits", rest)
+			}
+			rest = rest[n:]
+			if m = trim(m); len(m) > 0 {
+				g.add(m)
+			}
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations, want none", n)
+	}
+}

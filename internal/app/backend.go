@@ -269,6 +269,8 @@ func (b backend) Status(context.Context) (web.Status, error) {
 				what = "no partition is assigned yet: other members of the group have all of them, or no topic matches"
 			}
 			bad(true, "source %s: %s", name, what)
+		case x.Spool != nil && x.Spool.Bytes > x.Spool.MaxBytes/10*9:
+			bad(true, "source %s: its spool is full or nearly so (%d of %d bytes), and senders are told to try again: counting does not follow, or the bound is too low", name, x.Spool.Bytes, x.Spool.MaxBytes)
 		case src.Suspended != 0:
 			bad(true, "source %s: judging is suspended since %s: %s", name, x.SuspendedSince.Format(time.RFC3339), blindness(&src))
 		case src.Lines >= 100 && src.Folded*10 > src.Lines:

@@ -119,7 +119,7 @@ func (s *spools) status(x *web.SourceStatus) {
 	default:
 		return
 	}
-	x.Spool = &web.SpoolStatus{Bytes: sp.Bytes, UnreadBytes: sp.Unread, Damaged: sp.Damaged}
+	x.Spool = &web.SpoolStatus{Bytes: sp.Bytes, UnreadBytes: sp.Unread, MaxBytes: sp.Most, Damaged: sp.Damaged}
 }
 
 // spools brings up to date what is known of the sources that have spools.
@@ -154,5 +154,6 @@ func (m *meters) spools(s spools, unauthorized uint64) {
 func (m *meters) spool(source string, st spool.Stats) {
 	m.gauge(float64(st.Bytes), "spool_bytes", "source", source)
 	m.gauge(float64(st.Unread), "spool_unread_bytes", "source", source)
+	m.gauge(float64(st.Most), "spool_max_bytes", "source", source)
 	m.count(st.Damaged, "spool_damaged_batches_total", "source", source)
 }

@@ -216,6 +216,11 @@ sources:
 	}
 	again.Wait()
 	check(d, "after all was sent again")
+	kb := d.rss(t)
+	t.Logf("memory: %d MB", kb>>10)
+	if kb > 400<<10 {
+		t.Errorf("the process has %d MB", kb>>10)
+	}
 	if strings.Contains(d.Stderr.String(), "damaged") {
 		t.Error(d.Stderr.Tail())
 	}

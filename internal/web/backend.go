@@ -262,6 +262,8 @@ type SpoolStatus struct {
 	// Bytes is its size, UnreadBytes how much of it waits to be counted.
 	Bytes       int64 `json:"bytes"`
 	UnreadBytes int64 `json:"unread_bytes"`
+	// MaxBytes is the bound at which senders are told to try again.
+	MaxBytes int64 `json:"max_bytes"`
 	// Damaged batches could not be read back.
 	Damaged uint64 `json:"damaged,omitempty"`
 }
