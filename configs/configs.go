@@ -323,13 +323,14 @@ type Webhook struct {
 
 func (w *Webhook) setDefaults() { w.Name, w.MinSeverity = "webhook", incident.Low }
 
-// Slack is a channel that gets one message per incident.
+// Slack is an app, and the channel that gets one message per incident where no team's
+// does.
 type Slack struct {
 	// Name tells sinks apart; "slack" by default.
 	Name string `yaml:"name"`
 	// MinSeverity is what an incident must have reached to be told here.
 	MinSeverity incident.Severity `yaml:"min_severity"`
-	// Post is the sink's own part: token, channel, api_url and webhook.
+	// Post is the sink's own part: token, channel, app_token and so on.
 	Post slack.Config `yaml:",inline"`
 }
 

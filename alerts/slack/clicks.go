@@ -2,6 +2,7 @@ package slack
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -68,7 +69,7 @@ func (c *clicker) click(ctx context.Context, cb *slackgo.InteractionCallback) {
 			continue
 		}
 		now := time.Now().UTC()
-		act := incident.Act{By: alerts.Clean(cb.User.Name, maxActor), ID: alerts.Clean(cb.User.ID, maxActor), Via: "slack", At: now}
+		act := incident.Act{By: alerts.Clean(cmp.Or(cb.User.Name, cb.User.Username), maxActor), ID: alerts.Clean(cb.User.ID, maxActor), Via: "slack", At: now}
 		if d.verb == incident.Silence {
 			act.Until = now.Add(d.span)
 		}
