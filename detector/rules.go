@@ -341,11 +341,8 @@ func (j *judge) broke(l *located) verdict {
 	return worthy
 }
 
-// broken counts that a finding breaks a rule.
+// broken counts that somebody of a finding broke a rule, 0 for none.
 func (f *finding) broken(rule uint64) {
-	if rule == 0 {
-		return
-	}
 	for i := range f.rulesBroken {
 		if f.rulesBroken[i].rule == rule {
 			f.rulesBroken[i].n++
@@ -357,7 +354,8 @@ func (f *finding) broken(rule uint64) {
 	}
 }
 
-// ruleCount is how often a finding broke a rule.
+// ruleCount is how many of a finding's people, once a slot and cell, broke a rule, or
+// none if that is 0.
 type ruleCount struct {
 	rule uint64
 	n    int64
@@ -365,11 +363,15 @@ type ruleCount struct {
 
 // rule is the declared rule that a finding breaks, nil if it is not about one.
 func (j *judge) rule(f *finding) *incident.AccessRule {
-	if len(f.rulesBroken) == 0 {
-		return nil
+	var top ruleCount
+	all := int64(0)
+	for _, r := range f.rulesBroken {
+		all += r.n
+		if r.rule != 0 && cmp.Or(cmp.Compare(r.n, top.n), cmp.Compare(r.rule, top.rule)) > 0 {
+			top = r
+		}
 	}
-	top := slices.MaxFunc(f.rulesBroken, func(a, b ruleCount) int { return cmp.Or(cmp.Compare(a.n, b.n), cmp.Compare(a.rule, b.rule)) })
-	if !f.rules && 2*top.n < f.denials {
+	if top.n == 0 || !f.rules && 2*top.n < all {
 		return nil
 	}
 	return j.access.Describe(top.rule)

@@ -918,8 +918,13 @@ func (l *Ledger) learn(v event.Vantage, slot *openSlot) {
 		// says the opposite: what is refused from its first request on is what we
 		// look for, and must not vanish among the paths that scanners try.
 		n := a.Requests()
+		ok := n - a.Status[tally.S404] - a.Status[tally.S4xx]
+		if a.Unseen != nil { // what was seen counts
+			n -= min(n, a.Unseen.Requests)
+			ok = min(ok, n)
+		}
 		rk.requests += n
-		rk.ok += n - a.Status[tally.S404] - a.Status[tally.S4xx]
+		rk.ok += ok
 	}
 	for _, rk := range l.seen {
 		l.slugs.Observe(&rk.ref, rk.requests, rk.ok)
