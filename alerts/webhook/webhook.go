@@ -7,6 +7,9 @@
 // it at least once. Transitions of one incident come in order; a gap in
 // transition.seq means that updates were left out while the receiver was slow.
 //
+// schema.json, beside this file, describes the body as a JSON Schema. Its version
+// rises only when a receiver that ignores unknown fields would misread a body.
+//
 // With a secret, the header Denywatch-Signature is "t=<unix>,v1=<hex>", where
 // hex is the HMAC-SHA256 under the secret of "<unix>.<body>". A receiver
 // computes it over the raw body, compares in constant time and refuses times too
@@ -26,6 +29,7 @@ import (
 	"time"
 
 	"github.com/denywatch/denywatch/alerts"
+	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/incident"
 	"github.com/denywatch/denywatch/internal/secret"
 )
@@ -102,14 +106,17 @@ func (n *Notifier) Notify(ctx context.Context, d *alerts.Delivery) (json.RawMess
 	return nil, n.post(ctx, d)
 }
 
-// KindTest is the kind of the transition that a test sends; its incident is empty but for
-// the id "test".
+// KindTest is the kind of the transition that a test sends; its incident has the id
+// "test", and nothing happened to anybody.
 const KindTest incident.Kind = "test"
 
 // Test implements alerts.Tester: it sends one signed transition of KindTest.
 func (n *Notifier) Test(ctx context.Context, _ string) (string, error) {
 	now := time.Now().UTC()
-	t := incident.Transition{Seq: 1, Kind: KindTest, At: now, Incident: incident.Incident{ID: "test", Causes: []string{}, Vantages: []string{}}}
+	t := incident.Transition{Seq: 1, Kind: KindTest, At: now, Incident: incident.Incident{
+		ID: "test", State: incident.Open, Direction: incident.Up, Class: incident.ClassRefused, Severity: incident.Low, Layer: event.LayerUnknown.String(),
+		OpenedAt: now, StartedAt: now, Causes: []string{}, Vantages: []string{},
+	}}
 	if err := n.post(ctx, &alerts.Delivery{Key: "test/" + now.Format(time.RFC3339Nano), Transition: t}); err != nil {
 		return "", err
 	}
