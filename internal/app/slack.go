@@ -76,8 +76,11 @@ func (d *Daemon) startClicks(ctx context.Context, cfg *configs.Config) {
 	d.clicks.conns = conns
 }
 
-// stop ends the connections.
-func (c *clicking) stop() { c.sockets.stop() }
+// stop ends the connections; signed clicks are still taken.
+func (c *clicking) stop() {
+	c.sockets.stop()
+	c.signed.Close()
+}
 
 // troubles says why clicks do not come in.
 func (c *clicking) troubles() []string {
