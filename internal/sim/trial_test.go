@@ -3,7 +3,9 @@ package sim
 import (
 	"bytes"
 	"encoding/json"
+	"math"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -89,6 +91,49 @@ func TestTrial(t *testing.T) {
 		}
 		if len(kinds) < 15 {
 			t.Errorf("only %d kinds happen: %v", len(kinds), kinds)
+		}
+	}
+}
+
+// TestTrialNewRoutes: routes come, are asked for by nobody before, and refuse the share
+// that their kind says.
+func TestTrialNewRoutes(t *testing.T) {
+	set := testSetting()
+	set.NewRoutes, set.Test, set.Rate = true, 3, 500
+	a, err := NewTrial(set)
+	if err != nil {
+		t.Fatal(err)
+	}
+	labels := slices.DeleteFunc(a.Labels(), func(l Label) bool { return l.Benign })
+	n, refused, early := make([]float64, len(labels)), make([]float64, len(labels)), 0
+	for {
+		start, visits, ok := a.Minute()
+		if !ok {
+			break
+		}
+		for i := range labels {
+			l, now := &labels[i], time.Unix(start, 0)
+			for k := range visits {
+				switch {
+				case a.RouteNames[visits[k].Route] != l.Scope.Route:
+				case now.Before(l.From):
+					early++
+				case now.Before(l.To):
+					n[i]++
+					if visits[k].Denied {
+						refused[i]++
+					}
+				}
+			}
+		}
+	}
+	if len(labels) < 3 || early > 0 {
+		t.Errorf("%d new routes; %d visits before they were there", len(labels), early)
+	}
+	for i, l := range labels {
+		share, known := newRouteShare[l.Kind]
+		if got := refused[i] / max(n[i], 1); !known || l.Direction != incident.New || math.Abs(got-share) > 0.15 {
+			t.Errorf("%s %s refuses %.2f of %.0f, want %.2f", l.Kind, l.Scope.Route, got, n[i], share)
 		}
 	}
 }
