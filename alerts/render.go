@@ -121,6 +121,16 @@ func (s Style) Render(t incident.Transition) Text {
 		notes = append(notes, "It comes and goes, "+count(int64(in.Flapping), "time", "times")+" within an hour; the next word is when it has been steady for half an hour.")
 	}
 	text.Note = strings.Join(notes, " ")
+	if own := t.Words; own != nil {
+		for _, x := range []struct {
+			text *string
+			own  string
+		}{{&text.Headline, own.Headline}, {&text.Reason, own.Reason}, {&text.Next, own.Next}} {
+			if x.own != "" {
+				*x.text = w.val(x.own, maxWords)
+			}
+		}
+	}
 	return text
 }
 

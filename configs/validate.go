@@ -689,6 +689,7 @@ func (k *checker) routing() {
 	for _, x := range c.Validate() {
 		k.foreign(x.Path, x.Msg)
 	}
+	k.joined("templates", c.Templates.Validate())
 	sinks := k.c.Recipients()
 	taken := map[string]string{}
 	for _, s := range sinks {

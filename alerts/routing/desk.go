@@ -282,11 +282,13 @@ func (d *Desk) Take(t incident.Transition, now time.Time, quietly bool) ([]incid
 		l.Steady = now.Add(steadyTime)
 	}
 	dec := d.decorate(&t.Incident, l)
+	t.Words = d.router.wording.Words(&t)
 	out := []incident.Transition{t}
 	if !first && dec.Team != l.Team && t.Kind != incident.ResolvedKind {
 		l.Seq++
 		moved := t
 		moved.Seq, moved.Kind, moved.Act = l.Seq, incident.Assigned, nil
+		moved.Words = d.router.wording.Words(&moved)
 		out = append(out, moved)
 	}
 	l.Team, l.Severity = dec.Team, dec.Severity
@@ -313,6 +315,7 @@ func news(k incident.Kind) bool {
 func (d *Desk) Tell(t incident.Transition, now time.Time) []alerts.Delivery {
 	l := d.life(t.Incident.ID)
 	dec := d.decorate(&t.Incident, l)
+	t.Words = d.router.wording.Words(&t)
 	return d.tell(l, &t, dec, now)
 }
 

@@ -45,6 +45,8 @@ type Config struct {
 	Teams []Team `yaml:"teams,named"`
 	// Digest is the summary of everything.
 	Digest CommonDigest `yaml:"digest"`
+	// Templates are texts instead of the default ones.
+	Templates alerts.Templates `yaml:"templates"`
 }
 
 // Journey is a named way through the product.
@@ -161,6 +163,7 @@ type Router struct {
 	sinks    []Sink
 	digest   CommonDigest
 	zone     *time.Location // of digest
+	wording  *alerts.Wording
 }
 
 type team struct {
@@ -196,7 +199,7 @@ func (c *Config) SetDefaults() {
 // New makes a router of a valid configuration (see Config.Validate) and the sinks
 // there are, in the order of the file.
 func New(c *Config, sinks []Sink) *Router {
-	r := &Router{teams: map[string]*team{}, sinks: sinks, digest: c.Digest, zone: zone(c.Digest.Timezone)}
+	r := &Router{teams: map[string]*team{}, sinks: sinks, digest: c.Digest, zone: zone(c.Digest.Timezone), wording: alerts.NewWording(c.Templates)}
 	for i := range c.Teams {
 		t := &team{Team: &c.Teams[i], zone: zone(c.Teams[i].Timezone)}
 		r.teams[t.Name] = t

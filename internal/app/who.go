@@ -30,8 +30,8 @@ func (b backend) Who(ctx context.Context, hash uint64, account bool) (out web.Re
 // an account and an address are somebody of that account there.
 type Person struct{ User, Account, Client string }
 
-// Who asks a daemon where somebody was refused. They are hashed here, with the key in
-// the state folder of the configuration: the daemon is not told who it is.
+// Who asks a daemon where somebody was refused. They are hashed here, with the key
+// of the configuration or its state folder: the daemon is not told who it is.
 func Who(ctx context.Context, cfg *configs.Config, cl *client.Client, p Person) (client.Refused, error) {
 	switch {
 	case p == (Person{}):
@@ -39,7 +39,13 @@ func Who(ctx context.Context, cfg *configs.Config, cl *client.Client, p Person) 
 	case p.User != "" && (p.Account != "" || p.Client != ""):
 		return client.Refused{}, errors.New("a user is enough; leave --account and --client out")
 	}
-	key, err := collect.ReadIdentityKey(cfg.State)
+	var key collect.IdentityKey
+	var err error
+	if shared := cfg.IdentityKey.Reveal(); shared != "" {
+		key = collect.SharedIdentityKey(shared)
+	} else {
+		key, err = collect.ReadIdentityKey(cfg.State)
+	}
 	switch {
 	case errors.Is(err, os.ErrPermission):
 		return client.Refused{}, fmt.Errorf("%w: only who may read the state folder may ask who was refused", err)

@@ -292,6 +292,16 @@ type Transition struct {
 	Incident Incident  `json:"incident"`
 	// Act is what a person did; nil if it happened by itself.
 	Act *Act `json:"act,omitempty"`
+	// Words are texts of the team's own making; nil if all are the default ones.
+	Words *Words `json:"words,omitempty"`
+}
+
+// Words are texts that configured templates wrote, cleaned plain text on one line. An
+// empty one stands for the default.
+type Words struct {
+	Headline string `json:"headline,omitempty"`
+	Reason   string `json:"reason,omitempty"`
+	Next     string `json:"next,omitempty"`
 }
 
 // Encode returns the transition's canonical JSON.
