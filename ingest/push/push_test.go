@@ -382,7 +382,7 @@ func TestThousandSenders(t *testing.T) {
 	b := start(t, cfg)
 	b.hosts["edge"].Drop = true
 	b.server.memory.free.Store(100) // so little that many are told to try again
-	const senders, each, lines = 1000, 1, 500
+	const senders, each, lines = 1000, 1, 400
 	var peak atomic.Uint64
 	watch := make(chan struct{})
 	var watching sync.WaitGroup
@@ -423,7 +423,7 @@ func TestThousandSenders(t *testing.T) {
 							t.Error("503 without Retry-After")
 						}
 						retries.Add(1)
-						time.Sleep(time.Duration(rand.IntN(200)) * time.Millisecond)
+						time.Sleep(time.Duration(rand.IntN(200*(try+1))) * time.Millisecond)
 						continue
 					}
 					if a.status != 200 || a.Lines != lines {
@@ -454,7 +454,7 @@ func TestThousandSenders(t *testing.T) {
 	if retries.Load() == 0 {
 		t.Error("nobody was told to try again")
 	}
-	if peak.Load() > 256<<20 { // with that of the senders
+	if !raceOn && peak.Load() > 256<<20 { // with that of the senders
 		t.Errorf("the heap grew to %d MiB", peak.Load()>>20)
 	}
 }
@@ -483,7 +483,7 @@ func TestBombs(t *testing.T) {
 	}
 	wg.Wait()
 	runtime.ReadMemStats(&after)
-	if grown := int64(after.TotalAlloc - before.TotalAlloc); grown > 64<<20 {
+	if grown := int64(after.TotalAlloc - before.TotalAlloc); !raceOn && grown > 64<<20 {
 		t.Errorf("40 bombs allocated %d MiB", grown>>20)
 	}
 }

@@ -24,10 +24,10 @@ func TestSilence(t *testing.T) {
 		synctest.Wait()
 		send := func(line string) {
 			t.Helper()
+			src.hear()
 			if _, err := src.spool.Load().Append(ctx, &spool.Batch{Body: [][]byte{[]byte(line + "\n")}}); err != nil {
 				t.Fatal(err)
 			}
-			src.hear()
 			synctest.Wait()
 		}
 		expect := func(after time.Duration, state, why string) {

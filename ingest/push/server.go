@@ -218,8 +218,9 @@ func (s *Source) take(srv *Server, w http.ResponseWriter, r *http.Request) (take
 		return taken{}, err
 	case c.isArray():
 		return taken{}, refuse(array, 0)
-	case c.bytes == 0, c.isCheck():
-		s.hear()
+	}
+	s.hear() // before the reader can have seen the batch, and thought that it was the last
+	if c.bytes == 0 || c.isCheck() {
 		return taken{}, nil
 	}
 	known, err := sp.Append(r.Context(), &spool.Batch{ID: c.id(), Encoding: enc, Body: parts})
@@ -234,7 +235,6 @@ func (s *Source) take(srv *Server, w http.ResponseWriter, r *http.Request) (take
 	default:
 		return taken{}, &refusal{reason: disk, cause: err}
 	}
-	s.hear()
 	if !known {
 		s.batches.Add(1)
 		s.lines.Add(uint64(c.lines))
