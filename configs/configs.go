@@ -476,15 +476,19 @@ func (c *Config) Recipients() []routing.Sink {
 	}
 	for i := range c.Sinks.PagerDuty {
 		p := &c.Sinks.PagerDuty[i]
-		out = append(out, routing.Sink{Name: p.Name, Kind: routing.KindPagerDuty, MinSeverity: p.MinSeverity})
+		out = append(out, routing.Sink{Name: p.Name, Kind: routing.KindPagerDuty, MinSeverity: p.MinSeverity, People: true})
 	}
 	for i := range c.Sinks.Email {
 		e := &c.Sinks.Email[i]
-		out = append(out, routing.Sink{Name: e.Name, Kind: routing.KindEmail, MinSeverity: e.MinSeverity, People: true, Posts: true})
+		out = append(out, routing.Sink{Name: e.Name, Kind: routing.KindEmail, MinSeverity: e.MinSeverity, People: true, Posts: true, Channels: true})
 	}
 	for i := range c.Routing.Teams {
-		if t := &c.Routing.Teams[i]; t.Webhook.URL != "" {
-			out = append(out, routing.Sink{Name: t.OwnSink(), Kind: routing.KindWebhook, Team: t.Name})
+		t := &c.Routing.Teams[i]
+		if t.Webhook.URL != "" {
+			out = append(out, routing.Sink{Name: t.OwnSink(routing.KindWebhook), Kind: routing.KindWebhook, Team: t.Name})
+		}
+		if t.PagerDuty != "" {
+			out = append(out, routing.Sink{Name: t.OwnSink(routing.KindPagerDuty), Kind: routing.KindPagerDuty, Team: t.Name, People: true})
 		}
 	}
 	return out

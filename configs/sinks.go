@@ -4,6 +4,7 @@ import (
 	"github.com/denywatch/denywatch/alerts/alertmanager"
 	"github.com/denywatch/denywatch/alerts/email"
 	"github.com/denywatch/denywatch/alerts/pagerduty"
+	"github.com/denywatch/denywatch/alerts/routing"
 	"github.com/denywatch/denywatch/internal/incident"
 )
 
@@ -48,4 +49,14 @@ type Email struct {
 
 func (e *Email) setDefaults() {
 	e.Name, e.MinSeverity, e.Post.TLS = "email", incident.Low, email.DefaultTLS
+}
+
+// TeamPager is the service of PagerDuty of a team that names one: at the address of the
+// first PagerDuty sink, or the usual one.
+func (c *Config) TeamPager(t *routing.Team) pagerduty.Config {
+	p := pagerduty.Config{RoutingKey: t.PagerDuty}
+	if len(c.Sinks.PagerDuty) > 0 {
+		p.URL = c.Sinks.PagerDuty[0].Post.URL
+	}
+	return p
 }

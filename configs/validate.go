@@ -10,6 +10,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/denywatch/denywatch/alerts/email"
 	"github.com/denywatch/denywatch/alerts/routing"
 	"github.com/denywatch/denywatch/alerts/slack"
 	"github.com/denywatch/denywatch/ingest/kafka"
@@ -708,11 +709,34 @@ func (k *checker) routing() {
 				k.bad(p+".slack", "there is no Slack sink with a token to post there; add one to sinks:")
 			}
 		}
+		for j, to := range t.Email {
+			if email.ValidateTarget(to) != nil || strings.Contains(to, ",") {
+				k.bad(at(p+".email", j), "must be an address, such as oncall@example.com")
+			}
+		}
+		if len(t.Email) > 0 {
+			if email.ValidateTarget(strings.Join(t.Email, ",")) != nil {
+				k.bad(p+".email", "is too many addresses; make a list on your mail server")
+			}
+			if len(k.c.Sinks.Email) == 0 {
+				k.bad(p+".email", "there is no e-mail sink to send it; add one to sinks:")
+			}
+		}
+		own := func(kind string) {
+			if name := t.OwnSink(kind); taken[name] != "" {
+				k.bad(p+"."+kind, "is told as sink %s, and there is one of that name; give that another name", name)
+			}
+		}
 		if _, said := k.d.at[p+".webhook"]; said || t.Webhook.URL != "" {
 			k.joined(p+".webhook", t.Webhook.Validate())
-			if taken[t.OwnSink()] != "" {
-				k.bad(p+".webhook", "is told as sink %s, and there is one of that name; give that another name", t.OwnSink())
+			own(routing.KindWebhook)
+		}
+		if _, said := k.d.at[p+".pagerduty"]; said || t.PagerDuty != "" {
+			pager := k.c.TeamPager(t)
+			if err := pager.ValidateKey(); err != nil {
+				k.foreign(p+".pagerduty", err.Error())
 			}
+			own(routing.KindPagerDuty)
 		}
 	}
 	if len(k.d.problems) > 0 {

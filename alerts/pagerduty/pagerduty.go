@@ -43,14 +43,22 @@ type Config struct {
 // keyLength is how long integration keys are.
 const keyLength = 32
 
+// ValidateKey says what is wrong with the routing key.
+func (c *Config) ValidateKey() error {
+	switch key := c.RoutingKey.Reveal(); {
+	case key == "":
+		return errors.New("is missing; add an Events API v2 integration to the service and copy its key")
+	case len(key) != keyLength || strings.ContainsFunc(key, func(r rune) bool { return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') }):
+		return fmt.Errorf("must be %d letters and digits, the integration key of an Events API v2 integration", keyLength)
+	}
+	return nil
+}
+
 // Validate reports all problems, each with the field it is in. It does no I/O.
 func (c *Config) Validate() error {
 	var errs []error
-	switch key := c.RoutingKey.Reveal(); {
-	case key == "":
-		errs = append(errs, errors.New("routing_key: is missing; add an Events API v2 integration to the service and copy its key"))
-	case len(key) != keyLength || strings.ContainsFunc(key, func(r rune) bool { return (r < '0' || r > '9') && (r < 'a' || r > 'z') && (r < 'A' || r > 'Z') }):
-		errs = append(errs, fmt.Errorf("routing_key: must be %d letters and digits, the integration key of an Events API v2 integration", keyLength))
+	if err := c.ValidateKey(); err != nil {
+		errs = append(errs, fmt.Errorf("routing_key: %w", err))
 	}
 	if c.URL != "" {
 		if err := alerts.ValidateURL(secret.String(c.URL)); err != nil {

@@ -14,7 +14,8 @@ import (
 
 const (
 	// storm is how many incidents one place is told of one by one within stormTime;
-	// those beyond become one post, their recoveries another.
+	// those beyond become one post, their recoveries another. A pager, which takes no
+	// posts, is not told of them unless they escalate.
 	storm     = 10
 	stormTime = time.Minute
 	// flaps is how often an incident must come back within flapTime to be told no more
@@ -389,7 +390,7 @@ func (d *Desk) tellPlace(l *life, t *incident.Transition, p *Place, now time.Tim
 	}
 	l.Waiting = slices.DeleteFunc(l.Waiting, func(w place) bool { return w.Dest == p.Dest })
 	x := told{place: mine, Severity: t.Incident.Severity}
-	if p.Sink.People && p.Sink.Posts {
+	if p.Sink.People {
 		at := slices.DeleteFunc(d.told[p.Dest], func(at time.Time) bool { return now.Sub(at) >= stormTime })
 		if x.Bulk = len(at) >= storm; !x.Bulk {
 			at = append(at, now)
@@ -398,8 +399,10 @@ func (d *Desk) tellPlace(l *life, t *incident.Transition, p *Place, now time.Tim
 	}
 	l.Told = append(l.Told, x)
 	if x.Bulk {
-		b := d.batch(mine, false, now)
-		b.Opened = append(b.Opened, l.id)
+		if p.Sink.Posts { // else a pager, which those before have set off
+			b := d.batch(mine, false, now)
+			b.Opened = append(b.Opened, l.id)
+		}
 		return nil
 	}
 	return []alerts.Delivery{alerts.NewDelivery(*t, p.Dest, p.Mention...)}
@@ -410,16 +413,20 @@ func (d *Desk) tellAgain(l *life, t *incident.Transition, x *told, mention []str
 	if !x.Bulk {
 		return []alerts.Delivery{alerts.NewDelivery(*t, x.Dest, mention...)}
 	}
-	b := d.batch(x.place, false, now)
-	switch t.Kind {
-	case incident.ResolvedKind:
-		b.Over = append(b.Over, l.id)
-	case incident.Reopened:
-		b.Opened = append(b.Opened, l.id)
-	case incident.Escalated:
+	if t.Kind == incident.Escalated {
 		// Somebody has to look after it, so it gets a message of its own.
 		x.Bulk = false
 		return []alerts.Delivery{alerts.NewDelivery(*t, x.Dest, mention...)}
+	}
+	if s := d.router.sink(x.Sink); s != nil && s.Posts {
+		switch t.Kind {
+		case incident.ResolvedKind:
+			b := d.batch(x.place, false, now)
+			b.Over = append(b.Over, l.id)
+		case incident.Reopened:
+			b := d.batch(x.place, false, now)
+			b.Opened = append(b.Opened, l.id)
+		}
 	}
 	return nil
 }

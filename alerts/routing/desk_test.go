@@ -206,13 +206,19 @@ func TestStorm(t *testing.T) {
 		in := at(fmt.Sprintf("/search/x%d", i))
 		in.ID = fmt.Sprintf("i%04d", i)
 		in.Identities, in.UsedToGetIn = int64(10+i%30), 10
+		if i%2 == 0 {
+			in.Identities, in.UsedToGetIn = 60, 60 // the pager takes these
+		}
 		ins[in.ID] = in
 		o.step(incident.Opened, in)
 	}
 	var posts []alerts.Delivery
+	pages := 0
 	count := func() (alone int) {
 		for _, d := range o.told {
 			switch {
+			case d.Sink == "pager":
+				pages++
 			case d.Sink != "slack":
 			case d.Post != nil:
 				posts = append(posts, d)
@@ -235,7 +241,7 @@ func TestStorm(t *testing.T) {
 	if p.Headline != "990 more incidents for team platform within a minute" || len(p.Parts) != 1 || len(p.Parts[0].Lines) != 11 {
 		t.Errorf("the post is %+v", p)
 	}
-	if l := p.Parts[0].Lines; !strings.HasPrefix(l[0], "/search/x29 refuses more people than usual (medium, 39 people, i0029)") || l[10] != "and 980 others" {
+	if l := p.Parts[0].Lines; !strings.HasPrefix(l[0], "/search/x10 refuses more people than usual (high, 60 people, i0010)") || l[10] != "and 980 others" {
 		t.Errorf("named are %q", l)
 	}
 	for _, id := range slices.Sorted(maps.Keys(ins)) {
@@ -251,6 +257,9 @@ func TestStorm(t *testing.T) {
 	}
 	if posts[0].Key == posts[1].Key {
 		t.Errorf("both posts have the key %s", posts[0].Key)
+	}
+	if pages != 30 {
+		t.Errorf("%d pages, want opening, growth and end of 10 incidents", pages)
 	}
 	o.pass(time.Hour, time.Minute)
 	if n := count(); n != 0 || len(posts) != 2 {

@@ -32,6 +32,7 @@ import (
 	"github.com/denywatch/denywatch/internal/access"
 	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/secret"
 )
 
 // Config says what matters, and who is told. The zero value knows no teams: every
@@ -97,8 +98,13 @@ type Condition struct {
 type Team struct {
 	// Name is the team's key in the file.
 	Name string `yaml:"-"`
-	// Slack is a channel for the first Slack sink that has a token, instead of its own.
-	Slack string `yaml:"slack"`
+	// Slack is a channel for the first Slack sink that has a token, Email are addresses
+	// for the first e-mail sink, instead of its own.
+	Slack string   `yaml:"slack"`
+	Email []string `yaml:"email,one"`
+	// PagerDuty is the integration key of the team's own service, instead of the
+	// PagerDuty sinks.
+	PagerDuty secret.String `yaml:"pagerduty"`
 	// Webhook is a sink of the team's own, beside all others.
 	Webhook webhook.Config `yaml:"webhook"`
 	// Mention are those to be called by name at Slack.
@@ -111,8 +117,19 @@ type Team struct {
 	Digest Digest `yaml:"digest"`
 }
 
-// OwnSink is the name of the sink of Team.Webhook.
-func (t *Team) OwnSink() string { return "webhook-" + t.Name }
+// OwnSink is the name of the team's own sink of a kind: of Webhook or PagerDuty.
+func (t *Team) OwnSink(kind string) string { return kind + "-" + t.Name }
+
+// target is the team's place at a sink of a kind that has many, empty if it names none.
+func (t *Team) target(kind string) string {
+	switch kind {
+	case KindSlack:
+		return t.Slack
+	case KindEmail:
+		return strings.Join(t.Email, ",")
+	}
+	return ""
+}
 
 // BySeverity are Slack ids by the severity they are mentioned for.
 type BySeverity struct {
@@ -403,27 +420,45 @@ const mostUrgent = incident.Critical
 func (r *Router) placesOf(team string, s incident.Severity) []Place {
 	var out []Place
 	t := r.teams[team]
-	channel := ""
-	if t != nil {
-		channel = t.Slack
+	if t == nil {
+		t = nobody
 	}
+	named := map[string]bool{} // kinds at which the team's place was used
 	for i := range r.sinks {
 		sink := &r.sinks[i]
-		if sink.Team != "" && sink.Team != team {
+		if sink.Team != "" && sink.Team != team || sink.Kind == KindPagerDuty && sink.Team == "" && t.PagerDuty != "" {
 			continue
 		}
 		p := Place{Dest: alerts.Dest{Sink: sink.Name}, Team: team, Sink: sink}
+		if sink.Channels && !named[sink.Kind] {
+			p.Target, named[sink.Kind] = t.target(sink.Kind), true
+		}
 		if sink.Kind == KindSlack {
-			if sink.Channels {
-				p.Target, channel = channel, ""
-			}
-			if t != nil {
-				p.Mention = t.Mention.of(s)
-			}
+			p.Mention = t.Mention.of(s)
 		}
 		if AtLeast(s, sink.MinSeverity) {
 			out = append(out, p)
 		}
+	}
+	return out
+}
+
+// nobody is a team that names no place.
+var nobody = &team{Team: &Team{}, zone: time.UTC}
+
+// Everywhere returns all places that can be told, each once.
+func (r *Router) Everywhere() []alerts.Dest {
+	var out []alerts.Dest
+	add := func(team string) {
+		for _, p := range r.placesOf(team, mostUrgent) {
+			if !slices.Contains(out, p.Dest) {
+				out = append(out, p.Dest)
+			}
+		}
+	}
+	add("")
+	for _, t := range r.order {
+		add(t.Name)
 	}
 	return out
 }

@@ -25,7 +25,7 @@ func shop() *routing.Config {
 		Teams: []routing.Team{
 			{Name: "platform"},
 			{Name: "growth", Slack: "#growth", Mention: routing.BySeverity{Critical: []string{"S0123456789"}}},
-			{Name: "security", Slack: "#sec"}, {Name: "support"}, {Name: "finance", Slack: "#finance"},
+			{Name: "security", Slack: "#sec"}, {Name: "support", Email: []string{"a@example.com", "b@example.com"}, PagerDuty: "key"}, {Name: "finance", Slack: "#finance"},
 		},
 	}
 	c.SetDefaults()
@@ -39,6 +39,14 @@ var sinks = []routing.Sink{
 	{Name: "pager", Kind: "pager", People: true, MinSeverity: incident.High},
 	{Name: "webhook-finance", Kind: routing.KindWebhook, Team: "finance"},
 }
+
+// pagers are more sinks of kinds of which teams have their own.
+var pagers = append(sinks[:len(sinks):len(sinks)],
+	routing.Sink{Name: "email", Kind: routing.KindEmail, People: true, Posts: true, Channels: true},
+	routing.Sink{Name: "email-2", Kind: routing.KindEmail, People: true, Posts: true, Channels: true},
+	routing.Sink{Name: "pagerduty", Kind: routing.KindPagerDuty, People: true},
+	routing.Sink{Name: "pagerduty-support", Kind: routing.KindPagerDuty, People: true, Team: "support"},
+)
 
 func at(route string) incident.Incident {
 	return incident.Incident{ID: "a1", State: incident.Open, Direction: incident.Up, Class: incident.ClassRefused, Layer: "app",
@@ -94,21 +102,23 @@ func TestRoute(t *testing.T) {
 
 // TestPlaces: a team's own place replaces that of the sink, and nothing is told twice.
 func TestPlaces(t *testing.T) {
-	r := routing.New(shop(), sinks)
 	for _, c := range []struct {
-		d    routing.Decision
-		want string
+		sinks []routing.Sink
+		d     routing.Decision
+		want  string
 	}{
-		{routing.Decision{Severity: incident.Low}, "console bus slack"},
-		{routing.Decision{Severity: incident.High}, "console bus slack pager"},
-		{routing.Decision{Severity: incident.Medium, Team: "platform"}, "console bus slack"},
-		{routing.Decision{Severity: incident.Critical, Team: "growth"}, "console bus slack=#growth(S0123456789) pager"},
-		{routing.Decision{Severity: incident.Medium, Team: "growth"}, "console bus slack=#growth"},
-		{routing.Decision{Severity: incident.Medium, Team: "security", Watcher: "finance"}, "console bus slack=#sec slack=#finance webhook-finance"},
-		{routing.Decision{Severity: incident.Medium, Team: "gone"}, "console bus slack"},
+		{pagers, routing.Decision{Severity: incident.Low, Team: "support"}, "console bus slack email=a@example.com,b@example.com email-2 pagerduty-support"},
+		{pagers, routing.Decision{Severity: incident.Low, Team: "growth"}, "console bus slack=#growth email email-2 pagerduty"},
+		{sinks, routing.Decision{Severity: incident.Low}, "console bus slack"},
+		{sinks, routing.Decision{Severity: incident.High}, "console bus slack pager"},
+		{sinks, routing.Decision{Severity: incident.Medium, Team: "platform"}, "console bus slack"},
+		{sinks, routing.Decision{Severity: incident.Critical, Team: "growth"}, "console bus slack=#growth(S0123456789) pager"},
+		{sinks, routing.Decision{Severity: incident.Medium, Team: "growth"}, "console bus slack=#growth"},
+		{sinks, routing.Decision{Severity: incident.Medium, Team: "security", Watcher: "finance"}, "console bus slack=#sec slack=#finance webhook-finance"},
+		{sinks, routing.Decision{Severity: incident.Medium, Team: "gone"}, "console bus slack"},
 	} {
 		var got []string
-		for _, p := range r.Places(c.d) {
+		for _, p := range routing.New(shop(), c.sinks).Places(c.d) {
 			s := p.Dest.Sink
 			if p.Target != "" {
 				s += "=" + p.Target
@@ -121,6 +131,18 @@ func TestPlaces(t *testing.T) {
 		if strings.Join(got, " ") != c.want {
 			t.Errorf("%+v: told at %v, want %s", c.d, got, c.want)
 		}
+	}
+}
+
+// TestEverywhere: all places are there once, also those of teams.
+func TestEverywhere(t *testing.T) {
+	var got []string
+	for _, to := range routing.New(shop(), pagers).Everywhere() {
+		got = append(got, strings.Trim(to.Sink+"="+to.Target, "="))
+	}
+	const want = "console bus slack pager email email-2 pagerduty slack=#growth slack=#sec email=a@example.com,b@example.com pagerduty-support slack=#finance webhook-finance"
+	if strings.Join(got, " ") != want {
+		t.Errorf("got %v", got)
 	}
 }
 

@@ -15,6 +15,7 @@ import (
 
 	"github.com/denywatch/denywatch/alerts"
 	"github.com/denywatch/denywatch/alerts/console"
+	"github.com/denywatch/denywatch/alerts/routing"
 	"github.com/denywatch/denywatch/alerts/webhook"
 	"github.com/denywatch/denywatch/configs"
 	"github.com/denywatch/denywatch/detector/slots"
@@ -265,7 +266,7 @@ func (d *Daemon) notifiers(c *configs.Config) (map[string]alerts.Notifier, error
 	}
 	for i := range c.Routing.Teams {
 		if t := &c.Routing.Teams[i]; t.Webhook.URL != "" {
-			hook(t.OwnSink(), t.Webhook)
+			hook(t.OwnSink(routing.KindWebhook), t.Webhook)
 		}
 	}
 	errs = append(errs, d.slackSinks(c, out), d.otherSinks(c, out))

@@ -1,17 +1,18 @@
 package app
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"slices"
 	"strings"
 	"time"
 
 	"github.com/denywatch/denywatch/alerts"
+	"github.com/denywatch/denywatch/alerts/routing"
 	"github.com/denywatch/denywatch/configs"
 )
 
@@ -26,38 +27,28 @@ func SendTest(ctx context.Context, cfg *configs.Config, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	targets := map[string][]string{}
-	for _, s := range cfg.Sinks.Slack {
-		if s.Post.Token == "" {
-			continue
-		}
-		for i := range cfg.Routing.Teams {
-			if t := cfg.Routing.Teams[i].Slack; t != "" && t != s.Post.Channel && !slices.Contains(targets[s.Name], t) {
-				targets[s.Name] = append(targets[s.Name], t)
-			}
-		}
-		break // teams' channels belong to the first app
-	}
 	failed, all := 0, 0
-	for _, name := range slices.Sorted(maps.Keys(sinks)) {
-		for _, target := range append([]string{""}, targets[name]...) {
-			all++
-			place := strings.TrimSpace(name + " " + target)
-			did, err := testPlace(ctx, sinks[name], target)
-			switch {
-			case err == nil:
-				fmt.Fprintf(out, "%s: works: %s\n", printable(place), printable(did))
-			case did != "":
-				failed++
-				fmt.Fprintf(out, "%s: works in part: %s\n", printable(place), printable(did))
-			default:
-				failed++
-				fmt.Fprintf(out, "%s: does not work\n", printable(place))
-			}
-			if err != nil {
-				for line := range strings.Lines(err.Error()) {
-					fmt.Fprintf(out, "    %s\n", printable(strings.TrimSpace(line)))
-				}
+	places := routing.New(&cfg.Routing, cfg.Recipients()).Everywhere()
+	slices.SortFunc(places, func(a, b alerts.Dest) int {
+		return cmp.Or(cmp.Compare(a.Sink, b.Sink), cmp.Compare(a.Target, b.Target))
+	})
+	for _, to := range places {
+		all++
+		place := strings.TrimSpace(to.Sink + " " + to.Target)
+		did, err := testPlace(ctx, sinks[to.Sink], to.Target)
+		switch {
+		case err == nil:
+			fmt.Fprintf(out, "%s: works: %s\n", printable(place), printable(did))
+		case did != "":
+			failed++
+			fmt.Fprintf(out, "%s: works in part: %s\n", printable(place), printable(did))
+		default:
+			failed++
+			fmt.Fprintf(out, "%s: does not work\n", printable(place))
+		}
+		if err != nil {
+			for line := range strings.Lines(err.Error()) {
+				fmt.Fprintf(out, "    %s\n", printable(strings.TrimSpace(line)))
 			}
 		}
 	}

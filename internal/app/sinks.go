@@ -8,6 +8,7 @@ import (
 	"github.com/denywatch/denywatch/alerts/alertmanager"
 	"github.com/denywatch/denywatch/alerts/email"
 	"github.com/denywatch/denywatch/alerts/pagerduty"
+	"github.com/denywatch/denywatch/alerts/routing"
 	"github.com/denywatch/denywatch/configs"
 )
 
@@ -30,6 +31,12 @@ func (d *Daemon) otherSinks(c *configs.Config, out map[string]alerts.Notifier) e
 		s := &c.Sinks.PagerDuty[i]
 		n, err := pagerduty.New(s.Post)
 		add(s.Name, n, err)
+	}
+	for i := range c.Routing.Teams {
+		if t := &c.Routing.Teams[i]; t.PagerDuty != "" {
+			n, err := pagerduty.New(c.TeamPager(t))
+			add(t.OwnSink(routing.KindPagerDuty), n, err)
+		}
 	}
 	for i := range c.Sinks.Email {
 		s := &c.Sinks.Email[i]
