@@ -10,7 +10,10 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
+	"iter"
+	"slices"
 
 	"github.com/denywatch/denywatch/internal/event"
 )
@@ -38,21 +41,36 @@ type Batch struct {
 	// End.Offset - Start.Offset. The reader owns the bytes again when Handler.Batch
 	// returns.
 	Data []byte
-	// Start is the position of Data[0]; after n consumed bytes that end at a
-	// line end, the position is {Start.Offset + n, Start.Mark}, unless PerLine.
+	// Lines are the lines instead, without newlines, where each is a message of its
+	// own: then offsets count them, and Data is empty. The reader owns them again as
+	// it does Data.
+	Lines [][]byte
+	// Start is the position of the first line; after n consumed bytes that end at a
+	// line end, or n of Lines, the position is {Start.Offset + n, Start.Mark}.
 	Start Position
-	// End is the position after all of Data. Who consumed all of it goes on there,
+	// End is the position after all of them. Who consumed all of it goes on there,
 	// not at Start plus the bytes consumed.
 	End Position
-	// Skipped counts lines before Data[0] that were too long to deliver; their
+	// Skipped counts lines before the first that were too long to deliver; their
 	// bytes lie before Start.
 	Skipped int
-	// PerLine tells that offsets count lines (the messages of a partition), not
-	// bytes: after i lines of Data the position is {Start.Offset + i, Start.Mark}.
-	PerLine bool
-	// Fields are what is known of every line of Data besides its text; it counts
-	// more than what the line says. The reader owns them again as it does Data.
+	// Fields are what is known of every line besides its text; it counts more than
+	// what the line says. The reader owns them again as it does Data.
 	Fields []Field
+}
+
+// Each returns the lines of b, without the newlines at their ends.
+func (b *Batch) Each() iter.Seq[[]byte] {
+	if b.Lines != nil {
+		return slices.Values(b.Lines)
+	}
+	return func(yield func([]byte) bool) {
+		for line := range bytes.Lines(b.Data) {
+			if !yield(bytes.TrimSuffix(line, []byte{'\n'})) {
+				return
+			}
+		}
+	}
 }
 
 // Field is one text of the events that lines become.

@@ -55,8 +55,10 @@ type partition struct {
 	epoch     int32           // the same as a number
 	damaged   int64           // offset at which a batch was found damaged; -1
 
-	// What is joined and not delivered yet: lines of the messages start to upto.
-	lines       []byte
+	// What is joined and not delivered yet: the messages start to upto, as views of
+	// the answer or of what was decompressed.
+	lines       [][]byte
+	size        int // of them together
 	start, upto int64
 	skipped     int
 	inflated    bytes.Buffer
@@ -194,7 +196,7 @@ func (p *partition) resolve(ctx context.Context, b *conn, leaderEpoch int32) err
 	p.count.position.Store(next)
 	p.count.end.Store(last)
 	at := ingest.Position{Offset: next, Mark: p.mark}
-	p.batch = ingest.Batch{Start: at, End: at, PerLine: true}
+	p.batch = ingest.Batch{Start: at, End: at}
 	if err := p.handler.Batch(ctx, &p.batch); err != nil {
 		p.interrupted = true
 		return err
@@ -279,7 +281,7 @@ var errDamaged = errors.New("a batch of messages is damaged (its checksum is wro
 // deliver hands the lines of an answer to the handler.
 func (p *partition) deliver(ctx context.Context, f fetched) error {
 	set := f.set
-	p.lines, p.skipped = p.lines[:0], 0
+	p.lines, p.size, p.skipped = p.lines[:0], 0, 0
 	p.start, p.upto = p.next, p.next
 	aborting := map[int64]bool{}
 	slices.SortFunc(f.aborted, func(a, b abortedTx) int { return int(min(max(a.first-b.first, -1), 1)) })
@@ -337,6 +339,9 @@ func (p *partition) deliver(ctx context.Context, f fetched) error {
 
 // join adds the messages of a batch to the lines.
 func (p *partition) join(ctx context.Context, b *batch) error {
+	if len(p.lines) == 0 {
+		p.inflated.Reset()
+	}
 	records, err := b.inflate(&p.inflated)
 	if err != nil {
 		p.poison(poisonDamaged)
@@ -386,7 +391,7 @@ func (p *partition) add(ctx context.Context, offset int64, m *record) error {
 		}
 		p.skipped++
 		return nil
-	case len(p.lines) > 0 && (offset != p.upto || len(p.lines)+len(value) >= batchBytes || p.fields.differ(m)):
+	case len(p.lines) > 0 && (offset != p.upto || p.size+len(value) >= batchBytes || p.fields.differ(m)):
 		if err := p.flush(ctx, offset); err != nil {
 			return err
 		}
@@ -397,16 +402,16 @@ func (p *partition) add(ctx context.Context, offset int64, m *record) error {
 	if len(p.lines) == 0 {
 		p.start = offset
 	}
-	from := len(p.lines)
-	p.lines = append(append(p.lines, value...), '\n')
-	for line := p.lines[from : len(p.lines)-1]; ; {
-		i := bytes.IndexByte(line, '\n')
+	for rest := value; ; {
+		i := bytes.IndexByte(rest, '\n')
 		if i < 0 {
 			break
 		}
-		line[i] = ' '
-		line = line[i+1:]
+		rest[i] = ' '
+		rest = rest[i+1:]
 	}
+	p.lines = append(p.lines, value)
+	p.size += len(value)
 	p.upto = offset + 1
 	return nil
 }
@@ -420,14 +425,14 @@ func (p *partition) flush(ctx context.Context, next int64) error {
 		p.start = next
 	}
 	p.batch = ingest.Batch{
-		Data: p.lines, PerLine: true, Skipped: p.skipped, Fields: p.fields.said,
+		Lines: p.lines, Skipped: p.skipped, Fields: p.fields.said,
 		Start: ingest.Position{Offset: p.start, Mark: p.mark}, End: ingest.Position{Offset: next, Mark: p.mark},
 	}
 	if err := p.handler.Batch(ctx, &p.batch); err != nil {
 		p.interrupted = true
 		return err
 	}
-	p.lines, p.skipped = p.lines[:0], 0
+	p.lines, p.size, p.skipped = p.lines[:0], 0, 0
 	p.count.position.Store(next)
 	return nil
 }

@@ -196,7 +196,8 @@ func nextBatch(set []byte) (b batch, rest []byte, ok bool) {
 	return b, rest, true
 }
 
-// inflate returns the records of the batch, in buf if they were compressed.
+// inflate returns the records of the batch, behind what buf holds if they were
+// compressed.
 func (b *batch) inflate(buf *bytes.Buffer) ([]byte, error) {
 	code := compress.Compression(b.attributes & attrCompression)
 	if code == compress.None {
@@ -208,7 +209,7 @@ func (b *batch) inflate(buf *bytes.Buffer) ([]byte, error) {
 	}
 	r := codec.NewReader(bytes.NewReader(b.body))
 	defer func() { _ = r.Close() }() // only read
-	buf.Reset()
+	from := buf.Len()
 	n, err := buf.ReadFrom(io.LimitReader(r, maxInflated+1))
 	if err != nil {
 		return nil, err
@@ -216,7 +217,7 @@ func (b *batch) inflate(buf *bytes.Buffer) ([]byte, error) {
 	if n > maxInflated {
 		return nil, fmt.Errorf("it is larger than %d bytes when decompressed", maxInflated)
 	}
-	return buf.Bytes(), nil
+	return buf.Bytes()[from:], nil
 }
 
 // record is one message of a batch.

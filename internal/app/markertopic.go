@@ -1,7 +1,6 @@
 package app
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"log/slog"
@@ -131,7 +130,7 @@ func (h *markerHandler) Batch(ctx context.Context, b *ingest.Batch) error {
 		}
 	}
 	var list []message
-	for line := range bytes.Lines(b.Data) {
+	for line := range b.Each() {
 		x := message{offset: b.Start.Offset + int64(len(list))}
 		x.marker, x.bad = marker.Decode(line)
 		list = append(list, x)

@@ -337,7 +337,7 @@ func TestPositionsThatCountLines(t *testing.T) {
 	done := make(chan error, 1)
 	go func() {
 		done <- g.h.Batch(ctx, &ingest.Batch{
-			Data: []byte("600 200 /a\n601 200 /a\n602 200 /a\n"), PerLine: true,
+			Lines: [][]byte{[]byte("600 200 /a"), []byte("601 200 /a"), []byte("602 200 /a")},
 			Start: ingest.Position{Offset: 40}, End: ingest.Position{Offset: 43},
 		})
 	}()

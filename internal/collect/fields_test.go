@@ -15,8 +15,8 @@ func TestFieldsBesideLines(t *testing.T) {
 	g := newRig(t, nil, nil)
 	g.clock.Move(1 << 62)
 	deliver := func(fields ...ingest.Field) {
-		data := []byte("60 200 /a\nnonsense\n61 200 /b\n")
-		b := &ingest.Batch{Data: data, PerLine: true, Start: ingest.Position{Offset: g.at}, End: ingest.Position{Offset: g.at + 3}, Fields: fields}
+		lines := [][]byte{[]byte("60 200 /a"), []byte("nonsense"), []byte("61 200 /b")}
+		b := &ingest.Batch{Lines: lines, Start: ingest.Position{Offset: g.at}, End: ingest.Position{Offset: g.at + 3}, Fields: fields}
 		if err := g.h.Batch(t.Context(), b); err != nil {
 			t.Fatal(err)
 		}

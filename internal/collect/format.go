@@ -24,11 +24,11 @@ const (
 // choose makes the parser from the first lines of b.
 func (s *Stream) choose(b *ingest.Batch) {
 	var sample [][]byte
-	for line := range bytes.Lines(b.Data) {
+	for line := range b.Each() {
 		if len(sample) == sampleLines {
 			break
 		}
-		sample = append(sample, bytes.TrimRight(line, "\r\n"))
+		sample = append(sample, bytes.TrimRight(line, "\r"))
 	}
 	p, err := s.c.NewParser(s.name, sample)
 	if err != nil {

@@ -218,7 +218,7 @@ func (s *Stream) dictionaries() {
 // Batch implements ingest.Handler.
 func (s *Stream) Batch(ctx context.Context, b *ingest.Batch) error {
 	// A batch without lines says only that the position moved.
-	if s.parser == nil && len(b.Data) > 0 {
+	if s.parser == nil && len(b.Data)+len(b.Lines) > 0 {
 		s.choose(b)
 	}
 	s.setState(tally.Reading, "")
@@ -227,13 +227,17 @@ func (s *Stream) Batch(ctx context.Context, b *ingest.Batch) error {
 	s.stats.Oversize += uint64(b.Skipped)
 	s.tooLong += uint64(b.Skipped)
 	at := b.Start.Offset // of the line
-	for off := 0; off < len(b.Data); {
-		n := bytes.IndexByte(b.Data[off:], '\n')
-		if n < 0 {
-			n = len(b.Data) - off // a reader's mistake, but no reason to lose the line
+	for i, off := 0, 0; i < len(b.Lines) || off < len(b.Data); {
+		var line []byte
+		if b.Lines != nil {
+			line = b.Lines[i]
+		} else if n := bytes.IndexByte(b.Data[off:], '\n'); n >= 0 {
+			line = b.Data[off : off+n]
+		} else {
+			line = b.Data[off:] // a reader's mistake, but no reason to lose the line
 		}
 		s.ev.Reset()
-		err := s.parser.Parse(b.Data[off:off+n], &s.ev)
+		err := s.parser.Parse(line, &s.ev)
 		for i := range b.Fields {
 			s.ev.Set(b.Fields[i].Key, b.Fields[i].Value)
 		}
@@ -249,19 +253,22 @@ func (s *Stream) Batch(ctx context.Context, b *ingest.Batch) error {
 		}
 		s.lines++
 		s.stats.Lines++
-		s.stats.Bytes += uint64(n + 1)
+		s.stats.Bytes += uint64(len(line) + 1)
 		if err == nil {
 			s.count()
 		} else {
-			s.bad(err, b.Data[off:off+n], at)
+			s.bad(err, line, at)
 		}
-		off += n + 1
-		if at++; !b.PerLine {
-			at += int64(n)
+		if b.Lines != nil {
+			i++
+			at++
+		} else {
+			off += len(line) + 1
+			at += int64(len(line)) + 1
 		}
 		if s.lines >= handLines {
 			s.pos.Offset = at
-			if off >= len(b.Data) {
+			if i >= len(b.Lines) && off >= len(b.Data) {
 				s.pos = b.End
 			}
 			if err := s.hand(ctx); err != nil {
