@@ -113,18 +113,6 @@ func NewDelivery(t incident.Transition, to Dest, mention ...string) Delivery {
 	return Delivery{Key: to.key(t.Incident.ID + "/" + strconv.Itoa(t.Seq)), Dest: to, Transition: t, Mention: mention}
 }
 
-// Plan returns the deliveries that the transitions make, in order: one for each
-// transition and sink, at the sink's own place.
-func Plan(ts []incident.Transition, sinks []string) []Delivery {
-	ds := make([]Delivery, 0, len(ts)*len(sinks))
-	for _, t := range ts {
-		for _, sink := range sinks {
-			ds = append(ds, NewDelivery(t, Dest{Sink: sink}))
-		}
-	}
-	return ds
-}
-
 // NewPost returns p on its way to a place, whose sink must be a Poster.
 func NewPost(p *Post, to Dest, mention ...string) Delivery {
 	return Delivery{Key: to.key(p.ID), Dest: to, Post: p, Mention: mention}

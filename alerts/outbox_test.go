@@ -178,10 +178,21 @@ func life(id string, kinds ...incident.Kind) []incident.Transition {
 	return ts
 }
 
+// plan returns the deliveries of transitions, in order, to the sinks' own places.
+func plan(ts []incident.Transition, sinks ...string) []alerts.Delivery {
+	var ds []alerts.Delivery
+	for _, t := range ts {
+		for _, sink := range sinks {
+			ds = append(ds, alerts.NewDelivery(t, alerts.Dest{Sink: sink}))
+		}
+	}
+	return ds
+}
+
 // send commits transitions as the detector does.
 func send(t *testing.T, o *alerts.Outbox, d alerts.Store, ts []incident.Transition, sinks ...string) {
 	t.Helper()
-	ds := alerts.Plan(ts, sinks)
+	ds := plan(ts, sinks...)
 	if err := d.Update(func(tx alerts.Tx) error { return o.Enqueue(tx, ds) }); err != nil {
 		t.Fatal(err)
 	}
@@ -443,7 +454,7 @@ func TestKilledAtEveryStep(t *testing.T) {
 				next = 0
 				_ = d.View("detector", func(_ string, v []byte) error { return json.Unmarshal(v, &next) })
 				for ; next < len(cuts) && !isDead(); next++ {
-					ds := alerts.Plan(cuts[next], []string{"a", "b"})
+					ds := plan(cuts[next], "a", "b")
 					err := d.Update(func(tx alerts.Tx) error {
 						if err := o.Enqueue(tx, ds); err != nil {
 							return err
@@ -747,7 +758,7 @@ func TestUnwritableStore(t *testing.T) {
 		}
 		o := build(t, d, map[string]alerts.Notifier{"s": r}, alerts.Options{})
 		stop := start(t, o)
-		ds := alerts.Plan(life("i1", incident.Opened, incident.ResolvedKind), []string{"s"})
+		ds := plan(life("i1", incident.Opened, incident.ResolvedKind), "s")
 		if err := d.Update(func(tx alerts.Tx) error { return o.Enqueue(tx, ds) }); err != nil {
 			t.Fatal(err)
 		}
@@ -826,7 +837,7 @@ func TestRemovedSinkAndDamagedRecordAreSetAside(t *testing.T) {
 			t.Errorf("dead[1] = %+v", dead[1])
 		}
 		// Numbers go on behind the damaged record's.
-		ds := alerts.Plan(life("i2", incident.Opened), []string{"s"})
+		ds := plan(life("i2", incident.Opened), "s")
 		if err := d.Update(func(tx alerts.Tx) error { return o.Enqueue(tx, ds) }); err != nil || ds[0].Seq != 78 {
 			t.Errorf("seq = %d, %v", ds[0].Seq, err)
 		}

@@ -266,7 +266,9 @@ func (d *Desk) Take(t incident.Transition, now time.Time, quietly bool) ([]incid
 		l.Silence, l.Hushed = nil, ""
 	case incident.Reopened:
 		l.Since, l.Raised, l.Ack, l.Dismissed = time.Time{}, 0, nil, false
-		l.Back = append(slices.DeleteFunc(l.Back, func(at time.Time) bool { return now.Sub(at) > flapTime }), now)
+		if !quietly { // what nobody is told of needs no damping
+			l.Back = append(slices.DeleteFunc(l.Back, func(at time.Time) bool { return now.Sub(at) > flapTime }), now)
+		}
 	case incident.ResolvedKind:
 		l.Dismissed = t.Incident.Resolution == incident.Dismissed
 	case incident.Escalated:
@@ -543,7 +545,8 @@ func (d *Desk) wake(l *life, now time.Time, last func(id string) *incident.Trans
 
 // many writes the post of a batch.
 func (d *Desk) many(b *batch, now time.Time, last func(id string) *incident.Transition) *alerts.Post {
-	kind, headline := "many", ""
+	kind := "many"
+	var headline string
 	team := ""
 	if b.Team != "" {
 		team = " for team " + b.Team

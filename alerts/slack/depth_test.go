@@ -153,7 +153,7 @@ func TestHangingUploadDelaysNobody(t *testing.T) {
 	s := slackfake.New(t)
 	n := whole(t, s, &painter{}, nil)
 	s.Fail(slackfake.Fault{Method: "upload", Hang: true})
-	d := alerts.Plan(life("i1")[:1], []string{"slack"})[0]
+	d := alerts.NewDelivery(life("i1")[0], alerts.Dest{Sink: "slack"})
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {

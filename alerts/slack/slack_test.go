@@ -86,7 +86,7 @@ func tell(t *testing.T, n *slack.Notifier, mem json.RawMessage, ts ...incident.T
 }
 
 func try(n *slack.Notifier, mem json.RawMessage, uncertain bool, tr incident.Transition) (json.RawMessage, error) {
-	d := alerts.Plan([]incident.Transition{tr}, []string{"slack"})[0]
+	d := alerts.NewDelivery(tr, alerts.Dest{Sink: "slack"})
 	d.QueuedAt, d.Memory, d.Uncertain = time.Now(), mem, uncertain
 	return n.Notify(context.Background(), &d)
 }
@@ -382,7 +382,7 @@ func TestFaults(t *testing.T) {
 				}
 				c.fault.Method = method
 				s.Fail(c.fault)
-				d := alerts.Plan([]incident.Transition{tr}, []string{"slack"})[0]
+				d := alerts.NewDelivery(tr, alerts.Dest{Sink: "slack"})
 				d.Memory, d.QueuedAt = mem, time.Now()
 				ctx := context.Background()
 				if c.fault.Hang {
@@ -556,7 +556,7 @@ func runUntil(t *testing.T, d *disk, n alerts.Notifier, stop time.Duration, kill
 		_ = o.Run(ctx)
 	}()
 	for ; next < len(all); next++ {
-		ds := alerts.Plan(all[next:next+1], []string{"slack"})
+		ds := []alerts.Delivery{alerts.NewDelivery(all[next], alerts.Dest{Sink: "slack"})}
 		if err := d.Update(func(tx alerts.Tx) error {
 			if err := o.Enqueue(tx, ds); err != nil {
 				return err
@@ -706,7 +706,7 @@ func TestPace(t *testing.T) {
 	defer n.Close()
 	// Three calls may come at once, the fourth would wait for an hour.
 	tell(t, n, nil, life("i1")[0])
-	d := alerts.Plan(life("i2")[:1], []string{"slack"})[0]
+	d := alerts.NewDelivery(life("i2")[0], alerts.Dest{Sink: "slack"})
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	mem, err := n.Notify(ctx, &d)

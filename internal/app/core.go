@@ -497,7 +497,8 @@ func (c *core) saveTimelines(tx *state.Tx) error {
 		}
 	}
 	for len(c.order) > maxTimelines {
-		id := c.order[0]
+		at := max(slices.IndexFunc(c.order, func(id string) bool { return c.last(id).Incident.State == incident.Resolved }), 0)
+		id := c.order[at]
 		for _, t := range c.timelines[id] {
 			if err := tx.Delete(bucketTimeline, timelineKey(id, t.Seq)); err != nil {
 				return err
@@ -505,7 +506,7 @@ func (c *core) saveTimelines(tx *state.Tx) error {
 		}
 		c.desk.Forget(id)
 		delete(c.timelines, id)
-		c.order = c.order[1:]
+		c.order = slices.Delete(c.order, at, at+1)
 	}
 	return nil
 }
