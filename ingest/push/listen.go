@@ -43,14 +43,29 @@ func (l Listen) Validate() []error {
 	return nil
 }
 
+// Check tells whether the certificate can be used, if there is one.
+func (l Listen) Check() error {
+	_, err := l.certificate(slog.New(slog.DiscardHandler))
+	return err
+}
+
+// certificate reads the certificate, nil if there is none.
+func (l Listen) certificate(log *slog.Logger) (*certificate, error) {
+	if !l.TLS.Named() {
+		return nil, nil //nolint:nilnil // see above
+	}
+	c := &certificate{files: l.TLS, log: log.With("component", "ingest/push")}
+	if err := c.load(); err != nil {
+		return nil, fmt.Errorf("push.tls: %w", err)
+	}
+	return c, nil
+}
+
 // Open listens there. It fails if the certificate cannot be used.
 func (l Listen) Open(ctx context.Context, log *slog.Logger) (net.Listener, error) {
-	var cert *certificate
-	if l.TLS.Named() {
-		cert = &certificate{files: l.TLS, log: log.With("component", "ingest/push")}
-		if err := cert.load(); err != nil {
-			return nil, fmt.Errorf("push.tls: %w", err)
-		}
+	cert, err := l.certificate(log)
+	if err != nil {
+		return nil, err
 	}
 	ln, err := new(net.ListenConfig).Listen(ctx, "tcp", l.Address)
 	if err != nil {

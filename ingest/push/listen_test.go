@@ -55,7 +55,13 @@ func TestTLS(t *testing.T) {
 	if _, err := l.Open(t.Context(), log); err == nil {
 		t.Fatal("it listens without a certificate")
 	}
+	if l.Check() == nil {
+		t.Error("a certificate that is not there passes")
+	}
 	writeCert(t, l.TLS, 1)
+	if err := l.Check(); err != nil {
+		t.Error(err)
+	}
 	cert := &certificate{files: l.TLS, log: log}
 	if err := cert.load(); err != nil {
 		t.Fatal(err)

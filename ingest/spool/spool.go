@@ -112,8 +112,9 @@ type Stats struct {
 	// reader, Most the bound.
 	Bytes, Unread, Most int64
 	// Known counts batches that were appended before, Damaged those that could not
-	// be read back, since the spool was opened.
-	Known, Damaged uint64
+	// be read back, Syncs the writes that made one or more batches durable, since the
+	// spool was opened.
+	Known, Damaged, Syncs uint64
 }
 
 // Spool is an open spool. Its methods are safe for concurrent use, but Follow,
@@ -141,7 +142,7 @@ type Spool struct {
 	fresh    []entry // IDs of the segment that is written to
 	read     place   // of the reader
 
-	known, damaged atomic.Uint64
+	known, damaged, syncs atomic.Uint64
 }
 
 // segment is what is known of one.
@@ -213,7 +214,7 @@ func (s *Spool) Append(ctx context.Context, b *Batch) (known bool, err error) {
 func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Stats{Bytes: s.bytes, Most: s.opt.MaxBytes, Known: s.known.Load(), Damaged: s.damaged.Load()}
+	st := Stats{Bytes: s.bytes, Most: s.opt.MaxBytes, Known: s.known.Load(), Damaged: s.damaged.Load(), Syncs: s.syncs.Load()}
 	for _, g := range s.segments {
 		switch {
 		case g.gone || g.n < s.read.segment:
@@ -287,6 +288,7 @@ func (s *Spool) commit(group []*appending) {
 		s.trouble(err)
 	} else if len(write) > 0 {
 		s.failed = ""
+		s.syncs.Add(1)
 		for _, e := range entries {
 			s.recent.add(e)
 		}

@@ -30,6 +30,11 @@ func Check(cfg *configs.Config, out io.Writer) error {
 	if _, _, err := shared(cfg, collect.FixedIdentityKey(), int64(cfg.Slot/time.Second), slog.New(slog.DiscardHandler)); err != nil {
 		return err
 	}
+	if isPushed(cfg) {
+		if err := cfg.Push.Check(); err != nil {
+			return err
+		}
+	}
 	var roleless, unclear []string
 	t := tabwriter.NewWriter(out, 0, 4, 2, ' ', 0)
 	fmt.Fprintln(t, "SOURCE\tVANTAGE\tFILES\tFORMAT")

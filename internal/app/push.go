@@ -29,7 +29,7 @@ type pushing struct {
 
 // hear opens the listener if a source of cfg needs it and it is not open yet.
 func (p *pushing) hear(ctx context.Context, cfg *configs.Config, log *slog.Logger) error {
-	if p.listener != nil || !slices.ContainsFunc(cfg.Sources, func(s configs.Source) bool { return s.Push.Named() }) {
+	if p.listener != nil || !isPushed(cfg) {
 		return nil
 	}
 	ln, err := cfg.Push.Open(ctx, log)
@@ -38,6 +38,11 @@ func (p *pushing) hear(ctx context.Context, cfg *configs.Config, log *slog.Logge
 	}
 	p.listener = ln
 	return nil
+}
+
+// isPushed tells whether a source of cfg is pushed to.
+func isPushed(cfg *configs.Config) bool {
+	return slices.ContainsFunc(cfg.Sources, func(s configs.Source) bool { return s.Push.Named() })
 }
 
 // start begins to answer senders, if anybody is heard.
@@ -152,6 +157,7 @@ func (m *meters) spools(s spools, unauthorized uint64) {
 }
 
 func (m *meters) spool(source string, st spool.Stats) {
+	m.count(st.Syncs, "spool_syncs_total", "source", source)
 	m.gauge(float64(st.Bytes), "spool_bytes", "source", source)
 	m.gauge(float64(st.Unread), "spool_unread_bytes", "source", source)
 	m.gauge(float64(st.Most), "spool_max_bytes", "source", source)

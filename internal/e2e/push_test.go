@@ -61,7 +61,7 @@ func (p *pusher) send(t *testing.T, body []byte, pause func() time.Duration) (du
 			case res.StatusCode == http.StatusOK && json.Unmarshal(text, &a) == nil:
 				p.sent.Add(1)
 				return a.Duplicate
-			case res.StatusCode != http.StatusServiceUnavailable:
+			case res.StatusCode != http.StatusServiceUnavailable && res.StatusCode != http.StatusRequestTimeout:
 				t.Errorf("%d: %s", res.StatusCode, text)
 				return false
 			}
