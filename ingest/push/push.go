@@ -157,22 +157,20 @@ func (s *Source) Run(ctx context.Context, host ingest.Host) error {
 	return errors.Join(err, sp.Close())
 }
 
-// quiet says what it means that nothing more is there.
-func (s *Source) quiet(ctx context.Context, h ingest.Handler) error {
+// quiet says what it means that nothing more is there, as spool.Follow asks.
+func (s *Source) quiet() error {
 	at := s.heard.Load()
 	if at == 0 {
-		h.Unknown(fmt.Errorf("nothing was pushed since the start at %s", s.started.UTC().Format(time.RFC3339)))
-		return nil
+		return fmt.Errorf("nothing was pushed since the start at %s", s.started.UTC().Format(time.RFC3339))
 	}
 	last := time.Unix(0, at)
 	switch silence := time.Since(last); {
-	case silence < settle: // there may be more where it came from
-		return nil
+	case silence < settle:
+		return spool.ErrMore
 	case silence > max(s.cfg.Lateness, settle+time.Second):
-		h.Unknown(fmt.Errorf("nothing was pushed since %s", last.UTC().Format(time.RFC3339)))
-		return nil
+		return fmt.Errorf("nothing was pushed since %s", last.UTC().Format(time.RFC3339))
 	}
-	return h.CaughtUp(ctx)
+	return nil
 }
 
 // Stats is what is known of a source.

@@ -23,7 +23,6 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"go.uber.org/goleak"
 
-	"github.com/denywatch/denywatch/ingest"
 	"github.com/denywatch/denywatch/ingest/ingesttest"
 	"github.com/denywatch/denywatch/ingest/spool"
 	"github.com/denywatch/denywatch/internal/secret"
@@ -562,7 +561,7 @@ func FuzzExamine(f *testing.F) {
 		before, _ := h.Count()
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
-		if err := sp.Follow(ctx, h, "edge", func(context.Context, ingest.Handler) error { stop(); return nil }); err != nil {
+		if err := sp.Follow(ctx, h, "edge", func() error { stop(); return spool.ErrMore }); err != nil {
 			t.Fatal(err)
 		}
 		if after, _ := h.Count(); int64(after-before) != c.lines {

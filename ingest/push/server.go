@@ -109,7 +109,7 @@ func (s *Server) ingest(w http.ResponseWriter, r *http.Request) {
 			s.log.Warn("a push was refused: its token is not known", "peer", r.RemoteAddr, "count", s.unauthorized.Load())
 		})
 		w.Header().Set("WWW-Authenticate", `Bearer realm="denywatch", Basic realm="denywatch"`)
-		s.answer(w, http.StatusUnauthorized, problem{err.Error(), "send the header Authorization: Bearer <token> with one of push.tokens of the source, or the token as the password of HTTP basic authentication"})
+		s.answer(w, http.StatusUnauthorized, problem{err.Error(), "send the header Authorization: Bearer TOKEN with one of push.tokens of the source, or the token as the password of HTTP basic authentication"})
 		return
 	case src == nil:
 		s.answer(w, http.StatusNotFound, problem{"no source of this name takes pushes with this token", "the path is /v1/ingest/NAME, with the name of a source in denywatch.yaml"})

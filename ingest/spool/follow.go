@@ -28,6 +28,10 @@ const (
 // streamPrefix begins every stream name; the source's name follows.
 const streamPrefix = "spool:"
 
+// ErrMore is what Follow's quiet returns when a sender is likely to send more of the
+// same time.
+var ErrMore = errors.New("more may be on its way")
+
 // Follow reads the spool as the stream of the source of that name until ctx ends, and then
 // returns nil with the handler closed. A position's Mark is the record's place, its
 // Offset counts the decoded bytes in it. Segments are deleted as the durable cut
@@ -35,8 +39,9 @@ const streamPrefix = "spool:"
 //
 // The stream is opened when there is a record, or was in an earlier run; nothing
 // is held back for a sender that never sent. quiet is called when all was
-// delivered, at least once a second; it tells the handler whether that was all.
-func (s *Spool) Follow(ctx context.Context, host ingest.Host, source string, quiet func(context.Context, ingest.Handler) error) error {
+// delivered, at least once a second: nil says that this was all there is, ErrMore that
+// it may not be, another error why nobody knows.
+func (s *Spool) Follow(ctx context.Context, host ingest.Host, source string, quiet func() error) error {
 	f := &follower{spool: s, host: host, stream: streamPrefix + source, quiet: quiet, cut: lines.Cutter{MaxLine: s.opt.MaxLine}}
 	if slices.Contains(host.Saved(), f.stream) {
 		if err := f.open(ctx); err != nil {
@@ -66,7 +71,7 @@ type follower struct {
 	spool   *Spool
 	host    ingest.Host
 	stream  string
-	quiet   func(context.Context, ingest.Handler) error
+	quiet   func() error
 	handler ingest.Handler
 
 	at    place    // of the next record
@@ -116,7 +121,7 @@ func (f *follower) run(ctx context.Context) error {
 			if err := f.drain(ctx); err != nil {
 				return err
 			}
-			if err := f.quiet(ctx, f.handler); err != nil {
+			if err := f.silence(ctx); err != nil {
 				return err
 			}
 			f.drop()
@@ -128,6 +133,27 @@ func (f *follower) run(ctx context.Context) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// silence tells the handler what it means that nothing more is there.
+func (f *follower) silence(ctx context.Context) error {
+	switch why := f.quiet(); {
+	case why == nil:
+		return f.handler.CaughtUp(ctx)
+	case errors.Is(why, ErrMore):
+		return f.tell(ctx)
+	default:
+		f.handler.Unknown(why)
+		return nil
+	}
+}
+
+// tell hands over the position without lines, which has the handler account for what
+// it was given before.
+func (f *follower) tell(ctx context.Context) error {
+	f.mark = f.at.encode()
+	f.batch = ingest.Batch{}
+	return f.hand(ctx)
 }
 
 // drop deletes what the durable cut has left behind.
@@ -156,9 +182,7 @@ func (f *follower) drain(ctx context.Context) error {
 			// Nothing is behind it yet, and what comes may have no room until it is
 			// deleted. So the position moves out of it.
 			f.move(g.n + 1)
-			f.mark = f.at.encode()
-			f.batch = ingest.Batch{}
-			if err := f.hand(ctx); err != nil {
+			if err := f.tell(ctx); err != nil {
 				return err
 			}
 		default:

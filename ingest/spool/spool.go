@@ -124,6 +124,7 @@ type Spool struct {
 	opt      Options
 	log      *slog.Logger
 	decoders Decoders
+	most     int64 // bytes after which a segment is full
 
 	in      chan *appending
 	closing chan struct{}
@@ -169,7 +170,7 @@ type appending struct {
 // one process may have it open. What a crash left half written is cut off.
 func Open(dir string, opt Options, log *slog.Logger) (*Spool, error) {
 	s := &Spool{
-		dir: dir, opt: opt, log: log.With("component", "ingest/spool"),
+		dir: dir, opt: opt, most: segmentSize, log: log.With("component", "ingest/spool"),
 		in: make(chan *appending), closing: make(chan struct{}), closed: make(chan struct{}), grown: make(chan struct{}, 1),
 		recent: recent{have: map[ID]struct{}{}},
 	}
@@ -400,7 +401,7 @@ func (s *Spool) advance(entries []entry, size int64) {
 	g.end += size
 	s.bytes += size
 	s.fresh = append(s.fresh, entries...)
-	full := g.end >= segmentSize
+	full := g.end >= s.most
 	s.mu.Unlock()
 	select {
 	case s.grown <- struct{}{}:

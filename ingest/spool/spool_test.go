@@ -17,7 +17,6 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"go.uber.org/goleak"
 
-	"github.com/denywatch/denywatch/ingest"
 	"github.com/denywatch/denywatch/ingest/ingesttest"
 )
 
@@ -46,19 +45,19 @@ func idOf(n int) (id ID) {
 	return id
 }
 
-func caughtUp(ctx context.Context, h ingest.Handler) error { return h.CaughtUp(ctx) }
+func caughtUp() error { return nil }
 
 // follow reads the spool until n lines were consumed and all was delivered.
 func follow(t testing.TB, s *Spool, h *ingesttest.Host, n int) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	defer stop()
-	if err := s.Follow(ctx, h, "x", func(ctx context.Context, s ingest.Handler) error {
-		if got, _ := h.Count(); got >= n {
-			stop()
+	if err := s.Follow(ctx, h, "x", func() error {
+		if got, _ := h.Count(); got < n {
 			return nil
 		}
-		return s.CaughtUp(ctx)
+		stop()
+		return errors.New("that was enough")
 	}); err != nil {
 		t.Fatal(err)
 	}
@@ -221,7 +220,7 @@ func TestResume(t *testing.T) {
 	for n := 0; ; n++ {
 		h.CrashAt(n % 37)
 		ctx, stop := context.WithCancel(t.Context())
-		err := s.Follow(ctx, h, "x", func(context.Context, ingest.Handler) error { stop(); return nil })
+		err := s.Follow(ctx, h, "x", func() error { stop(); return errors.New("all was read") })
 		stop()
 		if err == nil {
 			break
@@ -344,9 +343,10 @@ func TestDamaged(t *testing.T) {
 // is when the durable cut is past them.
 func TestFull(t *testing.T) {
 	dir := t.TempDir()
-	const most = 150 << 20
+	const most = 150 << 10
 	s := open(t, dir, Options{MaxBytes: most, MaxLine: 1 << 20})
-	block := strings.Repeat(strings.Repeat("x", 1<<10-1)+"\n", 16<<10) // 16 MiB
+	s.most = 64 << 10
+	block := strings.Repeat(strings.Repeat("x", 1<<10-1)+"\n", 16) // 16 KiB
 	n := 0
 	fill := func() {
 		for ; ; n++ {
@@ -361,13 +361,13 @@ func TestFull(t *testing.T) {
 	}
 	fill()
 	if st := s.Stats(); n != 9 || st.Bytes > most || st.Unread != st.Bytes {
-		t.Errorf("%d batches of 16 MiB, %+v", n, st)
+		t.Errorf("%d batches of 16 KiB, %+v", n, st)
 	}
 	h := ingesttest.New(t)
 	h.Drop = true
 	h.Forgetful()
-	follow(t, s, h, n*16<<10)
-	if st := s.Stats(); st.Unread != 0 || st.Bytes < 9*16<<20 {
+	follow(t, s, h, n*16)
+	if st := s.Stats(); st.Unread != 0 || st.Bytes < 9*16<<10 {
 		t.Errorf("read but not durable: %+v", st)
 	}
 	if _, err := s.Append(t.Context(), &Batch{ID: idOf(n), Body: [][]byte{[]byte(block)}}); !errors.Is(err, ErrFull) {
@@ -376,9 +376,9 @@ func TestFull(t *testing.T) {
 	before := n
 	h2 := ingesttest.New(t)
 	h2.Drop = true
-	follow(t, s, h2, n*16<<10)
+	follow(t, s, h2, n*16)
 	fill()
-	follow(t, s, h2, n*16<<10)
+	follow(t, s, h2, n*16)
 	if n-before != 8 {
 		t.Errorf("%d batches found room after two of three segments were read and durable, want 8", n-before)
 	}
@@ -511,8 +511,9 @@ func FuzzSegment(f *testing.F) {
 // deleted when all of it is durable, though nothing is behind it.
 func TestOneSegmentFull(t *testing.T) {
 	dir := t.TempDir()
-	s := open(t, dir, Options{MaxBytes: 70 << 20})
-	block := []byte(strings.Repeat(strings.Repeat("x", 999)+"\n", 17_000))
+	s := open(t, dir, Options{MaxBytes: 70 << 10})
+	s.most = 64 << 10
+	block := []byte(strings.Repeat(strings.Repeat("x", 999)+"\n", 17))
 	h := ingesttest.New(t)
 	h.Drop = true
 	for life := range 3 {
@@ -528,14 +529,15 @@ func TestOneSegmentFull(t *testing.T) {
 			if err := s.Close(); err != nil {
 				t.Fatal(err)
 			}
-			s = open(t, dir, Options{MaxBytes: 70 << 20})
+			s = open(t, dir, Options{MaxBytes: 70 << 10})
+			s.most = 64 << 10
 		}
-		follow(t, s, h, (life+1)*4*17_000)
+		follow(t, s, h, (life+1)*4*17)
 		if st := s.Stats(); st.Bytes != 0 || st.Unread != 0 {
 			t.Errorf("life %d: %+v", life, st)
 		}
 	}
-	if n, _ := h.Count(); n != 3*4*17_000 {
+	if n, _ := h.Count(); n != 3*4*17 {
 		t.Errorf("%d lines", n)
 	}
 	if err := s.Close(); err != nil {

@@ -196,7 +196,7 @@ func (s *Source) Run(ctx context.Context, host ingest.Host) error {
 		listening.Go(func() { s.listen(ctx, l, g) })
 	}
 	writing.Go(g.write)
-	err = sp.Follow(ctx, host, s.cfg.Name, func(ctx context.Context, h ingest.Handler) error { return h.CaughtUp(ctx) })
+	err = sp.Follow(ctx, host, s.cfg.Name, func() error { return nil })
 	// What was taken is kept, though nobody reads it now.
 	stop()
 	g.stop()

@@ -115,16 +115,22 @@ func (s *spools) status(x *web.SourceStatus) {
 	switch p, l := s.pushed[x.Name], s.syslog[x.Name]; {
 	case p != nil:
 		st := p.Stats()
-		x.Push = &web.PushStatus{Batches: st.Batches, Duplicates: st.Spool.Known, Rejected: st.Rejected, LastBatch: st.Heard.UTC()}
+		x.Push = &web.PushStatus{Batches: st.Batches, Duplicates: st.Spool.Known, Rejected: happened(st.Rejected), LastBatch: st.Heard.UTC()}
 		sp = st.Spool
 	case l != nil:
 		st := l.Stats()
-		x.Syslog = &web.SyslogStatus{Messages: st.Messages, Dropped: st.Dropped, Connections: st.Connections}
+		x.Syslog = &web.SyslogStatus{Messages: st.Messages, Dropped: happened(st.Dropped), Connections: st.Connections}
 		sp = st.Spool
 	default:
 		return
 	}
 	x.Spool = &web.SpoolStatus{Bytes: sp.Bytes, UnreadBytes: sp.Unread, MaxBytes: sp.Most, Damaged: sp.Damaged}
+}
+
+// happened leaves out what did not.
+func happened(counts map[string]uint64) map[string]uint64 {
+	maps.DeleteFunc(counts, func(_ string, n uint64) bool { return n == 0 })
+	return counts
 }
 
 // spools brings up to date what is known of the sources that have spools.
