@@ -851,8 +851,11 @@ func (w *writer) step(kind incident.Kind) string {
 			end = *w.in.ResolvedAt
 		}
 		how := "recovered after "
-		if w.in.Resolution == incident.Accepted {
+		switch w.in.Resolution {
+		case incident.Accepted:
 			how = "taken as the new normal after "
+		case incident.Dismissed:
+			how = "called not a problem after "
 		}
 		return withHeads(w.fixed()+how+span(end.Sub(w.in.StartedAt)), heads)
 	}

@@ -246,6 +246,43 @@ func TestSilencedScope(t *testing.T) {
 	o.stop()
 }
 
+// TestDescribeTimeline: an incident is shown as it is, with who decided what.
+func TestDescribeTimeline(t *testing.T) {
+	at := time.Date(2026, 11, 24, 10, 4, 0, 0, time.UTC)
+	end := at.Add(20 * time.Minute)
+	ada := &incident.Act{By: "ada\x1b[2J", Via: "cli", At: end, Until: end}
+	in := incident.Incident{ID: "ab12", State: incident.Open, Direction: incident.Up, Severity: incident.High, StartedAt: at, OpenedAt: at,
+		Scope: incident.Scope{Route: "/billing/upgrade", Role: "member"}, ObservedRate: 0.6, ExpectedRate: 0.004, Identities: 12, Acknowledged: ada, Silenced: ada}
+	line := []incident.Transition{{Seq: 1, Kind: incident.Opened, At: at, Incident: in}, {Seq: 2, Kind: incident.Acknowledged, At: at.Add(time.Minute), Act: ada, Incident: in}}
+	const open = `● Tue 24 Nov 10:04  /billing/upgrade refuses role member  high
+  60 % of their requests are refused (usually 0.4 %). 12 people.
+  Started 10:04 UTC.
+  Likely: role or entitlement mismatch. Next: compare the permission check of this route before and after 10:04.
+  Acknowledged by ada [2J. Silenced by ada [2J until 24 Nov 10:24.
+
+  Tue 24 Nov 10:04  opened: 12 people
+  Tue 24 Nov 10:05  acknowledged by ada [2J
+`
+	if got := DescribeTimeline(&in, line, false); got != open {
+		t.Errorf("got\n%s", got)
+	}
+	in.State, in.Resolution, in.ResolvedAt = incident.Resolved, incident.Dismissed, &end
+	line = append(line, incident.Transition{Seq: 3, Kind: incident.ResolvedKind, At: end, Act: ada, Incident: in})
+	const over = `○ Tue 24 Nov 10:24  Not a problem: how /billing/upgrade treats role member
+  Called not a problem by ada [2J after 20 min. 60 % of their requests were refused (usually 0.4 %).
+
+  Tue 24 Nov 10:04  opened: 12 people
+  Tue 24 Nov 10:05  acknowledged by ada [2J
+  Tue 24 Nov 10:24  called not a problem by ada [2J after 20 min
+`
+	if got := DescribeTimeline(&in, line, false); got != over {
+		t.Errorf("got\n%s", got)
+	}
+	if got := DescribeIncidents([]incident.Incident{in}, false); got != "○ Tue 24 Nov 10:04 – 10:24  Not a problem: how /billing/upgrade treats role member  ab12 · not a problem\n" {
+		t.Errorf("got %s", got)
+	}
+}
+
 // posts are the posts that the sink was told.
 func (l *listener) posts() (out []*alerts.Post) {
 	l.mu.Lock()

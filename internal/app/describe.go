@@ -63,13 +63,20 @@ func actor(a *incident.Act) string {
 
 // DescribeTimeline writes an incident and how it got there, for a terminal.
 func DescribeTimeline(in *incident.Incident, line []incident.Transition, colour bool) string {
-	kind, at := incident.Opened, in.OpenedAt
-	if in.State == incident.Resolved && in.ResolvedAt != nil {
-		kind, at = incident.ResolvedKind, *in.ResolvedAt
+	now := incident.Transition{Kind: incident.Opened, At: in.OpenedAt, Incident: *in}
+	if in.State == incident.Resolved {
+		now.Kind = incident.ResolvedKind
+	}
+	// Who did it, and the team's own words, are with the step.
+	for i := len(line) - 1; i >= 0; i-- {
+		if t := &line[i]; t.Kind == now.Kind {
+			now.At, now.Act, now.Words = t.At, t.Act, t.Words
+			break
+		}
 	}
 	var b strings.Builder
-	b.WriteString(console.Format(incident.Transition{Kind: kind, At: at, Incident: *in}, console.Options{Color: colour}))
-	if s := standing(in); s != "" {
+	b.WriteString(console.Format(now, console.Options{Color: colour}))
+	if s := standing(in); s != "" && in.State == incident.Open {
 		b.WriteString("  " + s + "\n")
 	}
 	b.WriteString("\n")
