@@ -241,7 +241,7 @@ func (s *Spool) drop(before int64) {
 }
 
 // forget deletes the IDs that are not remembered any more of segments that are
-// gone.
+// gone. The newest stay in any case: their number is where numbers go on.
 func (s *Spool) forget() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -252,7 +252,7 @@ func (s *Spool) forget() {
 	kept := slices.Clone(s.segments)
 	for i := len(kept) - 1; i >= 0; i-- {
 		g := kept[i]
-		if g.gone && (g.ids == 0 || newer >= MaxIDs || g.last < newest-int64(Remember.Seconds())) {
+		if g.gone && i < len(kept)-1 && (g.ids == 0 || newer >= MaxIDs || g.last < newest-int64(Remember.Seconds())) {
 			if err := os.Remove(s.path(g.n, idsExt)); err == nil || errors.Is(err, fs.ErrNotExist) {
 				kept = slices.Delete(kept, i, i+1)
 			}

@@ -284,7 +284,7 @@ func (s *Spool) commit(group []*appending) {
 			waiting = append(waiting, a)
 		}
 	}
-	err := s.store(write, at, size)
+	err := s.store(write, at)
 	if err != nil {
 		s.trouble(err)
 	} else if len(write) > 0 {
@@ -309,7 +309,7 @@ func (s *Spool) commit(group []*appending) {
 // store writes records behind the durable end of the newest segment and syncs. On
 // an error that segment is given up: after a failed fsync nobody knows what of it
 // is on the disk.
-func (s *Spool) store(group []*appending, at, size int64) error {
+func (s *Spool) store(group []*appending, at int64) error {
 	if len(group) == 0 {
 		return nil
 	}
@@ -370,6 +370,8 @@ func (s *Spool) trouble(err error) {
 func (s *Spool) begin() error {
 	n := time.Now().UnixMilli()
 	s.mu.Lock()
+	// Never before what was read, though the clock was set back.
+	n = max(n, s.read.segment)
 	if k := len(s.segments); k > 0 {
 		n = max(n, s.segments[k-1].n+1)
 	}

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/klauspost/compress/gzip"
 	"github.com/klauspost/compress/zstd"
@@ -393,9 +395,6 @@ func TestFull(t *testing.T) {
 // TestDisk: when the disk fails, nothing is acknowledged and nothing is left behind;
 // when it is mended, the same batch is taken.
 func TestDisk(t *testing.T) {
-	if os.Geteuid() == 0 {
-		t.Log("as root a folder cannot be made read-only; it is deleted instead")
-	}
 	dir := filepath.Join(t.TempDir(), "spool")
 	s := open(t, dir, Options{})
 	if err := os.RemoveAll(dir); err != nil {
@@ -581,4 +580,45 @@ func TestUnsynced(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// TestClockSetBack: segments are read in the order in which they were written,
+// whatever the clock says, over restarts, when all before were read and deleted.
+func TestClockSetBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		h := ingesttest.New(t)
+		time.Sleep(1000 * time.Hour) // the clock's start is where it is set back to
+		s := open(t, dir, Options{})
+		s.most = 1
+		appendTo(t, s, ID{}, Identity, "one\n")
+		follow(t, s, h, 1)
+		if st := s.Stats(); st.Bytes != 0 {
+			t.Errorf("%+v", st)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		ids := only(t, dir, "*.ids")
+		ahead := filepath.Join(dir, fmt.Sprintf("%016d.ids", time.Now().Add(1000*time.Hour).UnixMilli()))
+		if err := os.Rename(ids, ahead); err != nil { // as if the clock had been ahead
+			t.Fatal(err)
+		}
+		s = open(t, dir, Options{})
+		s.most = 1
+		for _, line := range []string{"two", "three"} {
+			appendTo(t, s, ID{}, Identity, line+"\n")
+		}
+		follow(t, s, h, 3)
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+		left, err := filepath.Glob(filepath.Join(dir, "*"))
+		if err != nil || len(left) != 1 || left[0] <= ahead {
+			t.Errorf("left are %v", left)
+		}
+		if got := h.Lines(); !slices.Equal(got, []string{"one", "two", "three"}) {
+			t.Errorf("%q", got)
+		}
+	})
 }
