@@ -309,6 +309,8 @@ type Sinks struct {
 	PagerDuty []PagerDuty `yaml:"pagerduty,one"`
 	// Email are mail servers with those who are told.
 	Email []Email `yaml:"email,one"`
+	// Shoutrrr are places that no sink of our own reaches.
+	Shoutrrr []Shoutrrr `yaml:"shoutrrr,one"`
 }
 
 // Webhook is a URL that gets every transition as signed JSON.
@@ -481,6 +483,10 @@ func (c *Config) Recipients() []routing.Sink {
 	for i := range c.Sinks.Email {
 		e := &c.Sinks.Email[i]
 		out = append(out, routing.Sink{Name: e.Name, Kind: routing.KindEmail, MinSeverity: e.MinSeverity, People: true, Posts: true, Channels: true})
+	}
+	for i := range c.Sinks.Shoutrrr {
+		s := &c.Sinks.Shoutrrr[i]
+		out = append(out, routing.Sink{Name: s.Name, Kind: routing.KindShoutrrr, MinSeverity: s.MinSeverity, People: true, Posts: true})
 	}
 	for i := range c.Routing.Teams {
 		t := &c.Routing.Teams[i]

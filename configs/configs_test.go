@@ -564,6 +564,7 @@ func TestExample(t *testing.T) {
 	}
 	text := strings.ReplaceAll(string(Example), "/run/secrets/marker_hmac", secretFile)
 	env := lookup(map[string]string{
+		"SHOUTRRR_URL":          "ntfy://ntfy.sh/topic",
 		"SMTP_PASSWORD":         "hush-mail",
 		"PAGERDUTY_KEY":         "0123456789abcdef0123456789abcdef",
 		"GITHUB_WEBHOOK_SECRET": "0123456789abcdef-github", "GITLAB_SIGNING_TOKEN": "whsec_BwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwcHBwc=", "GITLAB_WEBHOOK_TOKEN": "0123456789abcdef-gitlab",

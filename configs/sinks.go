@@ -5,12 +5,13 @@ import (
 	"github.com/denywatch/denywatch/alerts/email"
 	"github.com/denywatch/denywatch/alerts/pagerduty"
 	"github.com/denywatch/denywatch/alerts/routing"
+	"github.com/denywatch/denywatch/alerts/shoutrrr"
 	"github.com/denywatch/denywatch/internal/incident"
 )
 
 // named is how many sinks there are besides the console.
 func (s *Sinks) named() int {
-	return len(s.Webhook) + len(s.Slack) + len(s.Alertmanager) + len(s.PagerDuty) + len(s.Email)
+	return len(s.Webhook) + len(s.Slack) + len(s.Alertmanager) + len(s.PagerDuty) + len(s.Email) + len(s.Shoutrrr)
 }
 
 // Alertmanager is a Prometheus Alertmanager, or a cluster of them.
@@ -60,3 +61,15 @@ func (c *Config) TeamPager(t *routing.Team) pagerduty.Config {
 	}
 	return p
 }
+
+// Shoutrrr is a place that shoutrrr reaches.
+type Shoutrrr struct {
+	// Name tells sinks apart; "shoutrrr" by default.
+	Name string `yaml:"name"`
+	// MinSeverity is what an incident must have reached to be told here.
+	MinSeverity incident.Severity `yaml:"min_severity"`
+	// Post is the sink's own part: url.
+	Post shoutrrr.Config `yaml:",inline"`
+}
+
+func (s *Shoutrrr) setDefaults() { s.Name, s.MinSeverity = "shoutrrr", incident.Low }

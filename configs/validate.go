@@ -678,6 +678,12 @@ func (k *checker) sinks() {
 		k.oneOf(p+".min_severity", string(e.MinSeverity), severities)
 		k.joined(p, e.Post.Validate())
 	}
+	for i := range s.Shoutrrr {
+		p, x := at("sinks.shoutrrr", i), &s.Shoutrrr[i]
+		name(p, x.Name)
+		k.oneOf(p+".min_severity", string(x.MinSeverity), severities)
+		k.joined(p, x.Post.Validate())
+	}
 }
 
 // severities are the words of incident.Severities.

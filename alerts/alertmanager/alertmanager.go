@@ -212,7 +212,7 @@ var angles = strings.NewReplacer("<", "‹", ">", "›")
 
 // style writes texts that are safe in the templates of Alertmanager's receivers,
 // which put them into Slack's markup and others without escaping.
-var style = alerts.Style{Escape: strings.NewReplacer("<", "‹", ">", "›", "`", "'", "*", "∗", "[", "⟦", "]", "⟧").Replace}
+var style = alerts.Style{Escape: alerts.Inert}
 
 // alert says a transition as an alert.
 func (n *Notifier) alert(t *incident.Transition, now time.Time) alert {
@@ -262,6 +262,6 @@ func (n *Notifier) alert(t *incident.Transition, now time.Time) alert {
 	note("likely", x.Likely)
 	note("next", x.Next)
 	note("latest", x.StepSentence())
-	note("marker", style.Escape(alerts.Clean(in.Marker, maxValue)))
+	note("marker", alerts.Inert(alerts.Clean(in.Marker, maxValue)))
 	return a
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"html/template"
 	"strings"
+	"unicode"
+	"unicode/utf8"
 
 	"github.com/denywatch/denywatch/alerts"
 	"github.com/denywatch/denywatch/internal/incident"
@@ -62,13 +64,19 @@ func ofIncident(t *incident.Transition) *page {
 		p.Lead = paragraphs([]string{x.StepSentence()}, []string{x.Reason, x.People, x.Back}, []string{x.Contrast}, []string{x.Since, x.Layer, x.Sure})
 	}
 	if x.Likely != "" {
-		p.Parts = append(p.Parts, alerts.Part{Title: "Likely", Lines: []string{x.Likely}})
+		p.Parts = append(p.Parts, alerts.Part{Title: "Likely", Lines: []string{capital(x.Likely)}})
 	}
 	if x.Next != "" {
-		p.Parts = append(p.Parts, alerts.Part{Title: "Next", Lines: []string{x.Next}})
+		p.Parts = append(p.Parts, alerts.Part{Title: "Next", Lines: []string{capital(x.Next)}})
 	}
 	p.Small = paragraphs([]string{x.Evidence, x.Note}, []string{strings.Join(x.Where, " · ")})
 	return p
+}
+
+// capital begins a text of our own words with a capital.
+func capital(s string) string {
+	r, n := utf8.DecodeRuneInString(s)
+	return string(unicode.ToUpper(r)) + s[n:]
 }
 
 // ofPost says a post.

@@ -471,4 +471,5 @@ const (
 	KindAlertmanager = "alertmanager"
 	KindPagerDuty    = "pagerduty"
 	KindEmail        = "email"
+	KindShoutrrr     = "shoutrrr"
 )

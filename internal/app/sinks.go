@@ -9,6 +9,7 @@ import (
 	"github.com/denywatch/denywatch/alerts/email"
 	"github.com/denywatch/denywatch/alerts/pagerduty"
 	"github.com/denywatch/denywatch/alerts/routing"
+	"github.com/denywatch/denywatch/alerts/shoutrrr"
 	"github.com/denywatch/denywatch/configs"
 )
 
@@ -41,6 +42,11 @@ func (d *Daemon) otherSinks(c *configs.Config, out map[string]alerts.Notifier) e
 	for i := range c.Sinks.Email {
 		s := &c.Sinks.Email[i]
 		n, err := email.New(s.Post, email.Options{Log: d.opt.Log.With("sink", s.Name), Chart: d.chart})
+		add(s.Name, n, err)
+	}
+	for i := range c.Sinks.Shoutrrr {
+		s := &c.Sinks.Shoutrrr[i]
+		n, err := shoutrrr.New(s.Post)
 		add(s.Name, n, err)
 	}
 	return errors.Join(errs...)

@@ -163,6 +163,7 @@ var homes = []struct {
 	{"github.com/slack-go/slack", list("alerts/slack/..."), "its API breaks often"},
 	{"github.com/go-analyze/charts", list("alerts/chart"), "what is drawn is decided in one place"},
 	{"github.com/wneessen/go-mail", list("alerts/email"), "what a mail holds and how a server's answers count is decided in one place"},
+	{"github.com/nicholas-fedor/shoutrrr", list("alerts/shoutrrr"), "its errors hold addresses with tokens"},
 	{"go.etcd.io/bbolt", list("internal/state"), "one durable cut means one owner of the file"},
 	{"go.yaml.in/yaml/v4", list("configs/..."), "other packages get typed settings"},
 	{"github.com/alecthomas/kong", list("cmd/...", "internal/app/..."), "libraries have no flags"},

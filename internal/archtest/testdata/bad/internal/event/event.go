@@ -3,6 +3,7 @@ package event
 
 import (
 	_ "github.com/denywatch/denywatch/ingest"
+	_ "github.com/nicholas-fedor/shoutrrr"
 	_ "github.com/slack-go/slack"
 	_ "github.com/wneessen/go-mail"
 )
