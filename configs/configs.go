@@ -494,7 +494,11 @@ func (c *Config) Recipients() []routing.Sink {
 			out = append(out, routing.Sink{Name: t.OwnSink(routing.KindWebhook), Kind: routing.KindWebhook, Team: t.Name})
 		}
 		if t.PagerDuty != "" {
-			out = append(out, routing.Sink{Name: t.OwnSink(routing.KindPagerDuty), Kind: routing.KindPagerDuty, Team: t.Name, People: true})
+			pager := routing.Sink{Name: t.OwnSink(routing.KindPagerDuty), Kind: routing.KindPagerDuty, Team: t.Name, People: true}
+			if len(c.Sinks.PagerDuty) > 0 {
+				pager.MinSeverity = c.Sinks.PagerDuty[0].MinSeverity
+			}
+			out = append(out, pager)
 		}
 	}
 	return out

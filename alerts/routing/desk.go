@@ -66,6 +66,9 @@ type life struct {
 	Ack     *incident.Act `json:"ack,omitempty"`
 	Silence *incident.Act `json:"silence,omitempty"`
 	Hushed  string        `json:"hushed,omitempty"`
+	// Loud tells that somebody took its silence back: silences of scopes do not hold
+	// for it until it is silenced again.
+	Loud bool `json:"loud,omitempty"`
 	// Dismissed tells that somebody said that it is not a problem.
 	Dismissed bool `json:"dismissed,omitempty"`
 }
@@ -261,11 +264,14 @@ func (d *Desk) Take(t incident.Transition, now time.Time, quietly bool) ([]incid
 	case incident.Acknowledged:
 		l.Ack = t.Act
 	case incident.Silenced:
-		l.Silence = t.Act
+		if h := d.hushed[l.Hushed]; h == nil || h.Act != *t.Act {
+			l.Hushed = "" // it is silenced for itself
+		}
+		l.Silence, l.Loud = t.Act, false
 	case incident.Unsilenced:
-		l.Silence, l.Hushed = nil, ""
+		l.Silence, l.Hushed, l.Loud = nil, "", t.Act != nil
 	case incident.Reopened:
-		l.Since, l.Raised, l.Ack, l.Dismissed = time.Time{}, 0, nil, false
+		l.Since, l.Raised, l.Ack, l.Dismissed, l.Loud = time.Time{}, 0, nil, false, false
 		if !quietly { // what nobody is told of needs no damping
 			l.Back = append(slices.DeleteFunc(l.Back, func(at time.Time) bool { return now.Sub(at) > flapTime }), now)
 		}
@@ -274,7 +280,7 @@ func (d *Desk) Take(t incident.Transition, now time.Time, quietly bool) ([]incid
 	case incident.Escalated:
 		l.Raised++
 	}
-	if l.Silence == nil && t.Kind != incident.Unsilenced && l.State == incident.Open {
+	if l.Silence == nil && !l.Loud && t.Kind != incident.Unsilenced && l.State == incident.Open {
 		if h := d.hush(&t.Incident, now); h != nil {
 			l.Silence, l.Hushed = &h.Act, h.ID
 		}

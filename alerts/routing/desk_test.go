@@ -439,3 +439,34 @@ func TestSilencedScope(t *testing.T) {
 		t.Error("it can be taken back twice")
 	}
 }
+
+// TestSilencesOfBothSorts: a silence of an incident for itself outlives that of its
+// scope, and one that was taken back does not come back with the next step.
+func TestSilencesOfBothSorts(t *testing.T) {
+	o := open(t, shop())
+	in := at("/search/a")
+	s := incident.Silencing{ID: "s1", Scope: &incident.Scope{Route: "/search/**"}, Act: incident.Act{By: "bob", Until: o.now.Add(time.Hour)}}
+	if _, err := o.desk.Hush(s, nil); err != nil {
+		t.Fatal(err)
+	}
+	o.step(incident.Opened, in)
+	o.do(incident.Silenced, in, o.now.Add(3*time.Hour))
+	o.expect()
+	o.pass(2*time.Hour, time.Minute)
+	o.expect()
+	o.pass(time.Hour, time.Minute)
+	o.expect("slack a1 3 unsilenced")
+
+	s.Act.Until = o.now.Add(time.Hour)
+	if _, err := o.desk.Hush(s, nil); err != nil {
+		t.Fatal(err)
+	}
+	o.step(incident.Grew, in)
+	o.expect()
+	o.do(incident.Unsilenced, in, time.Time{})
+	o.step(incident.Grew, in)
+	o.expect("slack a1 5 unsilenced", "slack a1 6 grew")
+	o.step(incident.ResolvedKind, in)
+	o.step(incident.Reopened, in)
+	o.expect("slack a1 7 resolved")
+}
