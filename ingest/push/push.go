@@ -212,21 +212,21 @@ type quota struct {
 }
 
 // wait is how long it is until the next batch may come.
-func (q *quota) wait(now time.Time) time.Duration {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return max(q.paid.Add(-time.Second).Sub(now), 0)
-}
+func (q *quota) wait(now time.Time) time.Duration { return q.spend(0, now) }
 
-// spend notes that n bytes were taken.
-func (q *quota) spend(n int64, now time.Time) {
+// spend notes that n bytes are taken, or returns how long it is until they may be.
+func (q *quota) spend(n int64, now time.Time) time.Duration {
 	if q.perSecond == 0 {
-		return
+		return 0
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
+	if wait := q.paid.Add(-time.Second).Sub(now); wait > 0 {
+		return wait
+	}
 	if q.paid.Before(now) {
 		q.paid = now
 	}
 	q.paid = q.paid.Add(time.Duration(float64(n) / float64(q.perSecond) * float64(time.Second)))
+	return 0
 }

@@ -393,6 +393,50 @@ func TestSlow(t *testing.T) {
 	}
 }
 
+// TestSlowStrangers: who has no token, or names no source, cannot hold a connection by
+// not sending the body either.
+func TestSlowStrangers(t *testing.T) {
+	b := startAt(t, pace{time.Second, time.Minute}, edge(t))
+	for _, c := range []struct {
+		path, token, status string
+	}{
+		{"edge", "unknown-0123456789abcdef", "HTTP/1.1 401"},
+		{"nobody", token, "HTTP/1.1 404"},
+	} {
+		conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", b.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(conn, "POST /v1/ingest/%s HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 1000\r\n\r\nhalf", c.path, c.token)
+		text, err := io.ReadAll(conn) // until the server has closed it
+		if err != nil || !bytes.HasPrefix(text, []byte(c.status)) {
+			t.Errorf("%s: got %.60q %v, want %s", c.path, text, err, c.status)
+		}
+		_ = conn.Close()
+	}
+}
+
+// TestRateOfMany: batches that come at the same time share what may be taken.
+func TestRateOfMany(t *testing.T) {
+	q := quota{perSecond: 1 << 20}
+	now := time.Now()
+	if q.wait(now) != 0 || q.wait(now) != 0 {
+		t.Fatal("the first must wait")
+	}
+	taken := 0
+	for range 100 { // all of them have asked before
+		if q.spend(4<<20, now) == 0 {
+			taken++
+		}
+	}
+	if taken != 1 {
+		t.Errorf("%d batches of four seconds were taken at once", taken)
+	}
+	if wait := q.wait(now); wait != 3*time.Second {
+		t.Errorf("the next waits %v", wait)
+	}
+}
+
 // TestThousandSenders: a thousand senders at a time, each trying until it is taken and
 // some sending what was taken again, are counted exactly once in bounded memory.
 func TestThousandSenders(t *testing.T) {

@@ -3,6 +3,7 @@ package push
 import (
 	"fmt"
 	"net/http"
+	"time"
 )
 
 // reason is why a batch was not taken.
@@ -80,6 +81,10 @@ func (e *refusal) Error() string {
 func (e *refusal) Unwrap() error { return e.cause }
 
 func refuse(r reason, limit int64) error { return &refusal{reason: r, limit: limit} }
+
+func tooSoon(wait time.Duration) error {
+	return &refusal{reason: tooFast, after: 1 + int(wait/time.Second)}
+}
 
 func refuseDamaged(err error) error { return &refusal{reason: damaged, cause: err} }
 

@@ -25,7 +25,7 @@ const (
 	maxHeader     = 16 << 10
 	headerTimeout = 5 * time.Second
 	idleTimeout   = time.Minute
-	answerTimeout = 10 * time.Second
+	answerTimeout = 20 * time.Second // net/http may wait for a piece of the body first
 	drainTime     = 5 * time.Second
 	// maxKey is how much of an Idempotency-Key counts.
 	maxKey = 256
@@ -101,6 +101,9 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 func (s *Server) ingest(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	w.Header().Set("X-Content-Type-Options", "nosniff")
+	// What is refused before its body was read is read by net/http, without an end if
+	// nobody sets one: senders without a token could hold all connections.
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.pace.piece)) // only a test's writer has none
 	src, err := s.authorize(r)
 	switch {
 	case err != nil:
@@ -195,7 +198,7 @@ func (s *Source) take(srv *Server, w http.ResponseWriter, r *http.Request) (take
 		return taken{}, refuse(stopped, 0)
 	}
 	if wait := s.quota.wait(time.Now()); wait > 0 {
-		return taken{}, &refusal{reason: tooFast, after: 1 + int(wait/time.Second)}
+		return taken{}, tooSoon(wait)
 	}
 	b := &body{memory: srv.memory, pace: srv.pace}
 	defer b.release()
@@ -212,12 +215,14 @@ func (s *Source) take(srv *Server, w http.ResponseWriter, r *http.Request) (take
 		return taken{}, err
 	}
 	c, err := srv.examine.examine(enc, parts, key(r), s.cfg.MaxBatch)
-	s.quota.spend(c.bytes, time.Now())
+	wait := s.quota.spend(c.bytes, time.Now()) // those that came at the same time may have spent it
 	switch {
 	case err != nil:
 		return taken{}, err
 	case c.isArray():
 		return taken{}, refuse(array, 0)
+	case wait > 0:
+		return taken{}, tooSoon(wait)
 	}
 	s.hear() // before the reader can have seen the batch, and thought that it was the last
 	if c.bytes == 0 || c.isCheck() {
