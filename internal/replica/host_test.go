@@ -71,6 +71,8 @@ type handle struct {
 	// fail it.
 	before, after func([]kafka.Record) error
 	reads         func() error
+	// answered is called when a Read has its answer, before the member has it.
+	answered func()
 }
 
 func (h *handle) set(f func()) {
@@ -165,6 +167,12 @@ func (h *handle) Read(ctx context.Context, from int64, wait time.Duration) (p ka
 		select {
 		case <-changed:
 		case <-timer.C:
+			h.hooks.Lock()
+			answered := h.answered
+			h.hooks.Unlock()
+			if answered != nil {
+				answered()
+			}
 			return p, nil
 		case <-ctx.Done():
 			return p, ctx.Err()

@@ -187,6 +187,7 @@ func (m *Member) step(ctx context.Context) error {
 		}
 		m.change(func() { m.read = first })
 	}
+	asked := time.Now()
 	page, err := m.opt.Log.Read(ctx, m.read, m.wait)
 	if errors.Is(err, kafka.ErrOutOfRange) {
 		m.log.Error("the state topic is another one than before, or brokers lost its end; it is read from its start", "offset", m.read)
@@ -232,7 +233,7 @@ func (m *Member) step(ctx context.Context) error {
 			m.met, m.before = true, m.t.term.termID
 		}
 	})
-	return m.stand(ctx)
+	return m.stand(ctx, asked)
 }
 
 // heed looks at signs of life and at claims.
@@ -285,8 +286,8 @@ func (m *Member) settle() error {
 }
 
 // stand becomes active if a claim of this member holds, and claims if its turn has
-// come.
-func (m *Member) stand(ctx context.Context) error {
+// come. The log was asked for more at the time asked.
+func (m *Member) stand(ctx context.Context, asked time.Time) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	id := m.t.term.termID
@@ -298,7 +299,7 @@ func (m *Member) stand(ctx context.Context) error {
 		m.lead = newLead(ctx, m, id)
 		return nil
 	}
-	why, refusal := m.due()
+	why, refusal := m.due(asked)
 	if m.refusal != refusal {
 		if m.refusal = refusal; refusal != "" {
 			m.log.Error("standing by, but not ready to take over", "reason", refusal)
@@ -321,8 +322,9 @@ func (m *Member) stand(ctx context.Context) error {
 }
 
 // due says why this member should take over now, or why it would not even if its
-// turn came; or nothing.
-func (m *Member) due() (why, refusal string) {
+// turn came; or nothing. What counts is the silence until the log was asked, for a
+// member that is frozen then wakes up with an answer that is old.
+func (m *Member) due(asked time.Time) (why, refusal string) {
 	t := &m.t
 	switch {
 	case !m.caught || m.read < m.end:
@@ -349,7 +351,7 @@ func (m *Member) due() (why, refusal string) {
 		patience += m.opt.Session
 		why += ", and no member counts as it did: the configuration of this one holds"
 	}
-	if time.Since(m.quiet) < patience {
+	if patience > 0 && asked.Sub(m.quiet) < patience {
 		return "", ""
 	}
 	return why, ""

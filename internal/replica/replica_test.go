@@ -147,6 +147,32 @@ func TestZombie(t *testing.T) {
 	}
 }
 
+// TestFrozenStandby: a standby that was frozen for longer than a session, and wakes up
+// with the answer to what it asked before, does not take over from a member that lives.
+func TestFrozenStandby(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		at := newTopic()
+		a := newNode(t, at, "a").start().elect()
+		b := newNode(t, at, "b")
+		frozen := make(chan struct{})
+		b.start()
+		a.must("x", "1")
+		b.wants("x", "1")
+		b.h.set(func() { b.h.answered = func() { <-frozen } })
+		time.Sleep(3 * session)
+		close(frozen)
+		b.standsBy(3 * session)
+		if b.m.Status().Epoch != 1 || !a.lead.Holds() {
+			t.Errorf("the member that lived was replaced: %+v\n%s", b.m.Status(), b.log)
+		}
+		a.must("x", "2")
+		b.wants("x", "2")
+		a.kill()
+		b.elect()
+		b.kill()
+	})
+}
+
 // TestLostRace: of members that claim at the same time one holds.
 func TestLostRace(t *testing.T) {
 	bubble(t, func(t *testing.T) {
