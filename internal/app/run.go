@@ -145,6 +145,11 @@ func open(ctx context.Context, cfg *configs.Config, opt Options) (_ *Daemon, err
 		return nil, err
 	}
 	undo = append(undo, func() { _ = d.store.Close() })
+	if !cfg.Cluster.Named() {
+		if err := replica.Forget(d.store); err != nil {
+			return nil, err
+		}
+	}
 	if cfg.IdentityKey != "" {
 		d.key = collect.SharedIdentityKey(cfg.IdentityKey.Reveal())
 	} else if d.key, err = collect.LoadIdentityKey(cfg.State); err != nil {

@@ -40,7 +40,7 @@ func newBrokers(t *testing.T) *brokers {
 		servertest.Lack(t, "KAFKA_DIR does not name the folder that .ci/kafka/run has used")
 	}
 	servertest.Need(t, "java")
-	k := &brokers{dir: t.TempDir(), port: 19101}
+	k := &brokers{dir: t.TempDir(), port: freePorts(t, 2*len(brokers{}.nodes))}
 	if err := os.Symlink(filepath.Join(jars, "lib"), filepath.Join(k.dir, "lib")); err != nil {
 		t.Fatal(err)
 	}
@@ -54,6 +54,31 @@ func newBrokers(t *testing.T) *brokers {
 	}
 	t.Cleanup(k.client.Close)
 	return k
+}
+
+// freePorts is the first of n ports in a row that nobody listens on now. They are not
+// among those that systems give to outgoing connections, for brokers that are killed
+// want theirs again.
+func freePorts(t *testing.T, n int) int {
+	t.Helper()
+	for first := 19101; first < 32000; first += n {
+		var open []net.Listener
+		for i := range n {
+			l, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", first+i))
+			if err != nil {
+				break
+			}
+			open = append(open, l)
+		}
+		for _, l := range open {
+			_ = l.Close()
+		}
+		if len(open) == n {
+			return first
+		}
+	}
+	t.Fatal("no ports are free")
+	return 0
 }
 
 func (k *brokers) address(n int) string { return fmt.Sprintf("127.0.0.1:%d", k.port+2*n) }

@@ -16,7 +16,7 @@ import (
 // copies are the same.
 func TestChaos(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
-	for i := range uint64(20) {
+	for i := range uint64(12) {
 		t.Run(fmt.Sprintf("seed %d", seed+i), func(t *testing.T) {
 			bubble(t, func(t *testing.T) { chaos(t, rand.New(rand.NewPCG(seed+i, 0)), 150) })
 		})

@@ -145,7 +145,8 @@ func (l *Lead) beat() {
 	defer tick.Stop()
 	for {
 		l.m.mu.Lock()
-		due := time.Since(l.lease) >= every
+		// Who cannot keep its own copy should be replaced.
+		due := time.Since(l.lease) >= every && l.m.owed == nil
 		l.m.mu.Unlock()
 		if due {
 			bounded, done := context.WithTimeout(l.life, l.m.opt.Session/2)

@@ -110,6 +110,16 @@ func New(opt Options) (*Member, error) {
 	return m, nil
 }
 
+// Forget makes a store no copy of any cluster's state any more, because it is going
+// to be changed without one. Should it take part again, it begins with what it reads.
+func Forget(s *state.Store) error {
+	b, err := s.Get(bucket, keyPlace)
+	if err != nil || b == nil {
+		return err
+	}
+	return s.Apply([]state.Change{{Bucket: bucket, Key: keyPlace}}, false)
+}
+
 // fromStart is the offset of who has read nothing yet.
 const fromStart = -1
 
@@ -139,6 +149,7 @@ func (m *Member) Run(ctx context.Context) {
 		}
 		if err == nil {
 			err = m.step(ctx)
+			ensured = err == nil // a topic that was deleted is made again
 		}
 		if ctx.Err() != nil {
 			return
@@ -190,8 +201,13 @@ func (m *Member) step(ctx context.Context) error {
 	asked := time.Now()
 	page, err := m.opt.Log.Read(ctx, m.read, m.wait)
 	if errors.Is(err, kafka.ErrOutOfRange) {
-		m.log.Error("the state topic is another one than before, or brokers lost its end; it is read from its start", "offset", m.read)
-		m.change(func() { m.read = fromStart })
+		m.log.Error("the state topic is another one than before, or brokers lost its end; it is read from its start, and the whole state is written to it again", "offset", m.read)
+		m.change(func() {
+			m.read, m.before = fromStart, m.t.term.termID
+			if m.lead != nil {
+				m.lead.lose()
+			}
+		})
 		return err
 	}
 	if err != nil {
@@ -217,7 +233,7 @@ func (m *Member) step(ctx context.Context) error {
 		}
 		m.heed(&f)
 		if f.tx != 0 {
-			m.owed = &f
+			m.change(func() { m.owed = &f })
 			if err := m.settle(); err != nil {
 				return err
 			}
@@ -263,11 +279,11 @@ func (m *Member) heed(f *found) {
 
 // settle applies the transaction that is owed to the store.
 func (m *Member) settle() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.owed == nil {
 		return nil
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
 	p := place{Owner: m.owner, Term: m.t.term, Tx: m.owed.tx, Offset: m.read, Spans: m.t.spans}
 	c, err := p.change()
 	if err == nil {
@@ -329,6 +345,8 @@ func (m *Member) due(asked time.Time) (why, refusal string) {
 	switch {
 	case !m.caught || m.read < m.end:
 		return "", m.refusal
+	case t.term.Epoch == 0 && len(t.spans) > 0:
+		return "", "the state topic has lost its beginning; this member waits until the active one writes the whole state again"
 	case t.term.Epoch == 0:
 		why = "nobody was active yet"
 	case t.term.Key != m.opt.Key:

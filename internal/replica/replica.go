@@ -72,7 +72,8 @@
 //   - Clocks of members need not agree, but must run at the same speed within a
 //     quarter. The clock of a host that sleeps stands still on Linux.
 //   - A topic that was deleted is filled again by the first member that takes
-//     over, from its own file.
+//     over, from its own file. A member that never had a copy may be active for a
+//     moment before, with nothing.
 package replica
 
 import (

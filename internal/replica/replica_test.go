@@ -3,6 +3,7 @@ package replica
 import (
 	"errors"
 	"fmt"
+	"log/slog"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -528,6 +529,108 @@ func TestTopicGone(t *testing.T) {
 		a.must("y", "3")
 		b := newNode(t, a.h.topic, "b").start()
 		b.wants("x", "2", "y", "3")
+		a.kill()
+		b.kill()
+	})
+}
+
+// TestTopicRecreated: the same in the middle of it all: the active member writes the
+// whole state again, also for those who know nothing.
+func TestTopicRecreated(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		at := newTopic()
+		a := newNode(t, at, "a").start().elect()
+		b := newNode(t, at, "b").start()
+		for i := range 5 {
+			a.must("x", fmt.Sprint(i))
+		}
+		b.wants("x", "4")
+		at.mu.Lock()
+		at.records, at.end = nil, 0
+		at.mu.Unlock()
+		<-a.lead.Lost()
+		a.lead.Close()
+		a.elect()
+		a.must("y", "5")
+		b.wants("x", "4", "y", "5")
+		c := newNode(t, at, "c").start()
+		c.wants("x", "4", "y", "5")
+		c.standsBy(3 * session)
+		for _, n := range []*node{a, b, c} {
+			n.kill()
+		}
+	})
+}
+
+// TestBeginningLost: records without the claim of their term are nothing to begin with.
+func TestBeginningLost(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		at := newTopic()
+		a := newNode(t, at, "a").start().elect()
+		a.must("x", "1")
+		at.mu.Lock()
+		at.records = at.records[1:]
+		at.mu.Unlock()
+		b := newNode(t, at, "b").start()
+		b.standsBy(3 * session)
+		if s := b.m.Status(); !strings.Contains(s.Refusal, "lost its beginning") {
+			t.Errorf("the standby says %+v", s)
+		}
+		a.kill()
+		b.kill()
+	})
+}
+
+// TestCopyUnwritable: an active member that cannot write its own copy is replaced.
+func TestCopyUnwritable(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		at := newTopic()
+		a := newNode(t, at, "a").start().elect()
+		b := newNode(t, at, "b").start()
+		a.must("x", "1")
+		if err := a.store.Close(); err != nil { // as good as a broken disk
+			t.Fatal(err)
+		}
+		if err := a.put("x", "2"); err == nil {
+			t.Error("an update was confirmed that the store does not hold")
+		}
+		b.elect()
+		if a.lead.Holds() {
+			t.Error("two members hold the lease")
+		}
+		b.must("y", "3")
+		b.wants("x", "2", "y", "3") // it stands in the log: as after a crash behind the commit
+		a.kill()
+		b.kill()
+	})
+}
+
+// TestForget: a copy that was changed outside of the cluster is none.
+func TestForget(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		at := newTopic()
+		a := newNode(t, at, "a").start().elect()
+		b := newNode(t, at, "b").start()
+		a.must("x", "1")
+		b.wants("x", "1")
+		b.kill()
+		alone, err := state.Open(b.dir, slog.New(slog.DiscardHandler), nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for range 2 { // the second time there is nothing to forget
+			if err := Forget(alone); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := alone.Update(func(tx *state.Tx) error { return tx.Put("b", "own", []byte("2")) }); err != nil {
+			t.Fatal(err)
+		}
+		if err := alone.Close(); err != nil {
+			t.Fatal(err)
+		}
+		b.start()
+		b.wants("x", "1")
 		a.kill()
 		b.kill()
 	})

@@ -181,7 +181,7 @@ type Status struct {
 	Sources  []SourceStatus `json:"sources"`
 	Sinks    []SinkStatus   `json:"sinks"`
 	// Since is when counting began: the birth of the state, not of the process.
-	Since   time.Time `json:"since"`
+	Since   time.Time `json:"since,omitzero"`
 	Version string    `json:"version"`
 	// LastCut is when the state was last made durable; zero if never yet.
 	LastCut time.Time `json:"last_cut,omitzero"`
