@@ -289,7 +289,7 @@ type Markers struct {
 }
 
 // MarkersGroup and MarkersStart are the defaults of Markers.Kafka: a group apart
-// from that of the sources, and what happened lately.
+// from that of the sources, which has no members, and what happened lately.
 const (
 	MarkersGroup = "denywatch-markers"
 	MarkersStart = "24h"

@@ -54,7 +54,7 @@ func (d *Daemon) startMarkers(ctx context.Context, g *group, cfg *configs.Config
 	}
 	log := d.opt.Log.With("component", "markers")
 	c := cfg.Markers.Kafka.Config()
-	c.Alone = cfg.Cluster.Named() // the only active member
+	c.Alone = true // markers are for every denywatch, not one for each
 	c.Fields = map[string]string{event.KeyTime.String(): kafka.FromTimestamp}
 	src := kafka.New(c, log)
 	m := &markerTopics{core: d.core, meters: d.meters, log: log, troubles: map[string]string{}}
