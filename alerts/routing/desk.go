@@ -35,10 +35,8 @@ type Desk struct {
 	lives   map[string]*life
 	batches map[string]*batch // by key
 	hushed  map[string]*silence
-	// told holds when each place was told of an incident one by one, in the last
-	// stormTime.
-	told  map[alerts.Dest][]time.Time
-	dirty map[string]bool // keys of records
+	recent  map[string]*recent
+	dirty   map[string]bool // keys of records
 }
 
 // life is what the desk knows of one incident.
@@ -88,6 +86,14 @@ type told struct {
 	Bulk bool `json:"bulk,omitempty"`
 }
 
+// recent is when a place was told of incidents one by one, in the last stormTime.
+type recent struct {
+	alerts.Dest
+	At []time.Time `json:"at"`
+}
+
+func recentKey(to alerts.Dest) string { return recentPrefix + to.Sink + "/" + to.Target }
+
 // batch is incidents that become one post at one place.
 type batch struct {
 	place
@@ -112,11 +118,12 @@ const (
 	lifePrefix    = "life/"
 	batchPrefix   = "batch/"
 	silencePrefix = "silence/"
+	recentPrefix  = "recent/"
 )
 
 // NewDesk returns a desk without a past.
 func NewDesk(r *Router) *Desk {
-	return &Desk{router: r, lives: map[string]*life{}, batches: map[string]*batch{}, hushed: map[string]*silence{}, told: map[alerts.Dest][]time.Time{}, dirty: map[string]bool{}}
+	return &Desk{router: r, lives: map[string]*life{}, batches: map[string]*batch{}, hushed: map[string]*silence{}, recent: map[string]*recent{}, dirty: map[string]bool{}}
 }
 
 // Configure replaces the router.
@@ -141,6 +148,8 @@ func (d *Desk) Save(b Bucket) error {
 			if x := d.hushed[id]; x != nil {
 				record = x.Silencing
 			}
+		} else if x := d.recent[key]; x != nil {
+			record = x
 		} else if x := d.batches[key]; x != nil {
 			record = x
 		}
@@ -187,6 +196,14 @@ func (d *Desk) Load(key string, value []byte) error {
 			return fmt.Errorf("routing: %s: %w", silencePrefix, err)
 		}
 		d.hushed[id] = s
+		return nil
+	}
+	if strings.HasPrefix(key, recentPrefix) {
+		x := new(recent)
+		if err := json.Unmarshal(value, x); err != nil {
+			return fmt.Errorf("routing: %s: %w", recentPrefix, err)
+		}
+		d.recent[key] = x
 		return nil
 	}
 	b := new(batch)
@@ -399,11 +416,7 @@ func (d *Desk) tellPlace(l *life, t *incident.Transition, p *Place, now time.Tim
 	l.Waiting = slices.DeleteFunc(l.Waiting, func(w place) bool { return w.Dest == p.Dest })
 	x := told{place: mine, Severity: t.Incident.Severity}
 	if p.Sink.People {
-		at := slices.DeleteFunc(d.told[p.Dest], func(at time.Time) bool { return now.Sub(at) >= stormTime })
-		if x.Bulk = len(at) >= storm; !x.Bulk {
-			at = append(at, now)
-		}
-		d.told[p.Dest] = at
+		x.Bulk = !d.alone(p.Dest, now)
 	}
 	l.Told = append(l.Told, x)
 	if x.Bulk {
@@ -414,6 +427,23 @@ func (d *Desk) tellPlace(l *life, t *incident.Transition, p *Place, now time.Tim
 		return nil
 	}
 	return []alerts.Delivery{alerts.NewDelivery(*t, p.Dest, p.Mention...)}
+}
+
+// alone reports whether a place is told of one more incident by itself, and counts it.
+func (d *Desk) alone(to alerts.Dest, now time.Time) bool {
+	key := recentKey(to)
+	x := d.recent[key]
+	if x == nil {
+		x = &recent{Dest: to}
+		d.recent[key] = x
+	}
+	d.dirty[key] = true
+	x.At = slices.DeleteFunc(x.At, func(at time.Time) bool { return now.Sub(at) >= stormTime })
+	if len(x.At) >= storm {
+		return false
+	}
+	x.At = append(x.At, now)
+	return true
 }
 
 // tellAgain tells a place that knows of the incident.
@@ -496,6 +526,12 @@ func (d *Desk) Tick(now time.Time, last func(id string) *incident.Transition) (d
 		}
 		if len(l.Waiting) > 0 {
 			ds = append(ds, d.wake(l, now, last)...)
+		}
+	}
+	for key, x := range d.recent {
+		if now.Sub(x.At[len(x.At)-1]) >= stormTime {
+			delete(d.recent, key)
+			d.dirty[key] = true
 		}
 	}
 	for _, key := range slices.Sorted(maps.Keys(d.batches)) {
