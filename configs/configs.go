@@ -183,8 +183,9 @@ func (s *Source) Consume() kafka.Config {
 
 // Push says who may push lines to a source, and how much.
 type Push struct {
-	// Tokens are the senders.
+	// Tokens are the senders; Token is the only one, without a name.
 	Tokens []secret.Token `yaml:"tokens"`
+	Token  secret.String  `yaml:"token"`
 	// MaxBody and MaxBatch bound one request, as sent and decompressed.
 	MaxBody  Size `yaml:"max_body"`
 	MaxBatch Size `yaml:"max_batch"`
@@ -195,12 +196,19 @@ type Push struct {
 }
 
 // Named reports whether anybody may push: a source is a pushed one then.
-func (p *Push) Named() bool { return len(p.Tokens) > 0 }
+func (p *Push) Named() bool { return len(p.Tokens) > 0 || p.Token != "" }
+
+// onlySender is the name of a sender that was given none.
+const onlySender = "sender"
 
 // Take is the part of the source that ingest/push obeys, but for its folder.
 func (s *Source) Take() push.Config {
+	tokens := s.Push.Tokens
+	if s.Push.Token != "" {
+		tokens = []secret.Token{{Name: onlySender, Token: s.Push.Token}}
+	}
 	return push.Config{
-		Name: s.Name, Tokens: s.Push.Tokens, MaxBody: int64(s.Push.MaxBody), MaxBatch: int64(s.Push.MaxBatch),
+		Name: s.Name, Tokens: tokens, MaxBody: int64(s.Push.MaxBody), MaxBatch: int64(s.Push.MaxBatch),
 		MaxRate: int64(s.Push.MaxRate), Spool: int64(s.Push.Spool), MaxLine: int(s.MaxLine), Lateness: s.Lateness,
 	}
 }

@@ -334,8 +334,15 @@ func (k *checker) pushed(p string, s *Source) {
 	if strings.Trim(s.Name, ".") == "" {
 		k.bad(p+".name", "is needed: it is the last part of the path that senders post to, /v1/ingest/NAME")
 	}
+	single := s.Push.Token != ""
+	if single && len(s.Push.Tokens) > 0 {
+		k.bad(p+".push.token", "give either token or tokens; token is short for tokens with one sender")
+	}
 	for _, err := range s.Take().Validate() {
 		field, message := split(err)
+		if single && strings.HasPrefix(field, "tokens") {
+			field = "token"
+		}
 		k.foreign(join(p+".push", field), message)
 	}
 }
