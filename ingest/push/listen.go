@@ -61,7 +61,8 @@ func (l Listen) certificate(log *slog.Logger) (*certificate, error) {
 	return c, nil
 }
 
-// Open listens there. It fails if the certificate cannot be used.
+// Open listens there, for at most 2,048 connections at a time. It fails if the
+// certificate cannot be used.
 func (l Listen) Open(ctx context.Context, log *slog.Logger) (net.Listener, error) {
 	cert, err := l.certificate(log)
 	if err != nil {
@@ -71,11 +72,15 @@ func (l Listen) Open(ctx context.Context, log *slog.Logger) (net.Listener, error
 	if err != nil {
 		return nil, fmt.Errorf("push.listen: %s: %w", l.Address, err)
 	}
+	ln = newBounded(ln, maxConns)
 	if cert == nil {
 		return ln, nil
 	}
 	return tls.NewListener(ln, &tls.Config{GetCertificate: cert.get, NextProtos: []string{"http/1.1"}}), nil
 }
+
+// maxConns bounds the connections that are open at a time.
+const maxConns = 2048
 
 // lookEvery is how often the files of a certificate are looked at, at most: when
 // somebody connects.
@@ -134,4 +139,49 @@ func (c *certificate) get(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 		}
 	}
 	return c.current, nil
+}
+
+// bounded accepts at most so many connections at a time; others wait in the
+// system's queue.
+type bounded struct {
+	net.Listener
+	free   chan struct{}
+	closed chan struct{}
+	once   sync.Once
+}
+
+func newBounded(ln net.Listener, n int) *bounded {
+	return &bounded{Listener: ln, free: make(chan struct{}, n), closed: make(chan struct{})}
+}
+
+// Accept implements net.Listener.
+func (l *bounded) Accept() (net.Conn, error) {
+	select {
+	case l.free <- struct{}{}:
+	case <-l.closed:
+		return nil, net.ErrClosed
+	}
+	c, err := l.Listener.Accept()
+	if err != nil {
+		<-l.free
+		return nil, err
+	}
+	return &boundedConn{Conn: c, release: sync.OnceFunc(func() { <-l.free })}, nil
+}
+
+// Close implements net.Listener.
+func (l *bounded) Close() error {
+	l.once.Do(func() { close(l.closed) })
+	return l.Listener.Close()
+}
+
+type boundedConn struct {
+	net.Conn
+	release func()
+}
+
+// Close implements net.Conn.
+func (c *boundedConn) Close() error {
+	defer c.release()
+	return c.Conn.Close()
 }

@@ -335,6 +335,47 @@ func TestFull(t *testing.T) {
 	}
 }
 
+// TestHalfClosed: a sender that closes its half of the connection behind the request
+// is answered as any other.
+func TestHalfClosed(t *testing.T) {
+	b := start(t, edge(t))
+	for i := range 20 {
+		c, err := new(net.Dialer).DialContext(t.Context(), "tcp", b.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(c, "POST /v1/ingest/edge HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: 4\r\n\r\n%03d\n", token, i)
+		if err := c.(*net.TCPConn).CloseWrite(); err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(c)
+		if err != nil || !bytes.HasPrefix(text, []byte("HTTP/1.1 200")) || !bytes.HasSuffix(text, []byte("{\"lines\":1}\n")) {
+			t.Errorf("%q %v", text, err)
+		}
+		_ = c.Close()
+	}
+	b.hosts["edge"].Await(20)
+}
+
+// TestConnections: connections beyond the bound wait, and none is lost from it.
+func TestConnections(t *testing.T) {
+	raw, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := startOn(t, newBounded(raw, 3), usualPace, edge(t))
+	var wg sync.WaitGroup
+	for i := range 30 {
+		wg.Go(func() {
+			if a := b.post("edge", fmt.Appendf(nil, "%d\n", i), "Connection", "close"); a.status != 200 {
+				t.Errorf("%+v", a)
+			}
+		})
+	}
+	wg.Wait()
+	b.hosts["edge"].Await(30)
+}
+
 // TestBusy: a body for which there is no memory is refused for the moment, and the
 // memory that it had is free again.
 func TestBusy(t *testing.T) {

@@ -11,7 +11,6 @@ import (
 	"runtime"
 	"strconv"
 	"strings"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -21,7 +20,6 @@ import (
 )
 
 const (
-	maxConns      = 2048
 	maxHeader     = 16 << 10
 	headerTimeout = 5 * time.Second
 	idleTimeout   = time.Minute
@@ -63,9 +61,9 @@ func (s *Server) SetSources(sources map[string]*Source) { s.sources.Store(&sourc
 // Unauthorized counts the requests without a token that is known.
 func (s *Server) Unauthorized() uint64 { return s.unauthorized.Load() }
 
-// Serve answers requests that come through ln until ctx ends, lets those under way
-// end within five seconds, cuts the others off and closes ln. It returns nil after a
-// stop through ctx.
+// Serve answers requests that come through ln, which bounds its connections (see
+// Listen.Open), until ctx ends, lets those under way end within five seconds, cuts the
+// others off and closes ln. It returns nil after a stop through ctx.
 func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	// Over HTTP/1 a connection is one request at a time, so that bounding them
 	// bounds everything.
@@ -80,7 +78,7 @@ func (s *Server) Serve(ctx context.Context, ln net.Listener) error {
 	var accept error
 	go func() {
 		defer close(served)
-		accept = srv.Serve(newBounded(ln, maxConns))
+		accept = srv.Serve(ln)
 	}()
 	select {
 	case <-served:
@@ -125,7 +123,7 @@ func (s *Server) ingest(w http.ResponseWriter, r *http.Request) {
 	}
 	e, ok := errors.AsType[*refusal](err)
 	if !ok {
-		return // the sender has gone
+		e = &refusal{reason: disk, cause: err}
 	}
 	src.rejected[e.reason].Add(1)
 	if e.cause != nil {
@@ -191,7 +189,8 @@ func (s *Server) authorize(r *http.Request) (*Source, error) {
 	return own, nil
 }
 
-// take reads a batch and makes it durable. The error is a *refusal, or ctx's.
+// take reads a batch and makes it durable. The error is a *refusal, or that of the
+// disk.
 func (s *Source) take(srv *Server, w http.ResponseWriter, r *http.Request) (taken, error) {
 	sp := s.spool.Load()
 	if sp == nil {
@@ -228,17 +227,17 @@ func (s *Source) take(srv *Server, w http.ResponseWriter, r *http.Request) (take
 	if c.bytes == 0 || c.isCheck() {
 		return taken{}, nil
 	}
-	known, err := sp.Append(r.Context(), &spool.Batch{ID: c.id(), Encoding: enc, Body: parts})
+	// All of it is here: a sender that does not wait, or has closed its half of the
+	// connection, changes nothing.
+	known, err := sp.Append(context.WithoutCancel(r.Context()), &spool.Batch{ID: c.id(), Encoding: enc, Body: parts})
 	switch {
 	case err == nil:
 	case errors.Is(err, spool.ErrFull):
 		return taken{}, refuse(full, 0)
 	case errors.Is(err, spool.ErrClosed):
 		return taken{}, refuse(stopped, 0)
-	case r.Context().Err() != nil:
-		return taken{}, err
 	default:
-		return taken{}, &refusal{reason: disk, cause: err}
+		return taken{}, err
 	}
 	if !known {
 		s.batches.Add(1)
@@ -256,49 +255,4 @@ func (s *Source) hear() { s.heard.Store(time.Now().UnixNano()) }
 func key(r *http.Request) string {
 	k := r.Header.Get("Idempotency-Key")
 	return k[:min(len(k), maxKey)]
-}
-
-// bounded accepts at most so many connections at a time; others wait in the
-// system's queue.
-type bounded struct {
-	net.Listener
-	free   chan struct{}
-	closed chan struct{}
-	once   sync.Once
-}
-
-func newBounded(ln net.Listener, n int) *bounded {
-	return &bounded{Listener: ln, free: make(chan struct{}, n), closed: make(chan struct{})}
-}
-
-// Accept implements net.Listener.
-func (l *bounded) Accept() (net.Conn, error) {
-	select {
-	case l.free <- struct{}{}:
-	case <-l.closed:
-		return nil, net.ErrClosed
-	}
-	c, err := l.Listener.Accept()
-	if err != nil {
-		<-l.free
-		return nil, err
-	}
-	return &boundedConn{Conn: c, release: sync.OnceFunc(func() { <-l.free })}, nil
-}
-
-// Close implements net.Listener.
-func (l *bounded) Close() error {
-	l.once.Do(func() { close(l.closed) })
-	return l.Listener.Close()
-}
-
-type boundedConn struct {
-	net.Conn
-	release func()
-}
-
-// Close implements net.Conn.
-func (c *boundedConn) Close() error {
-	defer c.release()
-	return c.Conn.Close()
 }
