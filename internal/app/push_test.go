@@ -2,6 +2,7 @@ package app
 
 import (
 	"bytes"
+	"compress/gzip"
 	"context"
 	"fmt"
 	"io"
@@ -159,4 +160,105 @@ sources:
 		t.Fatal(err)
 	}
 	_ = conn.Close()
+}
+
+// TestShippers: what the senders in configs/deploy/push send, in the form that their
+// manuals describe, is understood with the source that stands there.
+func TestShippers(t *testing.T) {
+	const token = "0123456789abcdef-push"
+	gz := func(text string) []byte {
+		var b bytes.Buffer
+		z := gzip.NewWriter(&b)
+		if _, err := z.Write([]byte(text)); err != nil {
+			t.Fatal(err)
+		}
+		if err := z.Close(); err != nil {
+			t.Fatal(err)
+		}
+		return b.Bytes()
+	}
+	at := time.Now().Add(-time.Minute).UTC()
+	line := `192.0.2.7 - - [` + at.Format("02/Jan/2006:15:04:05 -0700") + `] \"GET /a HTTP/1.1\" 403 12 \"-\" \"Mozilla/5.0\"` // in JSON
+	plain := strings.ReplaceAll(line, `\"`, `"`) + "\n"
+	iso := at.Format("2006-01-02T15:04:05.000000Z")
+	shippers := []struct {
+		name, source string
+		body         []byte
+		headers      []string
+		lines        int
+	}{
+		{"vector", "format: combined", gz(plain + plain), []string{"Content-Encoding", "gzip", "Content-Type", "text/plain", "Authorization", "Bearer " + token}, 2},
+		{
+			"fluent-bit", "format: combined, wrapper: shipper",
+			gz(`{"@timestamp":"` + iso + `","log":"` + line + `"}` + "\n" + `{"@timestamp":"` + iso + `","log":"` + line + `"}` + "\n"),
+			[]string{"Content-Encoding", "gzip", "Content-Type", "application/x-ndjson", "User-Agent", "Fluent-Bit", "Authorization", "Bearer " + token}, 2,
+		},
+		{
+			"logstash", "format: combined, wrapper: shipper",
+			gz(`{"@timestamp":"` + iso + `","@version":"1","log":{"offset":4711,"file":{"path":"/var/log/nginx/access.log"}},"message":"` + line + `","event":{"original":"` + line + `"},"tags":["beats_input_codec_plain_applied"],"agent":{"type":"filebeat","version":"9.1.0"}}`),
+			[]string{"Content-Encoding", "gzip", "Content-Type", "application/json", "Authorization", "Bearer " + token}, 1,
+		},
+		{
+			"logpush", "format: cloudflare",
+			gz(`{"EdgeStartTimestamp":"` + at.Format(time.RFC3339) + `","RayID":"8f1","ClientIP":"192.0.2.7","ClientCountry":"de","ClientRequestHost":"shop.example.com","ClientRequestMethod":"GET","ClientRequestURI":"/a?b=c","ClientRequestSource":"eyeball","EdgeResponseStatus":403,"OriginResponseStatus":0,"SecurityAction":"block","SecurityActions":["block"],"SecurityRuleIDs":["r1"],"SecuritySources":["firewallCustom"]}` + "\n"),
+			[]string{"Content-Encoding", "gzip", "User-Agent", "Go-http-client/2.0", "Authorization", "Bearer " + token}, 1,
+		},
+	}
+	yaml := "state: " + t.TempDir() + "\nsources:\n"
+	for _, s := range shippers {
+		yaml += fmt.Sprintf("  - { name: %s, %s, push: { tokens: [{ name: x, token: %s }] } }\n", s.name, s.source, token)
+	}
+	cfg, _, err := configs.Parse([]byte(yaml), "denywatch.yaml", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var lns [2]net.Listener
+	for i := range lns {
+		if lns[i], err = net.Listen("tcp", "127.0.0.1:0"); err != nil {
+			t.Fatal(err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() {
+		done <- Run(ctx, cfg, Options{Stdout: io.Discard, Log: slog.New(slog.DiscardHandler), Listener: lns[0], PushListener: lns[1]}, nil, nil)
+	}()
+	client := &http.Client{Timeout: time.Minute}
+	for _, s := range shippers {
+		for sent := false; !sent; {
+			req, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+lns[1].Addr().String()+"/v1/ingest/"+s.name, bytes.NewReader(s.body))
+			if err != nil {
+				t.Fatal(err)
+			}
+			for i := 0; i < len(s.headers); i += 2 {
+				req.Header.Set(s.headers[i], s.headers[i+1])
+			}
+			res, err := client.Do(req)
+			if err != nil {
+				t.Fatal(err)
+			}
+			_ = res.Body.Close()
+			if sent = res.StatusCode == http.StatusOK; !sent && res.StatusCode != http.StatusServiceUnavailable {
+				t.Fatalf("%s: status %d", s.name, res.StatusCode)
+			}
+		}
+	}
+	for _, s := range shippers {
+		for !strings.Contains(get(t, "http://"+lns[0].Addr().String()+"/metrics"), fmt.Sprintf("denywatch_lines_total{source=%q} %d\n", s.name, s.lines)) {
+			time.Sleep(20 * time.Millisecond)
+		}
+	}
+	page := get(t, "http://"+lns[0].Addr().String()+"/metrics")
+	for _, s := range shippers {
+		for _, reason := range []string{"unparsed", "no_request", "untimed"} {
+			if want := fmt.Sprintf("denywatch_lines_uncounted_total{source=%q,reason=%q} 0\n", s.name, reason); !strings.Contains(page, want) {
+				t.Errorf("%s: lines are not counted: %s", s.name, reason)
+			}
+		}
+	}
+	cancel()
+	client.CloseIdleConnections()
+	if err := <-done; err != nil {
+		t.Fatal(err)
+	}
 }
