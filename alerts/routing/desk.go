@@ -15,7 +15,7 @@ import (
 const (
 	// storm is how many incidents one place is told of one by one within stormTime;
 	// those beyond become one post, their recoveries another. A pager, which takes no
-	// posts, is not told of them unless they escalate.
+	// posts, is not told of them.
 	storm     = 10
 	stormTime = time.Minute
 	// flaps is how often an incident must come back within flapTime to be told no more
@@ -451,7 +451,7 @@ func (d *Desk) tellAgain(l *life, t *incident.Transition, x *told, mention []str
 	if !x.Bulk {
 		return []alerts.Delivery{alerts.NewDelivery(*t, x.Dest, mention...)}
 	}
-	if t.Kind == incident.Escalated {
+	if t.Kind == incident.Escalated && d.alone(x.Dest, now) {
 		// Somebody has to look after it, so it gets a message of its own.
 		x.Bulk = false
 		return []alerts.Delivery{alerts.NewDelivery(*t, x.Dest, mention...)}
@@ -461,7 +461,7 @@ func (d *Desk) tellAgain(l *life, t *incident.Transition, x *told, mention []str
 		case incident.ResolvedKind:
 			b := d.batch(x.place, false, now)
 			b.Over = append(b.Over, l.id)
-		case incident.Reopened:
+		case incident.Reopened, incident.Escalated:
 			b := d.batch(x.place, false, now)
 			b.Opened = append(b.Opened, l.id)
 		}

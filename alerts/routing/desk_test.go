@@ -267,6 +267,34 @@ func TestStorm(t *testing.T) {
 	}
 }
 
+// TestStormEscalates: what nobody acknowledges of a storm escalates as a handful of
+// messages too.
+func TestStormEscalates(t *testing.T) {
+	c := shop()
+	c.Teams[0].Escalate = routing.Escalation{Medium: 15 * time.Minute, To: "security"}
+	o := open(t, c)
+	for i := range 500 {
+		in := at(fmt.Sprintf("/search/x%d", i))
+		in.ID = fmt.Sprintf("i%04d", i)
+		o.step(incident.Opened, in)
+	}
+	o.told = nil
+	o.pass(24*time.Hour, 30*time.Second)
+	alone, posts := map[string]int{}, map[string]int{}
+	for _, d := range o.told {
+		if at := d.Sink + d.Target; d.Post != nil {
+			posts[at]++
+		} else {
+			alone[at]++
+		}
+	}
+	// The storm itself, and three escalations, of which each leaves ten to be told one
+	// by one, beside those that were before.
+	if alone["slack"] > 3*30 || posts["slack"] > 1+3 || alone["slack#sec"] > 3*30 || posts["slack#sec"] > 3 || posts["slack"] == 0 || posts["slack#sec"] == 0 {
+		t.Errorf("told one by one %v, in posts %v", alone, posts)
+	}
+}
+
 // TestFlapping: an incident that comes back again and again is told no more until it
 // is steady.
 func TestFlapping(t *testing.T) {
