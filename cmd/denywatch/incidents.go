@@ -48,6 +48,7 @@ type incidentsCmd struct {
 type listCmd struct {
 	daemon
 	State  string `enum:"open,resolved,all" default:"all" help:"Which: ${enum}."`
+	Team   string `help:"Only those of this team."`
 	Output string `enum:"text,json" default:"text" help:"text: a line each; json: as the API has them."`
 }
 
@@ -57,7 +58,7 @@ func (c *listCmd) Run(e *env) error {
 	if c.State == "all" {
 		state = ""
 	}
-	list, err := c.client().Incidents(e.ctx, state)
+	list, err := c.client().Incidents(e.ctx, state, c.Team)
 	if err != nil {
 		return err
 	}

@@ -12,12 +12,16 @@ import (
 )
 
 // Incidents lists the incidents that the daemon knows, the open ones first; only those
-// in a state if it is not empty.
-func (c *Client) Incidents(ctx context.Context, state incident.State) ([]incident.Incident, error) {
-	path := "/v1/incidents?limit=1000"
+// in a state, and of a team, if these are not empty.
+func (c *Client) Incidents(ctx context.Context, state incident.State, team string) ([]incident.Incident, error) {
+	q := url.Values{"limit": {"1000"}}
 	if state != "" {
-		path += "&state=" + url.QueryEscape(string(state))
+		q.Set("state", string(state))
 	}
+	if team != "" {
+		q.Set("team", team)
+	}
+	path := "/v1/incidents?" + q.Encode()
 	var list struct {
 		Incidents []incident.Incident `json:"incidents"`
 	}

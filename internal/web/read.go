@@ -15,7 +15,8 @@ import (
 const index = `denywatch: who is refused that should get in, and what stands open that should not
 
   GET  /v1/incidents        incidents, the open ones first
-                            state=open|resolved  marker=ID  since=TIME  limit=N
+                            state=open|resolved  marker=ID  team=NAME  since=TIME
+                            limit=N
   GET  /v1/incidents/{id}   one incident with its time line
   GET  /v1/incidents/{id}/trace
                             what it looked like over time, and what is usual
@@ -65,7 +66,7 @@ func (s *Server) getHealth(w http.ResponseWriter, _ *http.Request) error {
 
 // getIncidents lists incidents in the backend's order.
 func (s *Server) getIncidents(w http.ResponseWriter, r *http.Request) error {
-	q, err := query(r, "state", "marker", "since", "limit")
+	q, err := query(r, "state", "marker", "team", "since", "limit")
 	if err != nil {
 		return err
 	}
@@ -91,11 +92,12 @@ func (s *Server) getIncidents(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
+	team, ofTeam := q["team"]
 	list, more := []incident.Incident{}, 0
 	for i := range all {
 		in := &all[i]
 		switch {
-		case state != "" && in.State != state, in.OpenedAt.Before(since), !follows(in):
+		case ofTeam && in.Team != team, state != "" && in.State != state, in.OpenedAt.Before(since), !follows(in):
 		case len(list) == n:
 			more++
 		default:

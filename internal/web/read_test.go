@@ -36,6 +36,7 @@ func story() *fake {
 	}
 	first := in("open-late", 14, incident.Open, upgrade, "")
 	f.timelines = map[string][]incident.Transition{"open-late": {{Seq: 1, Kind: incident.Opened, At: at(14), Incident: first}}}
+	f.incidents[2].Team = "growth"
 	f.incidents[0].Denials = 480 // counted after the last transition
 	return f
 }
@@ -58,6 +59,8 @@ func TestGetIncidents(t *testing.T) {
 		{"?marker=shop-v2", "open-late open-named resolved-at", 0},
 		{"?marker=shop-v2&state=open&limit=1", "open-late", 1},
 		{"?marker=gone", "resolved-beside", 0},
+		{"?team=growth", "resolved-at", 0},
+		{"?team=&limit=1", "open-late", 3},
 		{"?since=2027-01-01T00:00:00Z", "", 0},
 	} {
 		w := get(t, s, "/v1/incidents"+c.query)
