@@ -166,6 +166,18 @@ type Poster interface {
 	Post(ctx context.Context, d *Delivery) (memory json.RawMessage, err error)
 }
 
+// Refresher is a Notifier whose sink forgets what it is not told again.
+type Refresher interface {
+	Notifier
+	// Refresh tells the sink again what it was told of each incident. The outbox calls
+	// it every RefreshEvery, beside Notify; memories returns what Notify returned to be
+	// remembered, as of the call. A failure is logged and tried again the next time.
+	Refresh(ctx context.Context, memories func() []json.RawMessage) error
+}
+
+// RefreshEvery is how often a Refresher tells its sink again.
+const RefreshEvery = time.Minute
+
 // Tester is a Notifier that can show that it works before there is anything to tell.
 type Tester interface {
 	Notifier

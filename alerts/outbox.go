@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -406,6 +407,9 @@ func (o *Outbox) Run(ctx context.Context) error {
 	for _, name := range o.names {
 		s := o.sinks[name]
 		wg.Go(func() { o.dispatch(ctx, tries, s) })
+		if r, ok := s.notifier.(Refresher); ok {
+			wg.Go(func() { o.refresh(ctx, s, r) })
+		}
 	}
 	done := make(chan struct{})
 	go func() {
@@ -444,6 +448,44 @@ func (o *Outbox) dispatch(ctx, tries context.Context, s *sink) {
 		case <-timer.C:
 		}
 	}
+}
+
+// refresh tells a sink again what it was told, until ctx ends.
+func (o *Outbox) refresh(ctx context.Context, s *sink, r Refresher) {
+	tick := time.NewTicker(RefreshEvery)
+	defer tick.Stop()
+	said := ""
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if o.opt.May != nil && !o.opt.May() {
+			continue
+		}
+		err := r.Refresh(ctx, func() []json.RawMessage { return o.memories(s) })
+		switch {
+		case ctx.Err() != nil:
+		case err == nil:
+			said = ""
+		case err.Error() != said:
+			said = err.Error()
+			o.opt.Log.Warn("a sink could not be told again of what is open; it is tried again", "sink", s.name, "error", err)
+		}
+	}
+}
+
+// memories is what a sink remembers of all incidents, in the order of their keys.
+func (o *Outbox) memories(s *sink) (list []json.RawMessage) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for _, key := range slices.Sorted(maps.Keys(o.mem)) {
+		if strings.HasPrefix(key, s.name+"/") {
+			list = append(list, o.mem[key].Data)
+		}
+	}
+	return list
 }
 
 // pick returns the lane whose head waits longest among those that may go now,

@@ -8,11 +8,9 @@
 // that begins the new one. Sending an alert twice is no harm: it is exactly once
 // there.
 //
-// # Limits
-//
-// An alert is sent at steps, not every minute, and would be over after HoldOpen
-// should nobody say anything. Alertmanager keeps alerts in memory: one that was
-// restarted knows of an open incident from its next step on.
+// Alertmanager keeps alerts in memory and forgets them when it is restarted, so open
+// ones are sent again every minute. Should nobody send them any more, they are over
+// after HoldOpen.
 package alertmanager
 
 import (
@@ -26,6 +24,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/denywatch/denywatch/alerts"
@@ -109,7 +108,13 @@ type Notifier struct {
 	labels    map[string]string
 	endpoints []alerts.Endpoint
 	client    *http.Client
+	// telling is held for reading by those who tell of a step, for writing by those
+	// who tell again.
+	telling sync.RWMutex
+	said    sync.Map // what was told last, by incident, until it is remembered: *memory
 }
+
+var _ alerts.Refresher = (*Notifier)(nil)
 
 // New returns a notifier for a valid configuration. It sends nothing.
 func New(conf Config) (*Notifier, error) {
@@ -138,9 +143,16 @@ type alert struct {
 	EndsAt      time.Time         `json:"endsAt"`
 }
 
-// memory is what is remembered of an incident: the labels it was last told under.
+// memory is what is remembered of an incident: its alert as it was last told.
 type memory struct {
-	Labels map[string]string `json:"labels"`
+	Incident string `json:"incident"`
+	Open     bool   `json:"open"`
+	Alert    alert  `json:"alert"`
+}
+
+// equal reports whether m and o are about the same alert in the same state.
+func (m *memory) equal(o *memory) bool {
+	return m.Open == o.Open && maps.Equal(m.Alert.Labels, o.Alert.Labels)
 }
 
 // Notify implements alerts.Notifier: it is delivered when one member of the cluster
@@ -149,30 +161,78 @@ func (n *Notifier) Notify(ctx context.Context, d *alerts.Delivery) (json.RawMess
 	now := time.Now()
 	list := []alert{n.alert(&d.Transition, now)}
 	var was memory
-	if len(d.Memory) > 0 && json.Unmarshal(d.Memory, &was) == nil && len(was.Labels) > 0 && !maps.Equal(was.Labels, list[0].Labels) {
-		list = append(list, alert{Labels: was.Labels, Annotations: list[0].Annotations, StartsAt: list[0].StartsAt, EndsAt: later(list[0].StartsAt, now)})
+	if len(d.Memory) > 0 && json.Unmarshal(d.Memory, &was) == nil && len(was.Alert.Labels) > 0 && !maps.Equal(was.Alert.Labels, list[0].Labels) {
+		list = append(list, alert{Labels: was.Alert.Labels, Annotations: list[0].Annotations, StartsAt: list[0].StartsAt, EndsAt: later(list[0].StartsAt, now)})
 	}
-	body, err := json.Marshal(list)
-	if err != nil {
-		return nil, &alerts.Error{Kind: alerts.Permanent, Refused: true, Err: fmt.Errorf("alertmanager: encode: %w", err)}
+	told := memory{Incident: d.Transition.Incident.ID, Open: d.Transition.Incident.State != incident.Resolved, Alert: list[0]}
+	n.telling.RLock()
+	defer n.telling.RUnlock()
+	n.said.Store(told.Incident, &told)
+	if taken, errs := n.post(ctx, list); !taken {
+		return nil, errs[len(errs)-1]
 	}
-	var failed error
-	taken := false
-	for i := range n.endpoints {
-		if _, err := n.endpoints[i].Post(ctx, body); err != nil {
-			failed = err
-		} else {
-			taken = true
-		}
-	}
-	if !taken {
-		return nil, failed
-	}
-	remember, err := json.Marshal(memory{list[0].Labels})
+	remember, err := json.Marshal(told)
 	if err != nil {
 		return nil, nil //nolint:nilerr // it is delivered; strings can be encoded
 	}
 	return remember, nil
+}
+
+// Refresh implements alerts.Refresher: open alerts are sent again to every member of
+// the cluster, for each keeps its own.
+func (n *Notifier) Refresh(ctx context.Context, memories func() []json.RawMessage) error {
+	// No alert may be sent as open behind its end, nor under labels it had before.
+	n.telling.Lock()
+	defer n.telling.Unlock()
+	now := time.Now()
+	var list []alert
+	seen := map[any]bool{}
+	for _, raw := range memories() {
+		var m memory
+		if json.Unmarshal(raw, &m) != nil || m.Incident == "" {
+			continue
+		}
+		seen[m.Incident] = true
+		if x, ok := n.said.Load(m.Incident); ok {
+			if newer := x.(*memory); newer.equal(&m) {
+				n.said.Delete(m.Incident)
+			} else {
+				m = *newer // what was sent last is not remembered yet
+			}
+		}
+		if m.Open {
+			m.Alert.EndsAt = now.Add(HoldOpen)
+			list = append(list, m.Alert)
+		}
+	}
+	n.said.Range(func(id, _ any) bool {
+		if !seen[id] { // it will be remembered yet, or is forgotten
+			n.said.Delete(id)
+		}
+		return true
+	})
+	if len(list) == 0 {
+		return nil
+	}
+	_, errs := n.post(ctx, list)
+	return errors.Join(errs...)
+}
+
+// post sends alerts to every member of the cluster, and tells whether one has taken
+// them.
+func (n *Notifier) post(ctx context.Context, list []alert) (taken bool, errs []error) {
+	body, err := json.Marshal(list)
+	if err != nil {
+		return false, []error{&alerts.Error{Kind: alerts.Permanent, Refused: true, Err: fmt.Errorf("alertmanager: encode: %w", err)}}
+	}
+	for i := range n.endpoints {
+		if _, err := n.endpoints[i].Post(ctx, body); err != nil {
+			errs = append(errs, fmt.Errorf("url[%d]: %w", i, err))
+		} else {
+			taken = true
+		}
+	}
+	return taken, errs
 }
 
 // testFor is how long the alert of a test lasts.
@@ -184,16 +244,7 @@ func (n *Notifier) Test(ctx context.Context, _ string) (string, error) {
 	now := time.Now()
 	a := n.alert(&incident.Transition{At: now, Incident: incident.Incident{ID: "test", StartedAt: now, Severity: incident.Low}}, now)
 	a.Annotations, a.EndsAt = map[string]string{"summary": alerts.TestText}, now.Add(testFor)
-	body, err := json.Marshal([]alert{a})
-	if err != nil {
-		return "", fmt.Errorf("alertmanager: encode: %w", err)
-	}
-	var errs []error
-	for i := range n.endpoints {
-		if _, err := n.endpoints[i].Post(ctx, body); err != nil {
-			errs = append(errs, fmt.Errorf("url[%d]: %w", i, err))
-		}
-	}
+	_, errs := n.post(ctx, []alert{a})
 	return fmt.Sprintf("%d of %d took an alert with the labels incident=test and severity=low; it ends by itself in five minutes", len(n.endpoints)-len(errs), len(n.endpoints)), errors.Join(errs...)
 }
 

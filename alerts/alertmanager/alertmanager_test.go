@@ -180,6 +180,59 @@ func TestOneMemberIsEnough(t *testing.T) {
 	}
 }
 
+// TestRefresh: what is open is told again, as it is now, whatever is remembered yet.
+func TestRefresh(t *testing.T) {
+	f := newFake(t)
+	n := open(t, alertmanager.Config{URLs: []secret.String{secret.String(f.URL + "/prefix")}, Headers: map[string]secret.String{"X-Scope-OrgID": "acme"}})
+	tell := func(s incident.Transition, memory json.RawMessage) json.RawMessage {
+		t.Helper()
+		m, err := n.Notify(t.Context(), delivery(s, memory))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	a := tell(step("a", 1, incident.Opened, incident.Low), nil)
+	b := tell(step("b", 1, incident.Opened, incident.Low), nil)
+	remembered := []json.RawMessage{a, b, json.RawMessage(`{"labels":{}}`), json.RawMessage(`nonsense`)}
+	again := func(want ...string) {
+		t.Helper()
+		f.sent = nil
+		if err := n.Refresh(t.Context(), func() []json.RawMessage { return remembered }); err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, list := range f.sent {
+			for _, x := range list {
+				got = append(got, x.Labels["incident"]+" "+x.Labels["severity"])
+				if left := time.Until(x.EndsAt); left < alertmanager.HoldOpen-time.Minute {
+					t.Errorf("%s ends in %v", x.Labels["incident"], left)
+				}
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("told again %q, want %q", got, want)
+		}
+	}
+	again("a low", "b low")
+	// Told, and not remembered yet.
+	worse := tell(step("a", 2, incident.Grew, incident.High), a)
+	over := tell(step("b", 2, incident.ResolvedKind, incident.Low), b)
+	again("a high")
+	remembered[0], remembered[1] = worse, over
+	again("a high")
+	remembered[0] = tell(step("a", 3, incident.ResolvedKind, incident.High), worse)
+	again()
+	// Another process, which knows only what was remembered.
+	remembered[0] = worse
+	n = open(t, alertmanager.Config{URLs: []secret.String{secret.String(f.URL + "/prefix")}, Headers: map[string]secret.String{"X-Scope-OrgID": "acme"}})
+	again("a high")
+	f.fail = 503
+	if err := n.Refresh(t.Context(), func() []json.RawMessage { return remembered }); err == nil {
+		t.Error("a failure is not told")
+	}
+}
+
 // TestHostileText: what logs hold cannot mention or link anybody, in whatever the
 // receivers' templates make of it, and is bounded.
 func TestHostileText(t *testing.T) {
@@ -227,7 +280,7 @@ func TestValidate(t *testing.T) {
 }
 
 // TestRealAlertmanager: a real one takes the alerts, tells each once, and that they
-// are over.
+// are over, also when it was restarted meanwhile.
 func TestRealAlertmanager(t *testing.T) {
 	program := servertest.Need(t, "prometheus-alertmanager")
 	var mu sync.Mutex
@@ -258,17 +311,21 @@ receivers: [{ name: test, webhook_configs: [{ url: %q }] }]
 		t.Fatal(err)
 	}
 	address := fmt.Sprintf("127.0.0.1:%d", servertest.FreePort(t))
-	p := servertest.Start(t, exec.Command(program, "--config.file="+config, "--storage.path="+dir, "--web.listen-address="+address, "--cluster.listen-address="))
-	defer p.Kill()
 	n := open(t, alertmanager.Config{URLs: []secret.String{secret.String("http://" + address)}})
-	p.Await(t, "Alertmanager to answer", func() (bool, string) {
-		resp, err := http.Get("http://" + address + "/-/ready")
-		if err != nil {
-			return false, err.Error()
-		}
-		_ = resp.Body.Close()
-		return resp.StatusCode == http.StatusOK, resp.Status
-	})
+	var p *servertest.Process
+	run := func() {
+		t.Helper()
+		p = servertest.Start(t, exec.Command(program, "--config.file="+config, "--storage.path="+t.TempDir(), "--web.listen-address="+address, "--cluster.listen-address="))
+		p.Await(t, "Alertmanager to answer", func() (bool, string) {
+			resp, err := http.Get("http://" + address + "/-/ready")
+			if err != nil {
+				return false, err.Error()
+			}
+			_ = resp.Body.Close()
+			return resp.StatusCode == http.StatusOK, resp.Status
+		})
+	}
+	run()
 	var memory json.RawMessage
 	tell := func(s incident.Transition) {
 		t.Helper()
@@ -305,6 +362,16 @@ receivers: [{ name: test, webhook_configs: [{ url: %q }] }]
 	}
 	tell(step("i1", 3, incident.Grew, incident.Critical))
 	heard("i1 medium firing", "i1 medium resolved", "i1 critical firing")
+	// Another one, which knows nothing.
+	p.Kill()
+	mu.Lock()
+	told = nil
+	mu.Unlock()
+	run()
+	if err := n.Refresh(t.Context(), func() []json.RawMessage { return []json.RawMessage{memory} }); err != nil {
+		t.Fatal(err)
+	}
+	heard("i1 critical firing")
 	tell(step("i1", 4, incident.ResolvedKind, incident.Critical))
-	heard("i1 medium firing", "i1 medium resolved", "i1 critical firing", "i1 critical resolved")
+	heard("i1 critical firing", "i1 critical resolved")
 }
