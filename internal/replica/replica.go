@@ -67,6 +67,13 @@
 // member writes a whole one again when the transactions since the last are several
 // times as large.
 //
+// # Cost
+//
+// With three brokers on one host of two cores an update of 1 to 100 KB takes 11 ms,
+// one of 1 MB 38 ms; the whole state of 100 MB is written and read back in 2.4 s, and
+// a member that restarts with one is active after 3.5 s. The whole state passes
+// through memory about three times while it is written.
+//
 // # Limits
 //
 //   - Clocks of members need not agree, but must run at the same speed within a
