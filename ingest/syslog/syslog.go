@@ -19,7 +19,8 @@
 //
 // Senders are not asked who they are. Messages may be up to 64 KiB long over UDP and
 // 256 KiB over TCP, newlines within one become spaces, and at most 256 connections are
-// open at a time, each closed after an hour without a message.
+// open at a time; others are refused, counted and said. One is closed after an hour
+// without a message, or a minute in the middle of one.
 //
 // A server that is silent has nothing to say, as far as anybody can tell, so event
 // time follows the clock as for a file.
@@ -39,6 +40,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 
 	"github.com/denywatch/denywatch/ingest"
 	"github.com/denywatch/denywatch/ingest/spool"
@@ -63,6 +66,7 @@ const (
 	maxMessage    = 256 << 10
 	maxConns      = 256
 	idleTime      = time.Hour
+	messageTime   = time.Minute
 )
 
 // Config says where a Source listens.
@@ -130,6 +134,8 @@ type Source struct {
 	messages, bytes atomic.Uint64
 	full, tooLong   atomic.Uint64
 	connections     atomic.Int64
+	refused         atomic.Uint64
+	said            rate.Sometimes
 
 	mu       sync.Mutex
 	troubles map[string]string // by address that cannot be listened on
@@ -141,7 +147,7 @@ var _ ingest.Source = (*Source)(nil)
 // New returns a Source of a valid Config (see Config.Validate). It listens to nothing
 // yet.
 func New(cfg Config, log *slog.Logger) *Source {
-	return &Source{cfg: cfg, log: log.With("component", "ingest/syslog"), troubles: map[string]string{}}
+	return &Source{cfg: cfg, log: log.With("component", "ingest/syslog"), said: rate.Sometimes{First: 1, Interval: time.Minute}, troubles: map[string]string{}}
 }
 
 // Stats is what is known of a source since it was made.
@@ -151,8 +157,9 @@ type Stats struct {
 	// Dropped counts what was not, by reason: full (the spool is, and it came over
 	// UDP) and too_long.
 	Dropped map[string]uint64
-	// Connections is how many are open.
+	// Connections is how many are open, Refused counts those that were one too many.
 	Connections int64
+	Refused     uint64
 	// Trouble says why an address cannot be listened on; empty: all can.
 	Trouble string
 	// Spool is what waits.
@@ -162,7 +169,7 @@ type Stats struct {
 // Stats may be called at any time by any goroutine.
 func (s *Source) Stats() Stats {
 	st := Stats{
-		Messages: s.messages.Load(), Bytes: s.bytes.Load(), Connections: s.connections.Load(),
+		Messages: s.messages.Load(), Bytes: s.bytes.Load(), Connections: s.connections.Load(), Refused: s.refused.Load(),
 		Dropped: map[string]uint64{"full": s.full.Load(), "too_long": s.tooLong.Load()},
 	}
 	if sp := s.spool.Load(); sp != nil {
@@ -309,7 +316,10 @@ func (s *Source) accept(ctx context.Context, ln net.Listener, g *gatherer) error
 		if s.connections.Add(1) > maxConns {
 			s.connections.Add(-1)
 			_ = conn.Close() // its sender tries again
-			s.log.Debug("a syslog connection was refused: too many are open", "most", maxConns)
+			n := s.refused.Add(1)
+			s.said.Do(func() {
+				s.log.Warn("a syslog connection was refused, and what it brings is lost: too many are open", "listen", ln.Addr().String(), "most", maxConns, "count", n)
+			})
 			continue
 		}
 		wg.Go(func() {
@@ -332,7 +342,11 @@ func (s *Source) connection(conn net.Conn, g *gatherer) {
 			copy(grown, buf)
 			buf = grown
 		}
-		_ = conn.SetReadDeadline(time.Now().Add(idleTime)) // it fails only on a closed one
+		wait := idleTime
+		if have > 0 {
+			wait = messageTime
+		}
+		_ = conn.SetReadDeadline(time.Now().Add(wait)) // it fails only on a closed one
 		n, err := conn.Read(buf[have:])
 		have += n
 		used := 0

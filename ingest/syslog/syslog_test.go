@@ -204,6 +204,9 @@ func TestManyConnections(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if n := src.Stats().Refused; n == 0 {
+		t.Error("what was refused is not counted")
+	}
 	h.Await(maxConns)
 }
 

@@ -155,6 +155,7 @@ func (m *meters) spools(s spools, unauthorized uint64) {
 		m.count(st.Messages, "syslog_messages_total", "source", source)
 		m.count(st.Bytes, "syslog_bytes_total", "source", source)
 		m.gauge(float64(st.Connections), "syslog_connections", "source", source)
+		m.count(st.Refused, "syslog_refused_connections_total", "source", source)
 		for reason, n := range st.Dropped {
 			m.count(n, "syslog_dropped_total", "source", source, "reason", reason)
 		}
