@@ -137,15 +137,23 @@ func (o *office) steps() []incident.Kind {
 	return kinds
 }
 
-// TestActsAreDurable: what people decide is in the time line and in the state, is told
-// to those who know of the incident, and an accepted one is over.
-func TestActsAreDurable(t *testing.T) {
+// broken is an office whose role has been refused for half an hour, and the core to
+// open it with.
+func broken(t *testing.T) (*office, *core) {
+	t.Helper()
 	sc := brokenRole(5)
-	sc.End = sc.Incidents[0].From.Add(30 * time.Minute)
+	sc.End, sc.Rate = sc.Incidents[0].From.Add(30*time.Minute), 2
 	_, app := simulate(t, sc)
 	_, c := pipeline(t, []feed{app}, nil, nil)
 	o := &office{t: t, dir: t.TempDir(), cfg: configs.Default()}
 	o.set(sc.End)
+	return o, c
+}
+
+// TestActsAreDurable: what people decide is in the time line and in the state, is told
+// to those who know of the incident, and an accepted one is over.
+func TestActsAreDurable(t *testing.T) {
+	o, c := broken(t)
 	o.open(c)
 	id := o.one().ID
 	before := o.steps()
@@ -206,12 +214,7 @@ func TestActsAreDurable(t *testing.T) {
 
 // TestSilencedScope: what is in a silenced scope is not told, and is when that is over.
 func TestSilencedScope(t *testing.T) {
-	sc := brokenRole(5)
-	sc.End = sc.Incidents[0].From.Add(30 * time.Minute)
-	_, app := simulate(t, sc)
-	_, c := pipeline(t, []feed{app}, nil, nil)
-	o := &office{t: t, dir: t.TempDir(), cfg: configs.Default()}
-	o.set(sc.End)
+	o, c := broken(t)
 	o.open(c)
 	b := backend{o.d}
 	for _, scope := range []incident.Scope{{}, {Route: "billing"}, {Layer: "moon"}, {Route: "/a", Prefix: "/a"}} {
@@ -298,13 +301,8 @@ func (l *listener) posts() (out []*alerts.Post) {
 // TestDigestIsToldOnce: a digest tells what happened since the last one, once, also
 // when nobody ran at its time; the very first only begins.
 func TestDigestIsToldOnce(t *testing.T) {
-	sc := brokenRole(5)
-	sc.End = sc.Incidents[0].From.Add(30 * time.Minute)
-	_, app := simulate(t, sc)
-	_, c := pipeline(t, []feed{app}, nil, nil)
-	o := &office{t: t, dir: t.TempDir(), cfg: configs.Default()}
-	o.set(sc.End)
-	o.cfg.Routing.Digest.Daily = sc.End.Add(30 * time.Minute).Format("15:04")
+	o, c := broken(t)
+	o.cfg.Routing.Digest.Daily = o.now().Add(30 * time.Minute).Format("15:04")
 	o.open(c)
 	look := func() { // as the core does every second
 		t.Helper()
