@@ -35,7 +35,22 @@ const maxAnswer = 4 << 10
 // delivered. It returns the answer's first 4 KiB, which may hold anything and must not
 // be shown, beside an error too; errors are *Error.
 func (e *Endpoint) Post(ctx context.Context, body []byte, header ...string) (answer []byte, err error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, e.URL.Reveal(), bytes.NewReader(body))
+	return e.do(ctx, http.MethodPost, e.URL, body, header...)
+}
+
+// Delete asks for the end of what lies under a name below the endpoint, on the terms
+// of Post.
+func (e *Endpoint) Delete(ctx context.Context, name string) error {
+	address, err := url.JoinPath(e.URL.Reveal(), url.PathEscape(name))
+	if err != nil {
+		return &Error{Kind: Misconfigured, Refused: true, Err: fmt.Errorf("%s: the URL cannot be used", e.Name)}
+	}
+	_, err = e.do(ctx, http.MethodDelete, secret.String(address), nil)
+	return err
+}
+
+func (e *Endpoint) do(ctx context.Context, method string, address secret.String, body []byte, header ...string) (answer []byte, err error) {
+	req, err := http.NewRequestWithContext(ctx, method, address.Reveal(), bytes.NewReader(body))
 	if err != nil {
 		return nil, &Error{Kind: Misconfigured, Refused: true, Err: fmt.Errorf("%s: the URL cannot be used", e.Name)}
 	}

@@ -8,6 +8,9 @@
 // that begins the new one. Sending an alert twice is no harm: it is exactly once
 // there.
 //
+// An incident that is silenced is silenced there too, until the same time or until
+// that is taken back.
+//
 // Alertmanager keeps alerts in memory and forgets them when it is restarted, so open
 // ones are sent again every minute. Should nobody send them any more, they are over
 // after HoldOpen.
@@ -107,7 +110,9 @@ func (c *Config) Validate() error {
 type Notifier struct {
 	labels    map[string]string
 	endpoints []alerts.Endpoint
-	client    *http.Client
+	// silences take new silences, expired end them; both in the order of endpoints.
+	silences, expired []alerts.Endpoint
+	client            *http.Client
 	// telling is held for reading by those who tell of a step, for writing by those
 	// who tell again.
 	telling sync.RWMutex
@@ -123,11 +128,13 @@ func New(conf Config) (*Notifier, error) {
 	}
 	n := &Notifier{labels: conf.Labels, client: alerts.NewHTTPClient()}
 	for _, u := range conf.URLs {
-		address, err := url.JoinPath(u.Reveal(), "api", "v2", "alerts")
-		if err != nil {
-			return nil, errors.New("alertmanager: a URL cannot be used") // the error shows it
+		for what, to := range map[string]*[]alerts.Endpoint{"alerts": &n.endpoints, "silences": &n.silences, "silence": &n.expired} {
+			address, err := url.JoinPath(u.Reveal(), "api", "v2", what)
+			if err != nil {
+				return nil, errors.New("alertmanager: a URL cannot be used") // the error shows it
+			}
+			*to = append(*to, alerts.Endpoint{Name: "alertmanager", URL: secret.String(address), Headers: conf.Headers, Client: n.client})
 		}
-		n.endpoints = append(n.endpoints, alerts.Endpoint{Name: "alertmanager", URL: secret.String(address), Headers: conf.Headers, Client: n.client})
 	}
 	return n, nil
 }
@@ -148,6 +155,9 @@ type memory struct {
 	Incident string `json:"incident"`
 	Open     bool   `json:"open"`
 	Alert    alert  `json:"alert"`
+	// Silences are the ids of those that keep it quiet, of each member of the cluster;
+	// empty where there is none.
+	Silences []string `json:"silences,omitempty"`
 }
 
 // equal reports whether m and o are about the same alert in the same state.
@@ -158,6 +168,7 @@ func (m *memory) equal(o *memory) bool {
 // Notify implements alerts.Notifier: it is delivered when one member of the cluster
 // has taken it, and every member was asked.
 func (n *Notifier) Notify(ctx context.Context, d *alerts.Delivery) (json.RawMessage, error) {
+	var err error
 	now := time.Now()
 	list := []alert{n.alert(&d.Transition, now)}
 	var was memory
@@ -171,11 +182,71 @@ func (n *Notifier) Notify(ctx context.Context, d *alerts.Delivery) (json.RawMess
 	if taken, errs := n.post(ctx, list); !taken {
 		return nil, errs[len(errs)-1]
 	}
+	if told.Silences, err = n.silence(ctx, &d.Transition, was.Silences, now); err != nil {
+		return nil, err
+	}
 	remember, err := json.Marshal(told)
 	if err != nil {
 		return nil, nil //nolint:nilerr // it is delivered; strings can be encoded
 	}
 	return remember, nil
+}
+
+// silence is a postableSilence of the API, and the answer to one.
+type silence struct {
+	Matchers  []matcher `json:"matchers"`
+	StartsAt  time.Time `json:"startsAt"`
+	EndsAt    time.Time `json:"endsAt"`
+	CreatedBy string    `json:"createdBy"`
+	Comment   string    `json:"comment"`
+}
+
+type matcher struct {
+	Name    string `json:"name"`
+	Value   string `json:"value"`
+	IsRegex bool   `json:"isRegex"`
+	IsEqual bool   `json:"isEqual"`
+}
+
+// silence makes the silences of an incident what the transition says, from those there
+// are, and returns those there are then. One that cannot be ended ends by itself.
+func (n *Notifier) silence(ctx context.Context, t *incident.Transition, ids []string, now time.Time) ([]string, error) {
+	if t.Kind != incident.Silenced && t.Kind != incident.Unsilenced {
+		return ids, nil
+	}
+	for i := range min(len(ids), len(n.silences)) {
+		if ids[i] != "" {
+			_ = n.expired[i].Delete(ctx, ids[i]) // it may have ended by itself
+		}
+	}
+	if t.Kind == incident.Unsilenced || t.Act == nil || !t.Act.Until.After(now) {
+		return nil, nil
+	}
+	body, err := json.Marshal(silence{
+		Matchers: []matcher{{Name: "incident", Value: angles.Replace(alerts.Clean(t.Incident.ID, maxValue)), IsEqual: true}},
+		StartsAt: now.UTC(), EndsAt: t.Act.Until.UTC(), CreatedBy: "denywatch", Comment: style.Render(*t).StepSentence(),
+	})
+	if err != nil {
+		return nil, &alerts.Error{Kind: alerts.Permanent, Refused: true, Err: fmt.Errorf("alertmanager: encode: %w", err)}
+	}
+	ids = make([]string, len(n.silences))
+	taken := false
+	var failed error
+	for i := range n.silences {
+		answer, err := n.silences[i].Post(ctx, body)
+		var made struct {
+			ID string `json:"silenceID"`
+		}
+		if err == nil && json.Unmarshal(answer, &made) == nil {
+			ids[i], taken = made.ID, true
+		} else if err != nil {
+			failed = err
+		}
+	}
+	if !taken {
+		return nil, failed
+	}
+	return ids, nil
 }
 
 // Refresh implements alerts.Refresher: open alerts are sent again to every member of

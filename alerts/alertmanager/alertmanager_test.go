@@ -372,6 +372,41 @@ receivers: [{ name: test, webhook_configs: [{ url: %q }] }]
 		t.Fatal(err)
 	}
 	heard("i1 critical firing")
-	tell(step("i1", 4, incident.ResolvedKind, incident.Critical))
+	quiet := step("i1", 4, incident.Silenced, incident.Critical)
+	quiet.Act = &incident.Act{By: "ada <!channel>", Via: "api", At: time.Now(), Until: time.Now().Add(time.Hour)}
+	tell(quiet)
+	states := func() (list []string) {
+		resp, err := http.Get("http://" + address + "/api/v2/silences")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		var all []struct {
+			Status   struct{ State string }
+			Comment  string
+			Matchers []struct{ Name, Value string }
+		}
+		if err := json.NewDecoder(resp.Body).Decode(&all); err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range all {
+			if x.Matchers[0].Name != "incident" || x.Matchers[0].Value != "i1" || strings.Contains(x.Comment, "<") {
+				t.Errorf("%+v", x)
+			}
+			list = append(list, x.Status.State)
+		}
+		slices.Sort(list)
+		return list
+	}
+	if got := states(); !slices.Equal(got, []string{"active", "expired"}) { // tell tries twice
+		t.Errorf("silences %v", got)
+	}
+	loud := step("i1", 5, incident.Unsilenced, incident.Critical)
+	loud.Act = &incident.Act{By: "ada", Via: "api", At: time.Now()}
+	tell(loud)
+	if got := states(); !slices.Equal(got, []string{"expired", "expired"}) {
+		t.Errorf("silences %v", got)
+	}
+	tell(step("i1", 6, incident.ResolvedKind, incident.Critical))
 	heard("i1 critical firing", "i1 critical resolved")
 }
