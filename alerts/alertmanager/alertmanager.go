@@ -187,7 +187,7 @@ func (n *Notifier) Notify(ctx context.Context, d *alerts.Delivery) (json.RawMess
 	}
 	remember, err := json.Marshal(told)
 	if err != nil {
-		return nil, nil //nolint:nilerr // it is delivered; strings can be encoded
+		return nil, nil // it is delivered, and strings can be encoded
 	}
 	return remember, nil
 }
