@@ -42,6 +42,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -115,6 +116,8 @@ type Stats struct {
 	// be read back, Syncs the writes that made one or more batches durable, since the
 	// spool was opened.
 	Known, Damaged, Syncs uint64
+	// Trouble says why the last batch could not be written; empty if it was.
+	Trouble string
 }
 
 // Spool is an open spool. Its methods are safe for concurrent use, but Follow,
@@ -135,13 +138,13 @@ type Spool struct {
 	cur    *os.File
 	buf    []byte
 	recent recent
-	failed string // what was last logged
 
 	mu       sync.Mutex
 	segments []*segment // in order, those whose .seg is there or whose .ids is
 	bytes    int64
 	fresh    []entry // IDs of the segment that is written to
 	read     place   // of the reader
+	failed   string  // why nothing can be written; empty if it can
 
 	known, damaged, syncs atomic.Uint64
 }
@@ -215,7 +218,7 @@ func (s *Spool) Append(ctx context.Context, b *Batch) (known bool, err error) {
 func (s *Spool) Stats() Stats {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	st := Stats{Bytes: s.bytes, Most: s.opt.MaxBytes, Known: s.known.Load(), Damaged: s.damaged.Load(), Syncs: s.syncs.Load()}
+	st := Stats{Bytes: s.bytes, Most: s.opt.MaxBytes, Known: s.known.Load(), Damaged: s.damaged.Load(), Syncs: s.syncs.Load(), Trouble: s.failed}
 	for _, g := range s.segments {
 		switch {
 		case g.gone || g.n < s.read.segment:
@@ -288,7 +291,6 @@ func (s *Spool) commit(group []*appending) {
 	if err != nil {
 		s.trouble(err)
 	} else if len(write) > 0 {
-		s.failed = ""
 		s.syncs.Add(1)
 		for _, e := range entries {
 			s.recent.add(e)
@@ -358,10 +360,18 @@ func (s *Spool) store(group []*appending, at int64) error {
 // writeSize is how much is gathered for one write.
 const writeSize = 256 << 10
 
-// trouble logs why nothing can be written, once until that changes.
+// trouble keeps in mind why nothing can be written, and logs it once until that
+// changes. Names of files, which do with every try, are no change.
 func (s *Spool) trouble(err error) {
-	if text := err.Error(); text != s.failed {
-		s.failed = text
+	text := err.Error()
+	if e, ok := errors.AsType[*fs.PathError](err); ok {
+		text = e.Err.Error()
+	}
+	s.mu.Lock()
+	known := text == s.failed
+	s.failed = text
+	s.mu.Unlock()
+	if !known {
 		s.log.Error("what is sent cannot be kept, so senders are told to try again; free space or mend the folder's permissions", "folder", s.dir, "error", err)
 	}
 }
@@ -399,6 +409,7 @@ func (s *Spool) advance(entries []entry, size int64) {
 		return
 	}
 	s.mu.Lock()
+	s.failed = ""
 	g := s.segments[len(s.segments)-1]
 	g.end += size
 	s.bytes += size

@@ -396,20 +396,33 @@ func TestFull(t *testing.T) {
 // when it is mended, the same batch is taken.
 func TestDisk(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "spool")
-	s := open(t, dir, Options{})
+	var log strings.Builder
+	s, err := Open(dir, Options{MaxBytes: 1 << 30, MaxLine: 1 << 20}, slog.New(slog.NewTextHandler(&log, nil)))
+	if err != nil {
+		t.Fatal(err)
+	}
 	if err := os.RemoveAll(dir); err != nil {
 		t.Fatal(err)
 	}
-	for range 2 {
+	for range 3 {
 		if _, err := s.Append(t.Context(), &Batch{ID: idOf(1), Body: [][]byte{[]byte("a\n")}}); err == nil {
 			t.Fatal("a batch was acknowledged that is nowhere")
 		}
+		if s.Stats().Trouble == "" {
+			t.Error("the spool has no trouble")
+		}
+	}
+	if n := strings.Count(log.String(), "cannot be kept"); n != 1 {
+		t.Errorf("said %d times:\n%s", n, &log)
 	}
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		t.Fatal(err)
 	}
 	if appendTo(t, s, idOf(1), Identity, "a\n") {
 		t.Error("a batch that failed is known")
+	}
+	if text := s.Stats().Trouble; text != "" {
+		t.Errorf("there still is trouble: %s", text)
 	}
 	h := ingesttest.New(t)
 	follow(t, s, h, 1)

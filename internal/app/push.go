@@ -125,6 +125,9 @@ func (s *spools) status(x *web.SourceStatus) {
 		return
 	}
 	x.Spool = &web.SpoolStatus{Bytes: sp.Bytes, UnreadBytes: sp.Unread, MaxBytes: sp.Most, Damaged: sp.Damaged}
+	if sp.Trouble != "" && x.Trouble == "" {
+		x.Trouble = "its spool cannot be written, and senders are told to try again; free space or mend the permissions of state: " + sp.Trouble
+	}
 }
 
 // happened leaves out what did not.
