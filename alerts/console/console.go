@@ -142,6 +142,10 @@ func Format(t incident.Transition, opt Options) string {
 			b.WriteString("    " + l)
 		}
 		return b.String()
+	case incident.Unsilenced, incident.Escalated:
+		// Perhaps nothing was said before.
+		line(x.StepSentence(), x.Reason, x.People)
+		return b.String()
 	default:
 		line(x.StepSentence())
 		return b.String()

@@ -109,3 +109,22 @@ func TestPost(t *testing.T) {
 		t.Errorf("got\n%s", buf.String())
 	}
 }
+
+// TestActs: what people decide is a line; what may be the first word of an incident says
+// why.
+func TestActs(t *testing.T) {
+	tr := life()[0]
+	tr.Act = &incident.Act{By: "ada", Via: "cli"}
+	for kind, want := range map[incident.Kind]string{
+		incident.Acknowledged: "  Acknowledged by ada.\n",
+		incident.Assigned:     "  Now with team growth.\n",
+		incident.Unsilenced:   "  No longer silenced by ada. 61 % of their requests are refused (usually 0.4 %). 212 people on 38 accounts.\n",
+		incident.Escalated:    "  Not acknowledged yet: more people are told. 61 % of their requests are refused (usually 0.4 %). 212 people on 38 accounts.\n",
+	} {
+		tr.Kind = kind
+		const head = "● Wed 18 Nov 10:07  /billing/upgrade refuses role member  critical · Upgrade journey · team growth · service shop\n"
+		if got := console.Format(tr, console.Options{}); got != head+want {
+			t.Errorf("%s: got\n%s", kind, got)
+		}
+	}
+}
