@@ -46,9 +46,9 @@ const AlertName = "AccessWall"
 // Config is one Alertmanager, or a cluster of them.
 type Config struct {
 	// URLs are the addresses of all members of a cluster, with the path prefix if
-	// there is one. They are secrets, for passwords can be part of them.
-	URLs []secret.String `yaml:"url,one"`
-	// Headers are added to every request.
+	// there is one.
+	URLs []string `yaml:"url,one"`
+	// Headers are added to every request; passwords belong here.
 	Headers map[string]secret.String `yaml:"headers"`
 	// Labels are added to every alert.
 	Labels map[string]string `yaml:"labels"`
@@ -76,15 +76,19 @@ func (c *Config) Validate() error {
 	bad := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
 	switch {
 	case len(c.URLs) == 0:
-		bad("url: is missing; give the address of the server, with its port")
+		bad("url: is missing; give the address of Alertmanager, such as http://alertmanager:9093")
 	case len(c.URLs) > maxURLs:
 		bad("url: more than %d", maxURLs)
 	}
 	for i, u := range c.URLs {
-		if err := alerts.ValidateURL(u); err != nil {
-			bad("url[%d]: %w", i, err)
-		} else if p, err := url.Parse(u.Reveal()); err == nil && (p.RawQuery != "" || strings.Contains(p.Path, "/api/")) {
-			bad("url[%d]: must end before /api/", i)
+		p, err := url.Parse(u)
+		switch invalid := alerts.ValidateURL(secret.String(u)); {
+		case invalid != nil:
+			bad("url[%d]: %w", i, invalid)
+		case err != nil || p.RawQuery != "" || strings.Contains(p.Path, "/api/"):
+			bad("url[%d]: must end before /api/, such as http://alertmanager:9093", i)
+		case p.User != nil:
+			bad("url[%d]: must hold no password; give headers: { Authorization: ... } instead", i)
 		}
 	}
 	for _, err := range alerts.ValidateHeaders(c.Headers) {
@@ -129,9 +133,9 @@ func New(conf Config) (*Notifier, error) {
 	n := &Notifier{labels: conf.Labels, client: alerts.NewHTTPClient()}
 	for _, u := range conf.URLs {
 		for what, to := range map[string]*[]alerts.Endpoint{"alerts": &n.endpoints, "silences": &n.silences, "silence": &n.expired} {
-			address, err := url.JoinPath(u.Reveal(), "api", "v2", what)
+			address, err := url.JoinPath(u, "api", "v2", what)
 			if err != nil {
-				return nil, errors.New("alertmanager: a URL cannot be used") // the error shows it
+				return nil, fmt.Errorf("alertmanager: url: %w", err)
 			}
 			*to = append(*to, alerts.Endpoint{Name: "alertmanager", URL: secret.String(address), Headers: conf.Headers, Client: n.client})
 		}
@@ -316,6 +320,9 @@ func (n *Notifier) Test(ctx context.Context, _ string) (string, error) {
 	a := n.alert(&incident.Transition{At: now, Incident: incident.Incident{ID: "test", StartedAt: now, Severity: incident.Low}}, now)
 	a.Annotations, a.EndsAt = map[string]string{"summary": alerts.TestText}, now.Add(testFor)
 	_, errs := n.post(ctx, []alert{a})
+	if len(errs) == len(n.endpoints) {
+		return "", errors.Join(errs...)
+	}
 	return fmt.Sprintf("%d of %d took an alert with the labels incident=test and severity=low; it ends by itself in five minutes", len(n.endpoints)-len(errs), len(n.endpoints)), errors.Join(errs...)
 }
 

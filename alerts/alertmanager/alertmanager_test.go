@@ -98,7 +98,7 @@ func delivery(t incident.Transition, memory json.RawMessage) *alerts.Delivery {
 func TestLifeOfAnAlert(t *testing.T) {
 	f := newFake(t)
 	n := open(t, alertmanager.Config{
-		URLs: []secret.String{secret.String(f.URL + "/prefix/")}, Headers: map[string]secret.String{"X-Scope-OrgID": "acme"}, Labels: map[string]string{"env": "prod"},
+		URLs: []string{f.URL + "/prefix/"}, Headers: map[string]secret.String{"X-Scope-OrgID": "acme"}, Labels: map[string]string{"env": "prod"},
 	})
 	var memory json.RawMessage
 	for _, s := range []incident.Transition{
@@ -151,7 +151,7 @@ func TestLifeOfAnAlert(t *testing.T) {
 func TestOneMemberIsEnough(t *testing.T) {
 	a, b := newFake(t), newFake(t)
 	n := open(t, alertmanager.Config{
-		URLs: []secret.String{secret.String(a.URL + "/prefix"), secret.String(b.URL + "/prefix")}, Headers: map[string]secret.String{"X-Scope-OrgID": "acme"},
+		URLs: []string{a.URL + "/prefix", b.URL + "/prefix"}, Headers: map[string]secret.String{"X-Scope-OrgID": "acme"},
 	})
 	for _, x := range []struct {
 		a, b int
@@ -183,7 +183,7 @@ func TestOneMemberIsEnough(t *testing.T) {
 // TestRefresh: what is open is told again, as it is now, whatever is remembered yet.
 func TestRefresh(t *testing.T) {
 	f := newFake(t)
-	n := open(t, alertmanager.Config{URLs: []secret.String{secret.String(f.URL + "/prefix")}, Headers: map[string]secret.String{"X-Scope-OrgID": "acme"}})
+	n := open(t, alertmanager.Config{URLs: []string{f.URL + "/prefix"}, Headers: map[string]secret.String{"X-Scope-OrgID": "acme"}})
 	tell := func(s incident.Transition, memory json.RawMessage) json.RawMessage {
 		t.Helper()
 		m, err := n.Notify(t.Context(), delivery(s, memory))
@@ -225,7 +225,7 @@ func TestRefresh(t *testing.T) {
 	again()
 	// Another process, which knows only what was remembered.
 	remembered[0] = worse
-	n = open(t, alertmanager.Config{URLs: []secret.String{secret.String(f.URL + "/prefix")}, Headers: map[string]secret.String{"X-Scope-OrgID": "acme"}})
+	n = open(t, alertmanager.Config{URLs: []string{f.URL + "/prefix"}, Headers: map[string]secret.String{"X-Scope-OrgID": "acme"}})
 	again("a high")
 	f.fail = 503
 	if err := n.Refresh(t.Context(), func() []json.RawMessage { return remembered }); err == nil {
@@ -237,7 +237,7 @@ func TestRefresh(t *testing.T) {
 // receivers' templates make of it, and is bounded.
 func TestHostileText(t *testing.T) {
 	f := newFake(t)
-	n := open(t, alertmanager.Config{URLs: []secret.String{secret.String(f.URL + "/prefix")}, Headers: map[string]secret.String{"X-Scope-OrgID": "acme"}})
+	n := open(t, alertmanager.Config{URLs: []string{f.URL + "/prefix"}, Headers: map[string]secret.String{"X-Scope-OrgID": "acme"}})
 	for _, evil := range []string{"<!channel> <https://evil.example|x>", "a\r\nX: y\x00\x1b[31m", strings.Repeat("ü", 1<<20), "\u202egnp.exe\u2066", "[x](https://evil.example) *b* `c`", "\xff\xfe"} {
 		s := step("i1", 1, incident.Opened, incident.Low)
 		in := &s.Incident
@@ -268,10 +268,11 @@ func TestValidate(t *testing.T) {
 		want string
 	}{
 		{alertmanager.Config{}, "url: is missing"},
-		{alertmanager.Config{URLs: []secret.String{"http://am:9093/api/v2/alerts"}}, "url[0]: must end before /api/"},
-		{alertmanager.Config{URLs: []secret.String{"am:9093"}}, "url[0]: is not a complete"},
-		{alertmanager.Config{URLs: []secret.String{"http://am"}, Labels: map[string]string{"severity": "x", "a-b": "x", "c": ""}}, "severity is set by denywatch itself"},
-		{alertmanager.Config{URLs: []secret.String{"http://am"}, Headers: map[string]secret.String{"Host": "x"}}, "headers: Host is set"},
+		{alertmanager.Config{URLs: []string{"http://am:9093/api/v2/alerts"}}, "url[0]: must end before /api/"},
+		{alertmanager.Config{URLs: []string{"http://ann:hush@am:9093"}}, "url[0]: must hold no password"},
+		{alertmanager.Config{URLs: []string{"am:9093"}}, "url[0]: is not a complete"},
+		{alertmanager.Config{URLs: []string{"http://am"}, Labels: map[string]string{"severity": "x", "a-b": "x", "c": ""}}, "severity is set by denywatch itself"},
+		{alertmanager.Config{URLs: []string{"http://am"}, Headers: map[string]secret.String{"Host": "x"}}, "headers: Host is set"},
 	} {
 		if err := x.c.Validate(); err == nil || !strings.Contains(err.Error(), x.want) {
 			t.Errorf("%v, want %q", err, x.want)
@@ -311,7 +312,7 @@ receivers: [{ name: test, webhook_configs: [{ url: %q }] }]
 		t.Fatal(err)
 	}
 	address := fmt.Sprintf("127.0.0.1:%d", servertest.FreePort(t))
-	n := open(t, alertmanager.Config{URLs: []secret.String{secret.String("http://" + address)}})
+	n := open(t, alertmanager.Config{URLs: []string{"http://" + address}})
 	var p *servertest.Process
 	run := func() {
 		t.Helper()
