@@ -396,6 +396,28 @@ func TestBusy(t *testing.T) {
 	}
 }
 
+// TestRefusedIsHeard: a sender that looks for the answer only when it has sent a large
+// body learns that it may send it again.
+func TestRefusedIsHeard(t *testing.T) {
+	cfg := edge(t)
+	cfg.MaxBody = 16 << 20
+	b := start(t, cfg)
+	b.server.memory.free.Store(1)
+	conn, err := new(net.Dialer).DialContext(t.Context(), "tcp", b.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = conn.Close() }()
+	fmt.Fprintf(conn, "POST /v1/ingest/edge HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer %s\r\nContent-Length: %d\r\nConnection: close\r\n\r\n", token, cfg.MaxBody)
+	if _, err := conn.Write(bytes.Repeat([]byte("a line of text\n\n"), int(cfg.MaxBody)/16)); err != nil {
+		t.Error(err)
+	}
+	text, err := io.ReadAll(conn)
+	if err != nil || !bytes.HasPrefix(text, []byte("HTTP/1.1 503")) || !bytes.Contains(text, []byte("Retry-After: 1")) {
+		t.Errorf("got %.60q %v", text, err)
+	}
+}
+
 // TestSlow: a sender that brings nothing, or too little, is cut off and hurts nobody
 // else meanwhile.
 func TestSlow(t *testing.T) {

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -131,12 +132,24 @@ func (s *Server) ingest(w http.ResponseWriter, r *http.Request) {
 	}
 	if after := e.retryAfter(); after > 0 {
 		w.Header().Set("Retry-After", strconv.Itoa(after))
+		s.drain(w, r, src.cfg.MaxBody)
 	}
 	_, status, _, hint := e.reason.texts()
 	if e.reason == slow || e.reason == broken {
 		w.Header().Set("Connection", "close")
 	}
 	s.answer(w, status, problem{e.Error(), hint})
+}
+
+// drain takes the rest of a body that may be sent again, so that its sender sees the
+// answer: most look for it when they have sent everything, and would find the
+// connection closed. One that asked whether to send it need not.
+func (s *Server) drain(w http.ResponseWriter, r *http.Request, most int64) {
+	if r.Header.Get("Expect") != "" {
+		return
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(s.pace.piece)) // only a test's writer has none
+	_, _ = io.CopyN(io.Discard, r.Body, most)                                       // as far as it comes
 }
 
 // problem is the answer to what is refused.
