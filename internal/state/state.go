@@ -155,8 +155,16 @@ func open(path string) (s *Store, err error) {
 		}
 		return nil
 	})
+	empty := true
+	if err == nil && version == nil {
+		err = db.View(func(tx *bbolt.Tx) error {
+			return tx.ForEach(func([]byte, *bbolt.Bucket) error { empty = false; return nil })
+		})
+	}
 	switch {
 	case err != nil:
+	case version == nil && !empty:
+		err = fmt.Errorf("%w: its version is missing", ErrDamaged)
 	case version == nil:
 		err = s.Update(func(tx *Tx) error { return tx.Put(metaBucket, versionKey, []byte{Version}) })
 	case len(version) != 1:

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"go.etcd.io/bbolt"
+
 	"github.com/denywatch/denywatch/internal/state"
 )
 
@@ -129,6 +131,34 @@ func TestDamageIsSetAside(t *testing.T) {
 				t.Fatalf("the new store holds %v", got)
 			}
 		})
+	}
+}
+
+// TestNoVersion: a store that holds something but its version is damaged, and kept as
+// it is.
+func TestNoVersion(t *testing.T) {
+	dir := t.TempDir()
+	db, err := bbolt.Open(filepath.Join(dir, "denywatch.db"), 0o600, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Update(func(tx *bbolt.Tx) error { _, err := tx.CreateBucket([]byte("b")); return err }); err != nil {
+		t.Fatal(err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "denywatch.db"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := state.Open(dir, quiet, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer s.Close()
+	if kept, err := os.ReadFile(s.SetAside); err != nil || string(kept) != string(b) {
+		t.Errorf("the store was changed before it was set aside as %q: %v", s.SetAside, err)
 	}
 }
 
