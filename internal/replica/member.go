@@ -354,7 +354,7 @@ func (m *Member) due(asked time.Time) (why, refusal string) {
 			", so it does not take over: the people it counts would be others; give all members the same key, or name another cluster.topic to begin anew"
 	case t.gap:
 		return "", "the state topic has a hole; this member waits until the active one writes the whole state again"
-	case t.term.Owner == m.owner && t.term.termID == m.before && len(m.mine) == 0:
+	case t.term.Owner == m.owner && t.term.Name == m.opt.Name && t.term.termID == m.before && len(m.mine) == 0:
 		why = "this member was the active one before its restart"
 	}
 	if why != "" {

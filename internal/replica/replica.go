@@ -38,12 +38,12 @@
 // # When a member takes over
 //
 // At once if nobody ever was active, if the active one resigned (a clean stop), or
-// if it was this very member in an earlier life: whoever has opened its store knows
-// that the earlier process is dead. Else when the log was silent for a session
-// while it could be read to its end: the active member writes a beat every fifth of
-// a session. The time counts anew whenever brokers could not be reached, so an
-// outage of the brokers alone replaces nobody; and it counts until the log was asked,
-// so neither does a standby that was frozen itself.
+// if it was this very member in an earlier life: whoever has opened its store, and has
+// its name, so that the store is no copy, knows that the earlier process is dead. Else
+// when the log was silent for a session while it could be read to its end: the active
+// member writes a beat every fifth of a session. The time counts anew whenever brokers
+// could not be reached, so an outage of the brokers alone replaces nobody; and it counts
+// until the log was asked, so neither does a standby that was frozen itself.
 //
 // A member with another identity key never takes over: the same people would have
 // other hashes. One whose configuration counts differently does, but later than

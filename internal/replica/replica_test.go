@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -166,6 +167,29 @@ func TestFrozenStandby(t *testing.T) {
 		if b.m.Status().Epoch != 1 || !a.lead.Holds() {
 			t.Errorf("the member that lived was replaced: %+v\n%s", b.m.Status(), b.log)
 		}
+		a.must("x", "2")
+		b.wants("x", "2")
+		a.kill()
+		b.elect()
+		b.kill()
+	})
+}
+
+// TestCopiedStore: a member that begins with a copy of another one's store is not
+// taken for that one, which lives.
+func TestCopiedStore(t *testing.T) {
+	bubble(t, func(t *testing.T) {
+		at := newTopic()
+		a := newNode(t, at, "a").start().elect()
+		a.must("x", "1")
+		a.kill()
+		b := newNode(t, at, "b")
+		if err := os.CopyFS(b.dir, os.DirFS(a.dir)); err != nil {
+			t.Fatal(err)
+		}
+		a.start().elect()
+		b.start()
+		b.standsBy(3 * session)
 		a.must("x", "2")
 		b.wants("x", "2")
 		a.kill()
