@@ -14,6 +14,8 @@
 //     and not by the clock, so that an outage forgets nothing, and at most
 //     MaxIDs (262,144) of them, over restarts.
 //   - The spool never grows beyond its bound: Append answers ErrFull then.
+//   - What was read, and is durable as what was counted of it, is deleted within
+//     about an hour.
 //   - A spool lies on one host: no other member of a cluster reads it.
 //   - A batch that was damaged on the disk is left out, counted and said; what
 //     lies around it is read.
@@ -59,8 +61,10 @@ const (
 	Remember = 24 * time.Hour
 	// MaxIDs is how many of them are.
 	MaxIDs = 1 << 18
-	// segmentSize is when a segment is full.
+	// segmentSize is when a segment is full, segmentAge when it ends though it is not,
+	// so that what was read is not kept for long.
 	segmentSize = 64 << 20
+	segmentAge  = time.Hour
 	// groupSize bounds the bytes that share one fsync, and groupMax the batches.
 	groupSize = 32 << 20
 	groupMax  = 4096
@@ -136,6 +140,7 @@ type Spool struct {
 
 	// Of the writer alone.
 	cur    *os.File
+	begun  time.Time // cur was
 	buf    []byte
 	recent recent
 
@@ -234,12 +239,19 @@ func (s *Spool) Stats() Stats {
 // write takes what is appended, in groups, until the spool is closed.
 func (s *Spool) write() {
 	defer close(s.closed)
+	tick := time.NewTicker(segmentAge / 60)
+	defer tick.Stop()
 	var group []*appending
 	for {
 		group = group[:0]
 		select {
 		case a := <-s.in:
 			group = append(group, a)
+		case <-tick.C:
+			if s.cur != nil && time.Since(s.begun) >= segmentAge {
+				s.finish()
+			}
+			continue
 		case <-s.closing:
 			return
 		}
@@ -395,7 +407,7 @@ func (s *Spool) begin() error {
 		_ = os.Remove(f.Name()) // empty
 		return fmt.Errorf("begin a segment of the spool: %w", err)
 	}
-	s.cur = f
+	s.cur, s.begun = f, time.Now()
 	s.mu.Lock()
 	s.segments = append(s.segments, &segment{n: n})
 	s.mu.Unlock()
@@ -421,10 +433,18 @@ func (s *Spool) advance(entries []entry, size int64) {
 	default:
 	}
 	if full {
-		_ = s.cur.Close() // it was synced
-		s.cur = nil
-		s.seal(g)
+		s.finish()
 	}
+}
+
+// finish ends the newest segment.
+func (s *Spool) finish() {
+	_ = s.cur.Close() // it was synced
+	s.cur = nil
+	s.mu.Lock()
+	g := s.segments[len(s.segments)-1]
+	s.mu.Unlock()
+	s.seal(g)
 }
 
 // abandon cuts the newest segment back to what is durable and writes to it no

@@ -458,6 +458,38 @@ func TestDeletedByHand(t *testing.T) {
 	}
 }
 
+// TestNothingIsKept: lines that were counted do not stay on the disk, though few come.
+func TestNothingIsKept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		s := open(t, dir, Options{})
+		h := ingesttest.New(t)
+		ctx, stop := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- s.Follow(ctx, h, "x", func() error { return nil }) }()
+		for i := range 3 {
+			appendTo(t, s, idOf(i), Identity, "line\n")
+			time.Sleep(segmentAge + segmentAge/30)
+			if left, err := filepath.Glob(filepath.Join(dir, "*"+segmentExt)); err != nil || len(left) != 0 {
+				t.Errorf("after an hour there still is %q %v", left, err)
+			}
+			if n, _ := h.Count(); n != i+1 {
+				t.Errorf("%d lines of %d", n, i+1)
+			}
+		}
+		if !appendTo(t, s, idOf(0), Identity, "line\n") {
+			t.Error("what was deleted is not known any more")
+		}
+		stop()
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+		if err := s.Close(); err != nil {
+			t.Fatal(err)
+		}
+	})
+}
+
 // TestNothingSent: a spool that holds nothing opens no stream, but is ready.
 func TestNothingSent(t *testing.T) {
 	s := open(t, t.TempDir(), Options{})
