@@ -11,7 +11,8 @@
 //     known by its content, decompressed, together with the header Idempotency-Key,
 //     if it has one: batches of the same content under different keys count each.
 //     Package spool says for how long. Content counts in any case, so that a key
-//     that was set to a constant loses nothing.
+//     that was set to a constant loses nothing. Senders that may log equal lines in
+//     the same second, such as the hosts behind a load balancer, have a key each.
 //   - 429 and 503 carry Retry-After: the same batch may succeed later. 400, 413 and
 //     415 will not pass by themselves.
 //
