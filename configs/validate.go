@@ -755,9 +755,6 @@ func (k *checker) routing() {
 	if len(k.d.problems) > 0 {
 		return
 	}
-	for _, x := range c.Crossings() {
-		k.d.note(at("owners", x.Earlier), "and %s match some of the same and name different teams; the later one wins", k.c.OwnerPlace(x.Later))
-	}
 	for i := range c.Owners {
 		for j, m := range c.Owners[i].Match {
 			if strings.HasPrefix(m, "/") {

@@ -146,19 +146,6 @@ func TestEverywhere(t *testing.T) {
 	}
 }
 
-// TestCrossings: rules of different teams whose order decides are pointed out.
-func TestCrossings(t *testing.T) {
-	c := shop()
-	got := c.Crossings()
-	want := []routing.Crossing{{Earlier: 1, Later: 3}, {Earlier: 2, Later: 3}}
-	if len(got) != len(want) || got[0] != want[0] || got[1] != want[1] {
-		t.Errorf("got %v, want %v", got, want)
-	}
-	if ps := c.Validate(); len(ps) > 0 {
-		t.Errorf("problems: %v", ps)
-	}
-}
-
 func FuzzRoute(f *testing.F) {
 	f.Add("/billing/**", "/billing/upgrade", "/billing", "member")
 	f.Add("**", "", "", "")

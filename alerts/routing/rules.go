@@ -143,19 +143,6 @@ func (c *condition) covers(o *condition) bool {
 	})
 }
 
-// meets reports whether some incident fits both.
-func (c *condition) meets(o *condition) bool {
-	mine, theirs := c.lists(), o.lists()
-	for i := range mine {
-		if len(mine[i].list) > 0 && len(theirs[i].list) > 0 && !slices.ContainsFunc(mine[i].list, func(v string) bool { return slices.Contains(theirs[i].list, v) }) {
-			return false
-		}
-	}
-	return len(c.patterns) == 0 || len(o.patterns) == 0 || slices.ContainsFunc(c.patterns, func(p access.Pattern) bool {
-		return slices.ContainsFunc(o.patterns, func(q access.Pattern) bool { return p.Meets(&q) })
-	})
-}
-
 func subset(part, whole []string) bool {
 	return !slices.ContainsFunc(part, func(v string) bool { return !slices.Contains(whole, v) })
 }

@@ -163,27 +163,6 @@ func (k *checker) owners(os []Owner) {
 	}
 }
 
-// Crossing is two owner rules of different teams that match some of the same, where
-// neither is an exception of the other: their order decides.
-type Crossing struct{ Earlier, Later int }
-
-// Crossings returns them for a valid configuration. They may well be meant.
-func (c *Config) Crossings() []Crossing {
-	var rules []condition
-	for i := range c.Owners {
-		rules = append(rules, compile(&c.Owners[i].Condition))
-	}
-	var out []Crossing
-	for i := range rules {
-		for n := i + 1; n < len(rules); n++ {
-			if c.Owners[i].Team != c.Owners[n].Team && rules[i].meets(&rules[n]) && !rules[i].covers(&rules[n]) && !rules[n].covers(&rules[i]) {
-				out = append(out, Crossing{i, n})
-			}
-		}
-	}
-	return out
-}
-
 // Validate returns everything that is wrong with a condition.
 func (c *Condition) Validate() []Problem {
 	k := &checker{}
