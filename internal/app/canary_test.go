@@ -85,7 +85,6 @@ func canaryLogs(now time.Time) (app, web, errs []byte) {
 type bin struct {
 	mu     sync.Mutex
 	bodies map[string]string
-	fail   bool
 }
 
 func (b *bin) add(name, body string) {
@@ -133,8 +132,8 @@ func (b *bin) mailbox(t *testing.T) string {
 			if err != nil {
 				return
 			}
-			switch command := strings.ToUpper(strings.TrimSpace(line)); {
-			case command == "DATA":
+			switch strings.ToUpper(strings.TrimSpace(line)) {
+			case "DATA":
 				say("354 go ahead")
 				var raw strings.Builder
 				for line, err = in.ReadString('\n'); err == nil && line != ".\r\n"; line, err = in.ReadString('\n') {
@@ -151,7 +150,7 @@ func (b *bin) mailbox(t *testing.T) string {
 				}
 				b.add("mail", fmt.Sprint(m.Header)+subject+b.part(t, m.Header.Get("Content-Type"), m.Header.Get("Content-Transfer-Encoding"), m.Body))
 				say("250 taken")
-			case command == "QUIT":
+			case "QUIT":
 				say("221 bye")
 				return
 			default:
