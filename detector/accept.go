@@ -37,7 +37,7 @@ func (j *judge) sinceOnset(f *finding) {
 	}
 	for i := range j.cells {
 		if c := &j.cells[i]; c.mask == f.mask {
-			j.decay(c)
+			j.decay(int32(i))
 			c.x40, c.n40 = 0, 0
 		}
 	}

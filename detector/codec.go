@@ -40,7 +40,8 @@ func (d *Detector) Save(w Writer) (err error) {
 	s.block("markers", d.dirtyMarks, d.putMarks)
 	s.block("incidents", d.dirty, d.putGroups)
 	s.block("scans", d.dirty, d.putScans)
-	s.block("trials", d.dirty, d.putTrials)
+	// Trials name their markers by place.
+	s.block("trials", d.dirty || d.dirtyMarks, d.putTrials)
 	for i := range *d.visits {
 		if s.err == nil {
 			s.err = d.visits.save(i, s.all, w.Put)

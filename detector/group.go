@@ -522,7 +522,7 @@ func (d *Detector) contrast(g *group) {
 			at[sc] = k
 			found = append(found, slice{scope: sc, kind: kind})
 		}
-		j.decay(c)
+		j.decay(int32(i))
 		found[k].x += float64(c.x40)
 		found[k].n += float64(c.n40)
 		found[k].m += float64(c.m40)

@@ -223,9 +223,12 @@ func (j *judge) end() int64 { return j.start + j.step }
 // number is the slot's number, for the age of evidence.
 func (j *judge) number() uint16 { return uint16(j.start / j.step) }
 
-// decay brings a cell's windows to the current slot.
-func (j *judge) decay(c *cell) {
+// decay brings a cell's windows to the current slot. Whoever only looks at them changes
+// them too: two steps are not, bit by bit, the same as one.
+func (j *judge) decay(id int32) {
+	c := &j.cells[id]
 	if now := uint32(j.start); c.last < now {
+		j.markCell(id)
 		dt := min(int64(now-c.last)/j.step, 255)
 		a, b := j.decay5[dt], j.decay40[dt]
 		c.x5 *= a
@@ -594,7 +597,7 @@ func (j *judge) judgeSlot(c *slots.Closed) {
 		ce := &j.cells[t.cell]
 		r := j.normal(ce)
 		part := baseline.Part(t.nc, t.xc, r)
-		j.decay(ce)
+		j.decay(t.cell)
 		ce.x5 += t.xc
 		ce.n5 += t.nc
 		ce.m5 += part.M

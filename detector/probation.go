@@ -120,7 +120,7 @@ func (j *judge) mutes(l *located) bool {
 			if x.mask != 0 || x.n40 == 0 || !l.scope.has(&j.book, x) {
 				continue
 			}
-			j.decay(x)
+			j.decay(int32(i))
 			e := float64(x.x5-x.m5) * float64(l.dir)
 			if l.win.tau != shortTau {
 				e = float64(x.x40-x.m40) * float64(l.dir)
@@ -146,7 +146,7 @@ const accustomed = 5 * baseline.Prior
 func (j *judge) accustom(mask uint16) {
 	j.relevel(func(c *cell) bool { return c.mask == mask }, func(i int) (x, n float32) {
 		c := &j.cells[i]
-		j.decay(c)
+		j.decay(int32(i))
 		return c.x40, c.n40
 	})
 }

@@ -411,7 +411,9 @@ func (j *judge) settleRules(mask uint16, since int64) {
 		cells     float32
 	}
 	levels := map[int32]*level{}
-	for id, r := range fresh {
+	ids := slices.Sorted(maps.Keys(fresh)) // sums depend on the order
+	for _, id := range ids {
+		r := fresh[id]
 		l := levels[j.cells[id].group()]
 		if l == nil {
 			l = new(level)
@@ -421,7 +423,8 @@ func (j *judge) settleRules(mask uint16, since int64) {
 		l.kept.k, l.kept.n = l.kept.k+r.kept.k, l.kept.n+r.kept.n
 		l.cells++
 	}
-	for id, r := range fresh {
+	for _, id := range ids {
+		r := fresh[id]
 		l := levels[j.cells[id].group()]
 		r.let.fill(l.let, l.cells)
 		r.kept.fill(l.kept, l.cells)

@@ -170,7 +170,7 @@ func (j *judge) scan(w window, dir int8, keep uint16) []candidate {
 			}
 			m = n * j.normal(c).Share()
 		case c.n40 != 0:
-			j.decay(c)
+			j.decay(int32(i))
 			x, n, m = c.x5, c.n5, c.m5
 			if w.tau == longTau {
 				x, n, m = c.x40, c.n40, c.m40
