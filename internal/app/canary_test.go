@@ -85,6 +85,9 @@ func canaryLogs(now time.Time) (app, web, errs []byte) {
 type bin struct {
 	mu     sync.Mutex
 	bodies map[string]string
+	// mailed is called for every mail that was taken, if not nil; false breaks the
+	// connection before the sender knows.
+	mailed func(text string) bool
 }
 
 func (b *bin) add(name, body string) {
@@ -139,6 +142,9 @@ func (b *bin) mailbox(t *testing.T) string {
 				for line, err = in.ReadString('\n'); err == nil && line != ".\r\n"; line, err = in.ReadString('\n') {
 					raw.WriteString(strings.TrimPrefix(line, "."))
 				}
+				if err != nil { // the sender died: what is not whole is not taken
+					return
+				}
 				m, err := mail.ReadMessage(strings.NewReader(raw.String()))
 				if err != nil {
 					t.Error(err)
@@ -148,7 +154,11 @@ func (b *bin) mailbox(t *testing.T) string {
 				if err != nil {
 					t.Error(err)
 				}
-				b.add("mail", fmt.Sprint(m.Header)+subject+b.part(t, m.Header.Get("Content-Type"), m.Header.Get("Content-Transfer-Encoding"), m.Body))
+				text := fmt.Sprint(m.Header) + subject + b.part(t, m.Header.Get("Content-Type"), m.Header.Get("Content-Transfer-Encoding"), m.Body)
+				b.add("mail", text)
+				if b.mailed != nil && !b.mailed(text) {
+					return
+				}
 				say("250 taken")
 			case "QUIT":
 				say("221 bye")
