@@ -297,6 +297,8 @@ func (d *Detector) refresh(g *group, now int64) (open bool) {
 		open = open || f.resolved == 0
 	}
 	for _, s := range live {
+		// It may be another vantage's, whose judge closed no slot now.
+		s.j.dirty = s.j.dirty || s.f.kept != open
 		s.f.kept = open
 	}
 	if len(live) == 0 {

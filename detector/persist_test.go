@@ -6,6 +6,7 @@ import (
 	"flag"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -23,8 +24,51 @@ import (
 // feed is everything a detector is told in a test: slots, and markers before
 // some of them.
 type feed struct {
+	seed  uint64
 	slots []*slots.Closed
 	marks map[int][]marker.Marker
+	// accepts are the slots after which somebody accepts the oldest open incident.
+	accepts map[int]bool
+}
+
+// vary makes a feed of what happens to logs and to people: a service that is blind for
+// a while, hits that are sampled, lines that stand for several requests, versions and
+// flags, incidents that are accepted.
+func (f *feed) vary(seed uint64) {
+	r := rand.New(rand.NewPCG(seed, 12))
+	f.accepts = map[int]bool{}
+	var blind, sampled, weight, flags int // until which slot
+	for i, c := range f.slots {
+		if r.IntN(150) == 0 {
+			f.accepts[i] = true
+		}
+		for _, until := range [...]*int{&blind, &sampled, &weight, &flags} {
+			if r.IntN(120) == 0 {
+				*until = i + r.IntN(90)
+			}
+		}
+		if i < blind {
+			c.Blind = []string{"shop"}
+		}
+		if i < sampled {
+			c.Sampled = 1
+		}
+		for k := range c.Leaves {
+			l := &c.Leaves[k]
+			if i < sampled {
+				l.Hits = slices.DeleteFunc(l.Hits, func(h slots.Hit) bool { return !tally.Kept(h.Identity, 1) })
+			}
+			if n := l.Requests(); i < weight && n > 1 {
+				l.Unseen = &tally.Unseen{Requests: n / 2}
+				for class := range l.Denied {
+					l.Unseen.Denied[class] = l.Denied[class] / 2
+				}
+			}
+			if i < flags {
+				l.Flags = []slots.Flag{{Name: []string{"new_checkout", tally.VersionFlag + "v2"}[k%2], Requests: l.Requests() / 2, Denied: l.Denied[event.Refused]}}
+			}
+		}
+	}
 }
 
 // busyFeed draws a day with incidents in several vantages, markers of all sorts,
@@ -46,7 +90,7 @@ func busyFeed(seed uint64, hours int) feed {
 	}
 	w.flows = append(w.flows, &flow{vantage: event.Edge, key: tally.Key{Route: "/login"}, rate: 5, deny: 0.05, users: 90, first: 1 << 50, layer: event.LayerEdge, cause: "waf"})
 	w.access = busyRules()
-	f := feed{marks: map[int][]marker.Marker{}}
+	f := feed{seed: seed, marks: map[int][]marker.Marker{}}
 	start := time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)
 	// A first half hour, a day before, so that it is known who used to get in.
 	for m := range 30 {
@@ -100,7 +144,15 @@ func (f *feed) play(t interface{ Fatal(...any) }, d *detector.Detector, rest fun
 		for _, m := range f.marks[i] {
 			d.Mark(m)
 		}
-		for _, tr := range d.Close(c) {
+		told := d.Close(c)
+		if open := d.Incidents(); f.accepts[i] {
+			if at := slices.IndexFunc(open, func(in incident.Incident) bool { return in.State == incident.Open }); at >= 0 {
+				if tr, ok := d.Accept(open[at].ID); ok {
+					told = append(told, tr)
+				}
+			}
+		}
+		for _, tr := range told {
 			b, err := tr.Encode()
 			if err != nil {
 				t.Fatal(err)
@@ -149,6 +201,9 @@ func TestRestartsChangeNothing(t *testing.T) {
 	}
 	rapid.Check(t, func(rt *rapid.T) {
 		f := busyFeed(rapid.Uint64Range(1, 1<<40).Draw(rt, "seed"), 4)
+		if rapid.Bool().Draw(rt, "vary") {
+			f.vary(f.seed)
+		}
 		every := rapid.IntRange(1, 400).Draw(rt, "every")
 		want, wantNow := f.play(rt, detector.New(cfg), nil)
 		seen += bytes.Count(want, []byte("\n"))
