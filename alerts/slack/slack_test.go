@@ -629,6 +629,7 @@ func TestKilledAtEveryStepShowsEverythingOnce(t *testing.T) {
 			}
 			runUntil(t, d, guard{n, isDead}, 10*time.Millisecond, killed, func(string) { step() }, all)
 			n.Close()
+			s.Settle() // what was under way at the kill arrives before the next process looks
 			mu.Lock()
 			reached := dead
 			dead = false

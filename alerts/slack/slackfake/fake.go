@@ -87,6 +87,9 @@ type Server struct {
 	clock    int64 // last time stamp, microseconds
 	pageSize int
 	looks    int
+
+	connected int
+	left      sync.Cond // a connection was closed
 }
 
 // New starts a server that ends with the test.
@@ -107,7 +110,8 @@ func Start() (*Server, error) {
 		return nil, fmt.Errorf("slackfake: listen: %w", err)
 	}
 	s := &Server{listener: l, closed: make(chan struct{}), channels: map[string]string{"access-walls": "C0ACCESSWALLS"}, files: map[string]*File{}, missing: map[string]bool{}, sockets: sockets{heard: make(chan struct{}, 1)}, pageSize: 100}
-	s.http = &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second}
+	s.left.L = &s.mu
+	s.http = &http.Server{Handler: s, ReadHeaderTimeout: 10 * time.Second, ConnState: s.connection}
 	go func() { _ = s.http.Serve(l) }()
 	return s, nil
 }
@@ -121,6 +125,30 @@ func (s *Server) Close() {
 	}
 	close(s.closed)
 	_ = s.http.Close()
+}
+
+// connection counts the connections there are.
+func (s *Server) connection(_ net.Conn, state http.ConnState) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch state {
+	case http.StateNew:
+		s.connected++
+	case http.StateClosed, http.StateHijacked:
+		s.connected--
+		s.left.Broadcast()
+	case http.StateActive, http.StateIdle:
+	}
+}
+
+// Settle waits until every connection was closed by its client: whatever clients
+// sent that are gone has had its effect by then. There must be no others.
+func (s *Server) Settle() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for s.connected > 0 {
+		s.left.Wait()
+	}
 }
 
 // File is an uploaded file.
