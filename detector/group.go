@@ -133,7 +133,11 @@ func (d *Detector) settle(c *slots.Closed) []incident.Transition {
 		if !sharper && now-g.told.at < tellSlots*c.Step {
 			continue
 		}
-		if sharper || g.inc.Scope != g.told.scope || g.inc.Identities >= 2*max(g.told.identities, 1) ||
+		// Who is told of what is urgent only must hear when it has become so.
+		before := g.inc
+		before.Scope, before.Identities = g.told.scope, g.told.identities
+		worse := slices.Index(incident.Severities, g.inc.Severity) > slices.Index(incident.Severities, incident.ByNumbers(&before))
+		if sharper || worse || g.inc.Scope != g.told.scope || g.inc.Identities >= 2*max(g.told.identities, 1) ||
 			g.inc.Vantages[0] != g.told.lead || g.inc.Marker != g.told.marker {
 			tell(g, incident.Grew)
 		}
