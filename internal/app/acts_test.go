@@ -284,6 +284,11 @@ func TestDescribeTimeline(t *testing.T) {
 	if got := DescribeIncidents([]incident.Incident{in}, false); got != "○ Tue 24 Nov 10:04 – 10:24  Not a problem: how /billing/upgrade treats role member  ab12 · not a problem\n" {
 		t.Errorf("got %s", got)
 	}
+	// Somebody accepted it, so nothing is said of a day.
+	in.Resolution = incident.Accepted
+	if got := DescribeIncidents([]incident.Incident{in}, false); got != "○ Tue 24 Nov 10:04 – 10:24  The new normal: how /billing/upgrade treats role member  ab12 · new normal\n" {
+		t.Errorf("got %s", got)
+	}
 }
 
 // posts are the posts that the sink was told.

@@ -27,7 +27,11 @@ func DescribeIncidents(list []incident.Incident, colour bool) string {
 		if colour {
 			sign = code + sign + "\x1b[0m"
 		}
-		text := alerts.Render(incident.Transition{Kind: kind, At: in.OpenedAt, Incident: *in})
+		t := incident.Transition{Kind: kind, At: in.OpenedAt, Incident: *in}
+		if kind == incident.ResolvedKind {
+			t.Act = &incident.Act{} // a list does not know who ended it, or whether anybody did
+		}
+		text := alerts.Render(t)
 		tags := append([]string{alerts.Clean(in.ID, maxShown), text.Badge}, text.Where...)
 		fmt.Fprintf(&b, "%s %s  %s  %s\n", sign, when(in), text.Headline, strings.Join(tags, " · "))
 		if in.State == incident.Open {
