@@ -442,6 +442,9 @@ func (w *writer) back() string {
 // contrastNames bounds how many neighbours are named.
 const contrastNames = 3
 
+// mostly is the share of requests refused from which a door counts as locked.
+const mostly = 0.5
+
 // contrast says, as in "Roles owner and admin are fine.", what differs between the
 // scope and its fine neighbours.
 func (w *writer) contrast(over bool) string {
@@ -456,6 +459,9 @@ func (w *writer) contrast(over bool) string {
 		{"", "", nil}, {"host", "hosts", nil}, {"people without the flag", "people without the flag", nil}, {"everyone else", "everyone else", nil}}
 	in := &w.in.Scope
 	for i := range w.in.Contrast {
+		if w.in.Direction == incident.Down && w.in.Contrast[i].ObservedRate < mostly {
+			continue // it is as it was, but no locked door
+		}
 		c := &w.in.Contrast[i].Scope
 		switch {
 		case c.Role != in.Role && c.Role != "":

@@ -146,7 +146,7 @@ func textCases() []textCase {
 		in.Direction = incident.Down
 		in.Scope = incident.Scope{Service: "shop", Route: "/admin/users", Role: "viewer"}
 		in.ExpectedRate, in.ObservedRate, in.Requests, in.Denials = 0.97, 0.004, 1240, 5
-		in.Contrast = []incident.Contrast{{Scope: incident.Scope{Service: "shop", Route: "/admin/users", Role: "guest"}}}
+		in.Contrast = []incident.Contrast{{Scope: incident.Scope{Service: "shop", Route: "/admin/users", Role: "guest"}, ExpectedRate: 0.97, ObservedRate: 0.98}, {Scope: incident.Scope{Service: "shop", Route: "/admin/audit", Role: "viewer"}, ExpectedRate: 0.04, ObservedRate: 0.05}}
 	})
 	broken := &incident.AccessRule{Text: "allow /billing/** role=member,owner", Allow: true, Routes: []string{"/billing/**"}, Roles: []string{"member", "owner"},
 		Hint: "Entitlements live in billing/plans.go."}
