@@ -184,6 +184,10 @@ func TestLook(t *testing.T) {
 	}
 	vanished := step("i1", 1, incident.Opened)
 	vanished.Incident.Direction, vanished.Incident.ExpectedRate, vanished.Incident.ObservedRate = incident.Down, 0.97, 0.01
+	vanished.Incident.Contrast = slices.Clone(vanished.Incident.Contrast)
+	for i := range vanished.Incident.Contrast {
+		vanished.Incident.Contrast[i].ObservedRate = 0.98 // locked as before
+	}
 	cases["vanished"] = vanished
 	for _, name := range slices.Sorted(maps.Keys(cases)) {
 		tell(t, n, nil, cases[name])
