@@ -473,6 +473,16 @@ func (l *Ledger) applySlot(st *stream, src *Source, d *tally.SlotDelta) {
 			slot.entered = append(slot.entered, entered{st.leaves[e.Leaf], e.Identity})
 		}
 	}
+	if len(slot.entered) > maxEntered {
+		// Streams share people, and after a restart tell of them again: the sample must
+		// not depend on it.
+		told := make(map[entered]struct{}, len(slot.entered))
+		slot.entered = slices.DeleteFunc(slot.entered, func(e entered) bool {
+			n := len(told)
+			told[e] = struct{}{}
+			return len(told) == n
+		})
+	}
 	for len(slot.entered) > maxEntered && slot.enteredAt < 16 {
 		slot.enteredAt++
 		slot.entered = slices.DeleteFunc(slot.entered, func(e entered) bool { return !tally.KeptIn(e.identity, d.Slot, slot.enteredAt) })

@@ -206,7 +206,7 @@ func (m memory) Delete(k string) error        { delete(m, k); return nil }
 
 // reload restarts the ledger from its durable state; the streams go on where
 // they are, numbering their leaves anew.
-func reload(t *rapid.T, l *slots.Ledger, m memory, fs []*feeder) *slots.Ledger {
+func reload(t interface{ Fatal(...any) }, l *slots.Ledger, m memory, fs []*feeder) *slots.Ledger {
 	if err := l.Save(m); err != nil {
 		t.Fatal(err)
 	}

@@ -387,7 +387,7 @@ func (s *slot) enter(identity uint64, leaf uint32) {
 		return
 	}
 	s.entered = append(s.entered, Entered{identity, leaf})
-	for len(s.entered) >= MaxEntered && s.enteredAt < 16 {
+	for len(s.entered) > MaxEntered && s.enteredAt < 16 {
 		s.enteredAt++
 		s.entered = slices.DeleteFunc(s.entered, func(e Entered) bool { return !KeptIn(e.Identity, s.start, s.enteredAt) })
 	}
