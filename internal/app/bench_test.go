@@ -67,6 +67,9 @@ func BenchmarkReplay(b *testing.B) {
 // TestReplayAllocations holds the budget of 0.02 allocations a line in steady
 // state: what a log twice as long costs more, once most leaves have been seen.
 func TestReplayAllocations(t *testing.T) {
+	if raceOn {
+		t.Skip("with the race detector pools drop at random what they hold; make test runs this once more without it")
+	}
 	mallocs := func(path string) uint64 {
 		var before, after runtime.MemStats
 		runtime.ReadMemStats(&before)
@@ -74,11 +77,7 @@ func TestReplayAllocations(t *testing.T) {
 		runtime.ReadMemStats(&after)
 		return after.Mallocs - before.Mallocs
 	}
-	sizes := map[sim.Bulk]int64{sim.BulkCombined: 64 << 20, sim.BulkAppJSON: 128 << 20}
-	if raceOn {
-		delete(sizes, sim.BulkAppJSON) // takes minutes, and allocates the same
-	}
-	for format, size := range sizes {
+	for format, size := range map[sim.Bulk]int64{sim.BulkCombined: 64 << 20, sim.BulkAppJSON: 128 << 20} {
 		short, shortLines := bigLog(t, format, size)
 		long, longLines := bigLog(t, format, 2*size)
 		mallocs(short) // what is made once in a process

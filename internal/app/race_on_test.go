@@ -2,5 +2,5 @@
 
 package app_test
 
-// raceOn tells that the race detector makes everything ten times slower.
+// raceOn tells that the race detector is on, with which allocations cannot be counted.
 const raceOn = true
