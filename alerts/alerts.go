@@ -73,6 +73,10 @@ type Delivery struct {
 	// Memory is what the sink remembered of this incident from earlier
 	// deliveries (a message's address); nil at first.
 	Memory json.RawMessage `json:"-"`
+	// URL is where the incident is to be seen, Chart where its picture is; empty where
+	// Options.Site is. The outbox sets them for each try.
+	URL   string `json:"-"`
+	Chart string `json:"-"`
 }
 
 // Post is a text that is no step of an incident: a digest, many incidents in one

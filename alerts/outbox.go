@@ -95,6 +95,8 @@ type Options struct {
 	// MaxDead bounds the dead letters kept, MaxMemory the incidents remembered
 	// for all sinks together; the oldest go first. 1,000 and 10,000 if 0.
 	MaxDead, MaxMemory int
+	// Site is where sinks link to.
+	Site Site
 	// May is asked directly before a sink is called; while it says no, deliveries wait.
 	// Where several processes share one store, it says whether this one still is the
 	// one that delivers. nil: always.
@@ -563,6 +565,10 @@ func (o *Outbox) work(ctx context.Context, s *sink, l *lane) {
 	try := d
 	try.Uncertain = before
 	try.Memory = memory
+	if d.Post == nil {
+		id := d.Transition.Incident.ID
+		try.URL, try.Chart = o.opt.Site.Incident(id), o.opt.Site.Chart(id)
+	}
 	tctx, cancel := context.WithTimeout(ctx, o.opt.TryTimeout)
 	mem, err := s.deliver(tctx, &try)
 	cancel()

@@ -29,8 +29,10 @@ import (
 	"fmt"
 	"io"
 	"net/netip"
+	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -72,6 +74,8 @@ type Config struct {
 	Cluster replica.Config `yaml:"cluster" effect:"restart"`
 	// Listen is the address of the HTTP API.
 	Listen string `yaml:"listen" effect:"restart"`
+	// PublicURL is the address under which people reach the HTTP API; empty: they do not.
+	PublicURL string `yaml:"public_url" effect:"live"`
 	// Push is where senders of logs are heard, if a source is pushed to.
 	Push push.Listen `yaml:"push" effect:"restart"`
 	// Slot is the step of event time in which counts are kept.
@@ -359,6 +363,15 @@ func Default() *Config {
 		Detection: Detection{Judge: detector.Defaults(), Dimensions: []string{"role", "geo"}},
 		Sinks:     Sinks{Console: true},
 	}
+}
+
+// API is what the HTTP API obeys: Markers.HTTP, with the name in PublicURL among its hosts.
+func (c *Config) API() web.Config {
+	api := c.Markers.HTTP
+	if u, err := url.Parse(c.PublicURL); err == nil && u.Hostname() != "" {
+		api.Hosts = append(slices.Clone(api.Hosts), u.Hostname())
+	}
+	return api
 }
 
 // Warnings lists what works but should be mended, in the order of the file.

@@ -731,3 +731,28 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestPublicURL(t *testing.T) {
+	for text, want := range map[string]string{
+		"https://denywatch.example.com":         "",
+		"https://example.com/denywatch/":        "",
+		"https://ann:hush@denywatch.test":       "must hold no password",
+		"https://denywatch.test/?a=b":           "must hold no password and no query",
+		"https://denywatch.test/#a":             "must not have a #fragment",
+		"denywatch.test":                        "is not a complete http or https address; give the address that people's browsers reach",
+		"https://denywatch.test/v1/":            "must end before /v1",
+		"https://denywatch.test/v1/incidents/7": "must end before /v1",
+	} {
+		_, _, err := Parse([]byte("sources: [{files: /a.log}]\npublic_url: \""+text+"\"\n"), "denywatch.yaml", testEnv)
+		if got := fmt.Sprint(err); (want == "") != (err == nil) || want != "" && !strings.Contains(got, "denywatch.yaml:2:13  public_url: "+want) || strings.Contains(got, "hush") {
+			t.Errorf("%s: %v, want %q", text, err, want)
+		}
+	}
+	c := mustParse(t, "sources: [{files: /a.log}]\npublic_url: https://localhost:8403\nmarkers: {hosts: [other.test]}\n", testEnv)
+	if w := c.Warnings(); len(w) != 1 || w[0].Path != "public_url" {
+		t.Errorf("an address of this host only: %v", w)
+	}
+	if got := c.API().Hosts; !slices.Equal(got, []string{"other.test", "localhost"}) || len(c.Markers.HTTP.Hosts) != 1 {
+		t.Errorf("hosts %v, configured %v", got, c.Markers.HTTP.Hosts)
+	}
+}

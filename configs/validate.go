@@ -3,6 +3,7 @@ package configs
 import (
 	"net"
 	"net/netip"
+	"net/url"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -10,6 +11,7 @@ import (
 	"time"
 	"unicode"
 
+	"github.com/denywatch/denywatch/alerts"
 	"github.com/denywatch/denywatch/alerts/email"
 	"github.com/denywatch/denywatch/alerts/routing"
 	"github.com/denywatch/denywatch/alerts/slack"
@@ -19,6 +21,7 @@ import (
 	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/incident"
 	"github.com/denywatch/denywatch/internal/route"
+	"github.com/denywatch/denywatch/internal/secret"
 )
 
 // Validate checks a configuration that was made by other means than Load, such
@@ -73,6 +76,7 @@ func (k *checker) config() {
 	k.state()
 	k.members()
 	k.listen()
+	k.publicURL()
 	k.push()
 	k.slot()
 	k.sources()
@@ -163,6 +167,27 @@ func (d *decoder) hideTail(path, s string) string {
 func (k *checker) listen() {
 	if local, ok := k.address("listen", k.c.Listen, 8403); ok && !local {
 		k.d.warn("listen", "reachable from other hosts: whoever gets there can read incidents; put a proxy with TLS and log-in in front")
+	}
+}
+
+// publicURL checks where people are sent to.
+func (k *checker) publicURL() {
+	s := k.c.PublicURL
+	if s == "" {
+		return
+	}
+	u, err := url.Parse(s)
+	switch bad := alerts.ValidateURL(secret.String(s)); {
+	case bad != nil:
+		k.bad("public_url", "%v; give the address that people's browsers reach, such as https://denywatch.example.com", bad)
+	case err != nil || u.User != nil || u.RawQuery != "" || u.ForceQuery:
+		k.bad("public_url", "must hold no password and no query: it is in every message")
+	case strings.Contains(u.Path+"/", "/v1/"):
+		k.bad("public_url", "must end before /v1")
+	default:
+		if ip, err := netip.ParseAddr(u.Hostname()); u.Hostname() == "localhost" || err == nil && ip.IsLoopback() {
+			k.d.warn("public_url", "is this host only: whoever is told elsewhere follows a dead link")
+		}
 	}
 }
 

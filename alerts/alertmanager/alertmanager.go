@@ -152,6 +152,8 @@ type alert struct {
 	Annotations map[string]string `json:"annotations,omitempty"`
 	StartsAt    time.Time         `json:"startsAt"`
 	EndsAt      time.Time         `json:"endsAt"`
+	// GeneratorURL is where the incident is to be seen.
+	GeneratorURL string `json:"generatorURL,omitempty"`
 }
 
 // memory is what is remembered of an incident: its alert as it was last told.
@@ -175,6 +177,7 @@ func (n *Notifier) Notify(ctx context.Context, d *alerts.Delivery) (json.RawMess
 	var err error
 	now := time.Now()
 	list := []alert{n.alert(&d.Transition, now)}
+	list[0].GeneratorURL = d.URL
 	var was memory
 	if len(d.Memory) > 0 && json.Unmarshal(d.Memory, &was) == nil && len(was.Alert.Labels) > 0 && !maps.Equal(was.Alert.Labels, list[0].Labels) {
 		list = append(list, alert{Labels: was.Alert.Labels, Annotations: list[0].Annotations, StartsAt: list[0].StartsAt, EndsAt: later(list[0].StartsAt, now)})

@@ -171,6 +171,7 @@ func (n *Notifier) Notify(ctx context.Context, d *alerts.Delivery) (json.RawMess
 		return nil, nil
 	}
 	p := ofIncident(t)
+	p.Link = d.URL
 	var picture []byte
 	if n.opt.Chart != nil {
 		var err error

@@ -23,6 +23,7 @@ type page struct {
 	Chart    string   // content id of the picture, if there is one
 	Parts    []alerts.Part
 	Check    string
+	Link     string // where there is more, if anywhere
 	Small    []string
 }
 
@@ -106,6 +107,7 @@ func (p *page) text() string {
 		b.WriteByte('\n')
 	}
 	para(p.Check)
+	para(p.Link)
 	for _, l := range p.Small {
 		para(l)
 	}

@@ -107,7 +107,15 @@ type event struct {
 	Action     string   `json:"event_action,omitempty"`
 	DedupKey   string   `json:"dedup_key,omitempty"`
 	Client     string   `json:"client,omitempty"`
+	ClientURL  string   `json:"client_url,omitempty"`
+	Links      []link   `json:"links,omitempty"`
 	Payload    *payload `json:"payload,omitempty"`
+}
+
+// link is shown beside an alert or a change.
+type link struct {
+	Href string `json:"href"`
+	Text string `json:"text"`
 }
 
 type payload struct {
@@ -156,12 +164,12 @@ func (n *Notifier) Notify(ctx context.Context, d *alerts.Delivery) (json.RawMess
 	}
 	if action == acknowledge && !told.Triggered {
 		// Nobody was told of it here yet, and nothing can be acknowledged.
-		if err := n.send(ctx, &n.events, n.event(trigger, t)); err != nil {
+		if err := n.send(ctx, &n.events, n.event(trigger, d)); err != nil {
 			return told.encode(), err
 		}
 		told.Triggered = true
 	}
-	if err := n.send(ctx, &n.events, n.event(action, t)); err != nil {
+	if err := n.send(ctx, &n.events, n.event(action, d)); err != nil {
 		return told.encode(), err
 	}
 	told.Triggered = true
@@ -212,11 +220,15 @@ func (n *Notifier) send(ctx context.Context, to *alerts.Endpoint, e event) error
 }
 
 // event says a transition as an event.
-func (n *Notifier) event(action string, t *incident.Transition) event {
-	in := &t.Incident
+func (n *Notifier) event(action string, d *alerts.Delivery) event {
+	t, in := &d.Transition, &d.Transition.Incident
 	e := event{RoutingKey: n.key.Reveal(), Action: action, DedupKey: "denywatch/" + alerts.Clean(in.ID, maxValue), Client: "denywatch"}
 	if action != trigger {
 		return e
+	}
+	e.ClientURL = d.URL
+	if d.Chart != "" {
+		e.Links = []link{{Href: d.Chart, Text: "Chart"}}
 	}
 	x := alerts.Render(*t)
 	sc := &in.Scope

@@ -78,6 +78,10 @@ type Body struct {
 	// ID is the delivery's idempotency key.
 	ID         string              `json:"id"`
 	Transition incident.Transition `json:"transition"`
+	// URL is where the incident is to be seen, ChartURL its picture; left out unless it
+	// is configured where people reach the API.
+	URL      string `json:"url,omitempty"`
+	ChartURL string `json:"chart_url,omitempty"`
 }
 
 // Notifier posts transitions to one endpoint. It is safe for concurrent use.
@@ -124,7 +128,7 @@ func (n *Notifier) Test(ctx context.Context, _ string) (string, error) {
 }
 
 func (n *Notifier) post(ctx context.Context, d *alerts.Delivery) error {
-	body, err := json.Marshal(Body{Version: Version, ID: d.Key, Transition: d.Transition})
+	body, err := json.Marshal(Body{Version: Version, ID: d.Key, Transition: d.Transition, URL: d.URL, ChartURL: d.Chart})
 	if err != nil {
 		return &alerts.Error{Kind: alerts.Permanent, Refused: true, Err: fmt.Errorf("webhook: encode: %w", err)}
 	}

@@ -82,7 +82,7 @@ func (o *office) open(c *core) {
 	c.born = o.now().Add(-30 * 24 * time.Hour)
 	o.sink = new(listener)
 	o.d = &Daemon{log: log, opt: Options{Log: log, Now: o.now}, store: o.store, core: c, meters: newMeters(), cfg: o.cfg}
-	if err := o.d.newOutbox(map[string]alerts.Notifier{configs.ConsoleSink: o.sink}); err != nil {
+	if err := o.d.newOutbox(map[string]alerts.Notifier{configs.ConsoleSink: o.sink}, ""); err != nil {
 		o.t.Fatal(err)
 	}
 	c.route(o.cfg)

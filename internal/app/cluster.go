@@ -47,7 +47,7 @@ func runMember(ctx context.Context, cfg *configs.Config, opt Options, reload <-c
 		return errors.Join(err, d.close())
 	}
 	d.peers = c.peers
-	d.web = web.NewStandby(cfg.Markers.HTTP, standby{d}, opt.Log)
+	d.web = web.NewStandby(cfg.API(), standby{d}, opt.Log)
 	httpGroup, httpErr := d.serveHTTP(ctx)
 	following, followCtx := newGroup(context.WithoutCancel(ctx))
 	following.start(func() { c.peers.Run(followCtx) })
@@ -112,7 +112,7 @@ func (c *cluster) reload(load func() (*configs.Config, error)) error {
 		c.log.Warn("these settings hold after the next restart only", "settings", strings.Join(later, ", "))
 	}
 	c.configure(cfg)
-	c.base.web.Reload(cfg.Markers.HTTP)
+	c.base.web.Reload(cfg.API())
 	c.log.Info("configuration reloaded; it holds when this member takes over", "changes", len(changes))
 	return nil
 }
@@ -159,7 +159,7 @@ func (c *cluster) run(term context.Context, lead *replica.Lead, httpErr <-chan e
 	if err != nil {
 		return err
 	}
-	d.web = web.New(d.cfg.Markers.HTTP, backend{d}, d.clicks.signed, d.log)
+	d.web = web.New(d.cfg.API(), backend{d}, d.clicks.signed, d.log)
 	b.web.Instead(d.web)
 	err = d.work(term, cs, db, httpErr, reload, load)
 	b.web.Instead(nil)

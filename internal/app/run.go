@@ -71,6 +71,7 @@ type Daemon struct {
 	clicks clicking
 	push   pushing
 	meters *meters
+	charts charts
 	fatal  error // a reload failed half way
 
 	// shown is what readers on other goroutines see of what a reload changes.
@@ -107,7 +108,7 @@ func start(ctx context.Context, cfg *configs.Config, opt Options) (_ *Daemon, er
 	if err := d.prepare(); err != nil {
 		return nil, errors.Join(err, d.close())
 	}
-	d.web = web.New(cfg.Markers.HTTP, backend{d}, d.clicks.signed, opt.Log)
+	d.web = web.New(cfg.API(), backend{d}, d.clicks.signed, opt.Log)
 	return d, nil
 }
 
@@ -197,7 +198,7 @@ func (d *Daemon) prepare() error {
 	if err != nil {
 		return err
 	}
-	if err := d.newOutbox(sinks); err != nil {
+	if err := d.newOutbox(sinks, alerts.Site(d.cfg.PublicURL)); err != nil {
 		return err
 	}
 	d.core.route(d.cfg)
@@ -240,9 +241,10 @@ func (d *Daemon) noteConfig(cfg *configs.Config, now time.Time) {
 	c.dirty = true
 }
 
-// newOutbox makes the outbox for the sinks from what the store holds.
-func (d *Daemon) newOutbox(sinks map[string]alerts.Notifier) error {
-	opt := alerts.Options{Log: d.opt.Log.With("component", "alerts"), Meter: d.meters, Crash: crash.Point}
+// newOutbox makes the outbox for the sinks from what the store holds; what they tell
+// links to site.
+func (d *Daemon) newOutbox(sinks map[string]alerts.Notifier, site alerts.Site) error {
+	opt := alerts.Options{Log: d.opt.Log.With("component", "alerts"), Meter: d.meters, Crash: crash.Point, Site: site}
 	if d.lead != nil {
 		opt.May = d.lead.Holds
 	}
@@ -476,7 +478,7 @@ func (d *Daemon) reload(ctx context.Context, load func() (*configs.Config, error
 				more = false
 			}
 		}
-		outErr = d.newOutbox(sinks)
+		outErr = d.newOutbox(sinks, alerts.Site(cfg.PublicURL))
 		if outErr != nil {
 			return
 		}
@@ -499,7 +501,7 @@ func (d *Daemon) reload(ctx context.Context, load func() (*configs.Config, error
 	d.startOutbox(context.WithoutCancel(ctx))
 	d.clicks.stop()
 	d.startClicks(context.WithoutCancel(ctx), cfg)
-	d.web.Reload(cfg.Markers.HTTP)
+	d.web.Reload(cfg.API())
 	d.cfg = cfg
 	d.startSources(ctx, cfg, cs, db, saved, own)
 	d.push.start(context.WithoutCancel(ctx), d.log)

@@ -8,7 +8,6 @@ import (
 	"sync"
 
 	"github.com/denywatch/denywatch/alerts"
-	"github.com/denywatch/denywatch/alerts/chart"
 	"github.com/denywatch/denywatch/alerts/slack"
 	"github.com/denywatch/denywatch/configs"
 	"github.com/denywatch/denywatch/internal/secret"
@@ -30,15 +29,6 @@ func (d *Daemon) slackSinks(c *configs.Config, out map[string]alerts.Notifier) e
 		out[s.Name] = n
 	}
 	return errors.Join(errs...)
-}
-
-// chart draws an incident as it is now.
-func (d *Daemon) chart(ctx context.Context, incident string) ([]byte, error) {
-	t, err := backend{d}.Trace(ctx, incident)
-	if err != nil {
-		return nil, err
-	}
-	return chart.Draw(&t, nil)
 }
 
 // clicking is what clicks in Slack come in through.

@@ -37,6 +37,9 @@ type Backend interface {
 	// Trace returns what an incident looked like over time. The error is ErrNotFound if
 	// there is no such incident, or it ended too long ago.
 	Trace(ctx context.Context, id string) (incident.Trace, error)
+	// Chart returns a picture of Trace as a PNG, which nobody changes. The error is
+	// ErrNotFound as for Trace, and if there is nothing to draw.
+	Chart(ctx context.Context, id string) ([]byte, error)
 	// Markers returns all markers that are known, in any order.
 	Markers(ctx context.Context) ([]marker.Marker, error)
 	// Mark takes a normalised marker. When it returns without error the marker is

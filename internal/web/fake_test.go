@@ -146,6 +146,11 @@ func (f *fake) Trace(ctx context.Context, id string) (incident.Trace, error) {
 	return t, run(ctx, f.onRead)
 }
 
+func (f *fake) Chart(ctx context.Context, id string) ([]byte, error) {
+	t, err := f.Trace(ctx, id)
+	return fmt.Appendf(nil, "a picture of %d points", len(t.Points)), err
+}
+
 func (f *fake) Markers(ctx context.Context) ([]marker.Marker, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

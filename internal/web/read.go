@@ -20,6 +20,8 @@ const index = `denywatch: who is refused that should get in, and what stands ope
   GET  /v1/incidents/{id}   one incident with its time line
   GET  /v1/incidents/{id}/trace
                             what it looked like over time, and what is usual
+  GET  /v1/incidents/{id}/chart.png
+                            the same as a picture
   POST /v1/incidents/{id}/acknowledge|silence|unsilence|accept|dismiss
                             what a person decided: {"by":"ada","for":"2h"}
   GET  /v1/silences         what is not told for a while
@@ -154,13 +156,31 @@ func (s *Server) getTrace(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	t, err := s.backend.Trace(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return noTrace(err)
+	}
+	return reply(w, http.StatusOK, t)
+}
+
+// getChart shows the same as a picture.
+func (s *Server) getChart(w http.ResponseWriter, r *http.Request) error {
+	if _, err := query(r); err != nil {
+		return err
+	}
+	png, err := s.backend.Chart(r.Context(), r.PathValue("id"))
+	if err != nil {
+		return noTrace(err)
+	}
+	write(w, http.StatusOK, "image/png", png)
+	return nil
+}
+
+// noTrace is the error of an incident whose trace there is not, else err.
+func noTrace(err error) error {
 	if errors.Is(err, ErrNotFound) {
 		return refuse(http.StatusNotFound, "no incident of this id is known, or it ended too long ago", "GET /v1/incidents lists them; traces are kept of open incidents and of the last 200 that ended")
 	}
-	if err != nil {
-		return err
-	}
-	return reply(w, http.StatusOK, t)
+	return err
 }
 
 // incident returns an incident as it is now, with its time line.

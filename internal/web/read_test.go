@@ -116,8 +116,14 @@ func TestGetTrace(t *testing.T) {
 			t.Errorf("%d %s lacks %s", w.Code, w.Body, want)
 		}
 	}
-	told(t, get(t, s, "/v1/incidents/nothing/trace"), 404, "ended too long ago")
-	told(t, get(t, s, "/v1/incidents/open-late/trace?x=1"), 400, "takes no parameters")
+	w = get(t, s, "/v1/incidents/open-late/chart.png")
+	if w.Code != 200 || w.Header().Get("Content-Type") != "image/png" || w.Body.String() != "a picture of 1 points" {
+		t.Errorf("%d %v %s", w.Code, w.Header(), w.Body)
+	}
+	for _, what := range []string{"trace", "chart.png"} {
+		told(t, get(t, s, "/v1/incidents/nothing/"+what), 404, "ended too long ago")
+		told(t, get(t, s, "/v1/incidents/open-late/"+what+"?x=1"), 400, "takes no parameters")
+	}
 }
 
 func TestBadQueries(t *testing.T) {

@@ -85,6 +85,7 @@ func (s *Server) routes() *http.ServeMux {
 		"/v1/incidents":                {get: s.getIncidents, guard: s.localName},
 		"/v1/incidents/{id}":           {get: s.getIncident, guard: s.localName},
 		"/v1/incidents/{id}/trace":     {get: s.getTrace, guard: s.localName},
+		"/v1/incidents/{id}/chart.png": {get: s.getChart, guard: s.localName},
 		"/v1/routes":                   {get: s.getRoutes, guard: s.localName},
 		"/v1/access":                   {get: s.getAccess, guard: s.localName},
 		"/v1/status":                   {get: s.getStatus, guard: s.localName, everywhere: true},
