@@ -834,13 +834,7 @@ func (w *writer) where() []string {
 
 // step is the transition in the incident's time line.
 func (w *writer) step(kind incident.Kind) string {
-	heads := w.heads()
-	if w.in.Direction == incident.Down {
-		heads = ""
-		if w.in.Requests > 0 {
-			heads = count(w.in.Requests-w.in.Denials, "request", "requests") + " let in"
-		}
-	}
+	heads := w.affected()
 	switch kind {
 	case incident.Opened:
 		return withHeads("opened", heads)
@@ -866,6 +860,17 @@ func (w *writer) step(kind incident.Kind) string {
 		return withHeads(w.fixed()+how+span(end.Sub(w.in.StartedAt)), heads)
 	}
 	return w.val(string(kind), maxValue)
+}
+
+// affected is heads, or what came through a door that should be locked.
+func (w *writer) affected() string {
+	switch {
+	case w.in.Direction != incident.Down:
+		return w.heads()
+	case w.in.Requests > 0:
+		return count(w.in.Requests-w.in.Denials, "request", "requests") + " let in"
+	}
+	return ""
 }
 
 // fixed names the change that the recovery followed: "rolled back to v2.30.4, ".
@@ -900,6 +905,11 @@ func (w *writer) acted(kind incident.Kind) string {
 			return "no longer silenced, for the time is over"
 		}
 		return "no longer silenced" + by
+	case incident.Reopened:
+		if w.act == nil {
+			return ""
+		}
+		return withHeads("opened again"+by, w.affected())
 	case incident.Assigned:
 		if w.in.Team == "" {
 			return "now with no team in particular"

@@ -20,9 +20,8 @@ func (d *Detector) Accept(id string) (t incident.Transition, ok bool) {
 				now = max(now, j.end())
 			}
 		}
-		d.dirty = true
 		d.refresh(g, now)
-		return d.tell(g, incident.ResolvedKind, now), true
+		return d.decided(g, incident.ResolvedKind, now), true
 	}
 	return incident.Transition{}, false
 }

@@ -22,7 +22,7 @@ type Writer interface {
 }
 
 // stateVersion is the first byte of every block.
-const stateVersion = 8
+const stateVersion = 9
 
 // ErrState is wrapped by Load's errors: the blocks are not what Save wrote.
 var ErrState = errors.New("the detector's state cannot be read")
@@ -454,6 +454,10 @@ func (f *finding) put(w *wire.Writer) error {
 	w.Bool(f.estimated)
 	w.Bool(f.kept)
 	f.trace.put(w)
+	w.Uint(uint64(len(f.former)))
+	for i := range f.former {
+		f.former[i].put(w)
+	}
 	return nil
 }
 
@@ -869,7 +873,7 @@ func (j *judge) getRest(r *wire.Reader) (cells, series, ruled int, starts, hours
 	}
 	for range r.Len(60) {
 		f := new(finding)
-		f.get(r, j)
+		f.get(r, j, cells)
 		j.findings = append(j.findings, f)
 	}
 	if step == 0 && (cells > 0 || len(starts)+len(hours) > 0) || len(starts) > pastSlots || len(hours) > hourSlots {
@@ -889,7 +893,8 @@ func getDir(r *wire.Reader) int8 {
 	return int8(d)
 }
 
-func (f *finding) get(r *wire.Reader, j *judge) {
+// get reads what put wrote of a judge that has that many cells.
+func (f *finding) get(r *wire.Reader, j *judge, cells int) {
 	f.uid = r.Uint()
 	f.mask = uint16(bounded(r, r.Uint(), 0, math.MaxUint16))
 	f.scope = j.getScope(r)
@@ -924,4 +929,9 @@ func (f *finding) get(r *wire.Reader, j *judge) {
 	f.sampled = uint8(bounded(r, r.Uint(), 0, 63))
 	f.degraded, f.estimated, f.kept = r.Bool(), r.Bool(), r.Bool()
 	f.trace.get(r)
+	for range r.Len(18) {
+		var x former
+		x.get(r, cells)
+		f.former = append(f.former, x)
+	}
 }

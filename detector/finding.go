@@ -66,8 +66,10 @@ type finding struct {
 	// version is the version of the application that refuses all of them while others
 	// answer too, "" for none.
 	version string
-	// accepted tells that it did not recover but became the new normal.
+	// accepted tells that it did not recover but became the new normal; former is what
+	// was known before that, nil if it is not remembered.
 	accepted bool
+	former   []former
 	// opened and resolved are ends of slots, started is the start of one; resolved
 	// is 0 while open.
 	opened, started, resolved int64
@@ -540,7 +542,7 @@ func (j *judge) widen(f *finding, l *located) {
 // refused, refines young scopes, and resolves what recovered or became normal.
 func (j *judge) tend(partial bool) {
 	now := j.end()
-	j.findings = slices.DeleteFunc(j.findings, func(f *finding) bool { return f.resolved != 0 && !f.kept && now-f.resolved > reopenWithin })
+	j.forgetFindings(now)
 	var seen *pastSlot
 	if n := len(j.past.slots); n > 0 && j.past.slots[n-1].start == j.start {
 		seen = &j.past.slots[n-1]
@@ -677,6 +679,7 @@ func (j *judge) recovered(f *finding, partial bool) bool {
 // adopt accepts the recent level of a finding as the new normal: it lasted a day, or
 // somebody said so.
 func (j *judge) adopt(f *finding) {
+	f.former = j.formerly(f.mask)
 	j.accustom(f.mask)
 	j.settleRules(f.mask, j.reach(f))
 	f.resolved, f.accepted = j.end(), true

@@ -458,11 +458,24 @@ func (j *judge) putRules(w *wire.Writer, block int) {
 	for _, id := range ids {
 		r := j.ruled[id]
 		w.Uint(uint64(id))
-		w.Bool(r.keeps)
-		for _, b := range [...]*breach{&r.let, &r.kept} {
-			for _, x := range [...]float32{b.k, b.n, b.k1, b.n1, b.k0, b.n0} {
-				baseline.PutFloat(w, x)
-			}
+		r.put(w)
+	}
+}
+
+func (x *ruling) put(w *wire.Writer) {
+	w.Bool(x.keeps)
+	for _, b := range [...]*breach{&x.let, &x.kept} {
+		for _, v := range [...]float32{b.k, b.n, b.k1, b.n1, b.k0, b.n0} {
+			baseline.PutFloat(w, v)
+		}
+	}
+}
+
+func (x *ruling) get(r *wire.Reader) {
+	x.keeps = r.Bool()
+	for _, b := range [...]*breach{&x.let, &x.kept} {
+		for _, v := range [...]*float32{&b.k, &b.n, &b.k1, &b.n1, &b.k0, &b.n0} {
+			*v = baseline.GetFloat(r)
 		}
 	}
 }
@@ -474,13 +487,7 @@ func (j *judge) getRules(r *wire.Reader) {
 			corrupt(r)
 			return
 		}
-		x := j.ruledBy(id)
-		x.keeps = r.Bool()
-		for _, b := range [...]*breach{&x.let, &x.kept} {
-			for _, f := range [...]*float32{&b.k, &b.n, &b.k1, &b.n1, &b.k0, &b.n0} {
-				*f = baseline.GetFloat(r)
-			}
-		}
+		j.ruledBy(id).get(r)
 	}
 }
 

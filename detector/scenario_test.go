@@ -38,6 +38,8 @@ import (
 //	                           ago=DURATION; takes the current time
 //	restart                    saves and loads the detector
 //	accept                     the only open incident is accepted as the new normal
+//	reopen [WORD ...]          the incident that ended last is open again; with words, it
+//	                           cannot be and that is said
 //	expect none                nothing was opened since the last expectation, nothing is open
 //	expect quiet               nothing was told since the last expectation
 //	expect open k=v ...        exactly one incident is open, and it is like this: direction,
@@ -125,6 +127,35 @@ func (s *scenario) traced() error {
 		}
 	}
 	return nil
+}
+
+// reopen says that the incident that ended last is not over.
+func (s *scenario) reopen(words []string) error {
+	var last *incident.Incident
+	for _, in := range s.d.Incidents() {
+		if in.State == incident.Resolved && (last == nil || !in.ResolvedAt.Before(*last.ResolvedAt)) {
+			last = &in
+		}
+	}
+	if last == nil {
+		return fmt.Errorf("none is over")
+	}
+	t, err := s.d.Reopen(last.ID)
+	if want := strings.Join(words, " "); want != "" {
+		if err == nil {
+			return fmt.Errorf("it was not refused")
+		} else if !strings.Contains(err.Error(), want) {
+			return err
+		}
+		return nil
+	}
+	if err == nil {
+		s.told = append(s.told, t)
+		if _, again := s.d.Reopen(last.ID); again == nil {
+			return fmt.Errorf("it could be opened twice")
+		}
+	}
+	return err
 }
 
 // story lists what was told, for failures.
@@ -350,6 +381,8 @@ func (s *scenario) do(words []string) error {
 			return fmt.Errorf("it could be accepted twice")
 		}
 		return nil
+	case "reopen":
+		return s.reopen(rest)
 	case "restart":
 		d, err := reload(s.d, s.cfg)
 		s.d = d

@@ -289,7 +289,7 @@ func (d *Desk) Take(t incident.Transition, now time.Time, quietly bool) ([]incid
 		l.Silence, l.Hushed, l.Loud = nil, "", t.Act != nil
 	case incident.Reopened:
 		l.Since, l.Raised, l.Ack, l.Dismissed, l.Loud = time.Time{}, 0, nil, false, false
-		if !quietly { // what nobody is told of needs no damping
+		if !quietly && t.Act == nil { // what nobody is told of, or a person did, needs no damping
 			l.Back = append(slices.DeleteFunc(l.Back, func(at time.Time) bool { return now.Sub(at) > flapTime }), now)
 		}
 	case incident.ResolvedKind:

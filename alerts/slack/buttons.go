@@ -19,6 +19,7 @@ const (
 	actionUnsilence   = actionPrefix + "unsilence"
 	actionAccept      = actionPrefix + "accept"
 	actionDismiss     = actionPrefix + "dismiss"
+	actionReopen      = actionPrefix + "reopen"
 )
 
 // silences are the times that can be chosen.
@@ -30,10 +31,17 @@ var silences = []struct {
 // incidentID is what an incident may be called in a button.
 var incidentID = regexp.MustCompile(`^[0-9A-Za-z_-]{1,64}$`)
 
-// buttons are what can be done about an open incident.
-func (n *Notifier) buttons(in *incident.Incident) []slackgo.Block {
+// buttons are what can be done about an incident.
+func (n *Notifier) buttons(in *incident.Incident, over bool) []slackgo.Block {
 	if n.conf.AppToken == "" && n.conf.SigningSecret == "" || n.api == nil || !incidentID.MatchString(in.ID) {
 		return nil
+	}
+	if over {
+		words := "It was a problem after all"
+		if in.Resolution == incident.Recovered {
+			words = "It is not over"
+		}
+		return []slackgo.Block{slackgo.NewActionBlock("", slackgo.NewButtonBlockElement(actionReopen, in.ID, label(words)))}
 	}
 	var es []slackgo.BlockElement
 	button := func(action, words string) *slackgo.ButtonBlockElement {
@@ -54,9 +62,9 @@ func (n *Notifier) buttons(in *incident.Incident) []slackgo.Block {
 		es = append(es, slackgo.NewOptionsSelectBlockElement(slackgo.OptTypeStatic, label("Silence"), actionSilence, options...))
 	}
 	button(actionAccept, "This is the new normal").Confirm = sure("The new normal?",
-		"denywatch takes today's rate as usual from now on, and tells you only of what goes beyond it.")
+		"denywatch takes today's rate as usual from now on, and tells you only of what goes beyond it. For a day you can take it back here.")
 	button(actionDismiss, "Not a problem").Confirm = sure("Not a problem?",
-		"The incident ends, counts as a false alert, and its rate as usual.")
+		"The incident ends and counts as a false alert; its rate is usual from now on. For a day you can take it back here.")
 	return []slackgo.Block{slackgo.NewActionBlock("", es...)}
 }
 
@@ -64,7 +72,7 @@ func label(s string) *slackgo.TextBlockObject {
 	return slackgo.NewTextBlockObject(slackgo.PlainTextType, s, false, false)
 }
 
-// sure asks again before what cannot be taken back.
+// sure asks again before what changes what is normal.
 func sure(title, text string) *slackgo.ConfirmationBlockObject {
 	return slackgo.NewConfirmationBlockObject(label(title), label(text), label("Yes"), label("Cancel"))
 }
@@ -88,6 +96,8 @@ func decide(a *slackgo.BlockAction) (d decision, ok bool) {
 		d.verb = incident.Accept
 	case actionDismiss:
 		d.verb = incident.Dismiss
+	case actionReopen:
+		d.verb = incident.Reopen
 	case actionSilence:
 		var span string
 		id, span, _ = strings.Cut(a.SelectedOption.Value, " ")

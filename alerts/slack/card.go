@@ -169,8 +169,8 @@ func (n *Notifier) card(t incident.Transition, file string) content {
 	small(x.Evidence, strings.TrimSuffix(x.Sure, "."), x.Note, "incident "+mrkdwn(alerts.Clean(in.ID, 40)))
 	if !over {
 		section(acted("Acknowledged", in.Acknowledged, t), acted("Silenced", in.Silenced, t))
-		c.bar = append(c.bar, n.buttons(in)...)
 	}
+	c.bar = append(c.bar, n.buttons(in, over)...)
 
 	flat := alerts.Style{Escape: controls}.Render(t)
 	parts := []string{flat.Headline + ".", flat.Reason, flat.People, flat.Contrast, flat.Since, flat.Layer}

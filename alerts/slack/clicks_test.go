@@ -98,6 +98,7 @@ func TestClicks(t *testing.T) {
 		{"acknowledge", form(actionAcknowledge, "a1b2"), nil, key, now, 200, "acknowledge a1b2 by ada (U024BE7LH) via slack"},
 		{"of another app", form(actionDismiss, "a1b2"), nil, otherKey, now, 200, "dismiss a1b2 by ada (U024BE7LH) via slack"},
 		{"accept", form(actionAccept, "a1b2"), nil, key, now, 200, "accept a1b2 by ada (U024BE7LH) via slack"},
+		{"reopen", form(actionReopen, "a1b2"), nil, key, now, 200, "reopen a1b2 by ada (U024BE7LH) via slack"},
 		{"silence", form(actionSilence, "a1b2 24h0m0s"), nil, key, now, 200, "silence a1b2 by ada (U024BE7LH) via slack for 24h0m0s"},
 		{"end of silence", form(actionUnsilence, "a1b2"), nil, key, now, 200, "unsilence a1b2 by ada (U024BE7LH) via slack"},
 		{"a silence nobody offered", form(actionSilence, "a1b2 9000h0m0s"), nil, key, now, 200, ""},

@@ -57,20 +57,22 @@ func lived() []incident.Transition {
 	dismissed := step("i1", 3, incident.ResolvedKind)
 	dismissed.Seq, dismissed.Act, dismissed.Incident.Resolution = 4, ada, incident.Dismissed
 	dismissed.Incident.Vantages, opened.Incident.Vantages = []string{"app", "web"}, []string{"app", "web"}
-	return []incident.Transition{opened, acknowledged, silenced, dismissed}
+	reopened := step("i1", 4, incident.Reopened)
+	reopened.Seq, reopened.Act = 5, quiet
+	return []incident.Transition{opened, acknowledged, silenced, dismissed, reopened}
 }
 
 func TestLookOfADecidedIncident(t *testing.T) {
 	s, p := slackfake.New(t), &painter{}
 	n := whole(t, s, p, nil)
 	var mem json.RawMessage
-	for i, name := range []string{"opened_whole", "acknowledged", "silenced", "dismissed"} {
+	for i, name := range []string{"opened_whole", "acknowledged", "silenced", "dismissed", "reopened_by"} {
 		mem = tell(t, n, mem, lived()[i])
 		m := s.Messages()[0]
 		golden(t, name+".golden", "thread: "+strings.Join(lines(s.Thread(m.TS)), "\n")+"\n"+pretty(m.Blocks, m.Attachments))
 	}
-	if p.n != 2 {
-		t.Errorf("%d pictures, want one at the opening and one at the end", p.n)
+	if p.n != 3 {
+		t.Errorf("%d pictures, want one at the opening, the end and the reopening", p.n)
 	}
 }
 

@@ -43,6 +43,7 @@ type incidentsCmd struct {
 	Silence silenceCmd `cmd:"" help:"Tell nothing of an incident for a while but its end."`
 	Accept  acceptCmd  `cmd:"" help:"Say that this is the new normal: it is over, and expected from now on."`
 	Dismiss dismissCmd `cmd:"" help:"Say that it is not a problem and never was one: accepted, and counted as a false alarm."`
+	Reopen  reopenCmd  `cmd:"" help:"Say that it is not over, or was a problem after all: takes accept and dismiss back, for a day."`
 }
 
 type listCmd struct {
@@ -137,6 +138,11 @@ type dismissCmd struct{ target }
 
 // Run implements the command.
 func (c *dismissCmd) Run(e *env) error { return c.do(e, incident.Dismiss, 0) }
+
+type reopenCmd struct{ target }
+
+// Run implements the command.
+func (c *reopenCmd) Run(e *env) error { return c.do(e, incident.Reopen, 0) }
 
 type silencesCmd struct {
 	List   silencesListCmd   `cmd:"" default:"withargs" help:"List what is silenced, and until when."`

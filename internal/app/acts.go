@@ -21,7 +21,10 @@ func (c *core) act(id string, verb incident.Verb, act incident.Act) error {
 		return fmt.Errorf("incident %s: %w", printable(id), web.ErrNotFound)
 	}
 	c.desk.Decorate(in)
-	if in.State != incident.Open {
+	switch open := in.State == incident.Open; {
+	case open && verb == incident.Reopen:
+		return nil
+	case !open && verb != incident.Reopen:
 		return fmt.Errorf("incident %s is over already: %w", id, web.ErrOver)
 	}
 	t := incident.Transition{At: act.At, Incident: *in, Act: &act}
@@ -55,9 +58,18 @@ func (c *core) act(id string, verb incident.Verb, act incident.Act) error {
 			over.Incident.Resolution = incident.Dismissed
 		}
 		t = over
+	case incident.Reopen:
+		act.Until = time.Time{}
+		again, err := c.det.Reopen(id)
+		if err != nil {
+			return fmt.Errorf("incident %s is not opened again: %w; %w", id, err, web.ErrUnfit)
+		}
+		again.Act = &act
+		t = again
 	default:
 		return fmt.Errorf("%q is nothing that can be done to an incident", printable(string(verb)))
 	}
+	t.At = act.At
 	c.transition(t)
 	return nil
 }

@@ -209,6 +209,25 @@ func TestActsAreDurable(t *testing.T) {
 	if got := o.steps(); !slices.Equal(got, want) {
 		t.Errorf("steps %v, want %v", got, want)
 	}
+	// It was a problem after all.
+	grace := incident.Act{By: "grace", Via: "api"}
+	for range 2 {
+		if err := act(incident.Reopen, grace); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.restart()
+	in = o.one()
+	if in.State != incident.Open || in.Resolution != "" || in.ResolvedAt != nil || in.Acknowledged != nil {
+		t.Errorf("after it was opened again: %+v", in)
+	}
+	line, err := backend{o.d}.Timeline(t.Context(), id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if last := line[len(line)-1]; last.Kind != incident.Reopened || last.Act == nil || last.Act.By != "grace" || !last.At.Equal(o.now()) || len(line) != len(want)+1 {
+		t.Errorf("the last of %d steps is %+v", len(line), last)
+	}
 	o.stop()
 }
 

@@ -250,10 +250,13 @@ const (
 	Accept Verb = "accept"
 	// Dismiss: this is not a problem and never was one.
 	Dismiss Verb = "dismiss"
+	// Reopen: it is not over, or was a problem after all. It takes back Accept and
+	// Dismiss, for a day.
+	Reopen Verb = "reopen"
 )
 
 // Verbs lists all verbs.
-var Verbs = []Verb{Acknowledge, Silence, Unsilence, Accept, Dismiss}
+var Verbs = []Verb{Acknowledge, Silence, Unsilence, Accept, Dismiss, Reopen}
 
 // Silencing keeps an incident, or all in a scope, from being told for a while.
 type Silencing struct {

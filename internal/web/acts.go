@@ -106,7 +106,9 @@ func (s *Server) changed(err error) error {
 	case errors.Is(err, ErrNotFound):
 		return refuse(http.StatusNotFound, "nothing of this id is known", "GET /v1/incidents, /v1/silences and /v1/dead-letters list what there is")
 	case errors.Is(err, ErrOver):
-		return refuse(http.StatusConflict, "the incident is over", "only open incidents can be changed; GET /v1/incidents?state=open lists them")
+		return refuse(http.StatusConflict, "the incident is over", "only open incidents can be changed; reopen opens it again, for a day after its end")
+	case errors.Is(err, ErrUnfit):
+		return refuse(http.StatusConflict, clean(err.Error()), "GET /v1/incidents/{id} shows the incident and what became of it")
 	case errors.Is(err, ErrNotSendable):
 		return refuse(http.StatusConflict, clean(err.Error()), "DELETE /v1/dead-letters/{id} drops it")
 	case errors.Is(err, ErrBadSilence):

@@ -18,6 +18,8 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrOver means that the incident is over, so that nothing is left to be decided.
 	ErrOver = errors.New("only open incidents can be changed")
+	// ErrUnfit means that what was asked for cannot be done to this incident.
+	ErrUnfit = errors.New("nothing was changed")
 	// ErrNotSendable means that a dead letter cannot be sent again.
 	ErrNotSendable = errors.New("it can only be dropped")
 	// ErrBadSilence means that a silence can not be as it was asked for.
@@ -50,8 +52,8 @@ type Backend interface {
 	Verdict(ctx context.Context, id string) (marker.Verdict, error)
 	// Act does what a person decided about an incident; the act's time is set by the
 	// backend. When it returns without error it is durable; doing it again changes
-	// nothing. The error is ErrNotFound, ErrOver or, for a silence, ErrBadSilence; its
-	// text is for that person.
+	// nothing. The error is ErrNotFound, ErrOver, ErrUnfit or, for a silence,
+	// ErrBadSilence; its text is for that person.
 	Act(ctx context.Context, id string, verb incident.Verb, act incident.Act) error
 	// Silences returns the silences that hold, the one that ends first in front.
 	Silences(ctx context.Context) ([]incident.Silencing, error)

@@ -53,13 +53,16 @@ func run(ctx context.Context, hook func(context.Context) error) error {
 	return hook(ctx)
 }
 
-// Act takes down what was asked for; the incident "over" is over.
+// Act takes down what was asked for; the incident "over" is over, "old" for long.
 func (f *fake) Act(ctx context.Context, id string, verb incident.Verb, act incident.Act) error {
 	if err := run(ctx, f.onMark); err != nil {
 		return err
 	}
-	if id == "over" {
+	switch id {
+	case "over":
 		return ErrOver
+	case "old":
+		return fmt.Errorf("it ended too long ago; %w", ErrUnfit)
 	}
 	if _, ok := f.timelines[id]; !ok {
 		return ErrNotFound
