@@ -129,6 +129,9 @@ func NewDesk(r *Router) *Desk {
 // Configure replaces the router.
 func (d *Desk) Configure(r *Router) { d.router = r }
 
+// Words are what the configured templates say of a transition; nil if there are none.
+func (d *Desk) Words(t *incident.Transition) *incident.Words { return d.router.wording.Words(t) }
+
 // Bucket is where the desk's records are kept.
 type Bucket interface {
 	Put(key string, value []byte) error
@@ -308,13 +311,13 @@ func (d *Desk) Take(t incident.Transition, now time.Time, quietly bool) ([]incid
 		l.Steady = now.Add(steadyTime)
 	}
 	dec := d.decorate(&t.Incident, l)
-	t.Words = d.router.wording.Words(&t)
+	t.Words = d.Words(&t)
 	out := []incident.Transition{t}
 	if !first && dec.Team != l.Team && t.Kind != incident.ResolvedKind {
 		l.Seq++
 		moved := t
 		moved.Seq, moved.Kind, moved.Act = l.Seq, incident.Assigned, nil
-		moved.Words = d.router.wording.Words(&moved)
+		moved.Words = d.Words(&moved)
 		out = append(out, moved)
 	}
 	l.Team, l.Severity = dec.Team, dec.Severity
@@ -341,7 +344,7 @@ func news(k incident.Kind) bool {
 func (d *Desk) Tell(t incident.Transition, now time.Time) []alerts.Delivery {
 	l := d.life(t.Incident.ID)
 	dec := d.decorate(&t.Incident, l)
-	t.Words = d.router.wording.Words(&t)
+	t.Words = d.Words(&t)
 	return d.tell(l, &t, dec, now)
 }
 

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/denywatch/denywatch/alerts"
 	"github.com/denywatch/denywatch/configs"
 	"github.com/denywatch/denywatch/internal/incident"
 )
@@ -69,5 +71,44 @@ func TestCompareIncidents(t *testing.T) {
 	}
 	if want := "later dropped earlier added "; got != want {
 		t.Errorf("got %s, want %s", got, want)
+	}
+}
+
+// TestReplayWords: a replay says incidents in the team's own words, as messages do.
+func TestReplayWords(t *testing.T) {
+	_, app := simulate(t, brokenRole(5))
+	path := filepath.Join(t.TempDir(), "app.log")
+	if err := os.WriteFile(path, bytes.Join(app.lines, nil), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	cfg := configs.Default()
+	cfg.Routing.Templates = alerts.Templates{Headline: "{{if .Over}}gone{{else}}{{.Identities}} are locked out of {{.Route}}{{end}}", Reason: "Ask {{.Role}}s."}
+	run := func(asJSON bool) string {
+		t.Helper()
+		var out bytes.Buffer
+		if _, err := Replay(context.Background(), ReplayOptions{
+			Files: []string{path}, Format: "auto", Config: cfg, JSON: asJSON, Stdout: &out, Stderr: &out, Log: slog.New(slog.DiscardHandler),
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return out.String()
+	}
+	var line struct {
+		incident.Incident
+		Words incident.Words `json:"words"`
+	}
+	if err := json.Unmarshal([]byte(run(true)), &line); err != nil || line.State != incident.Resolved {
+		t.Fatalf("%v: %+v", err, line)
+	}
+	want := incident.Words{Headline: fmt.Sprintf("%d are locked out of %s", line.Identities, line.Scope.Route), Reason: "Ask " + line.Scope.Role + "s."}
+	if line.Words != want {
+		t.Errorf("got %+v, want %+v", line.Words, want)
+	}
+	if text := run(false); !strings.Contains(text, want.Headline) || !strings.Contains(text, want.Reason) {
+		t.Errorf("%s does not say %+v", text, want)
+	}
+	cfg.Routing.Templates = alerts.Templates{}
+	if text := run(true); strings.Contains(text, "words") {
+		t.Errorf("without templates: %s", text)
 	}
 }

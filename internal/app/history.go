@@ -30,7 +30,7 @@ func (c *core) summarise() {
 		"from", c.meta[metaFirst], "to", c.born.Format(time.RFC3339), "lines", st.Lines, "incidents", len(past))
 	for i := range past[:min(len(past), maxHistory)] {
 		in := &past[i]
-		text := alerts.Render(incident.Transition{Kind: incident.Opened, At: in.OpenedAt, Incident: *in})
+		text := alerts.Render(c.opening(in))
 		c.log.Info("the past would have told you", "what", text.Headline, "incident", in.ID, "when", when(in), "severity", string(in.Severity), "people", in.Identities)
 	}
 	if more := len(past) - maxHistory; more > 0 {

@@ -92,13 +92,20 @@ func Replay(ctx context.Context, opt ReplayOptions) (int, error) {
 		e := json.NewEncoder(w)
 		e.SetEscapeHTML(false)
 		for i := range incidents {
-			if err := e.Encode(&incidents[i]); err != nil {
+			if err := e.Encode(replayed{incidents[i], c.opening(&incidents[i]).Words}); err != nil {
 				return 0, err
 			}
 		}
 		return len(incidents), errors.Join(w.Flush(), err)
 	}
 	return len(incidents), errors.Join(timeline(opt.Stdout, opt.Colour, inputs, c, incidents), err)
+}
+
+// replayed is a line of `replay --output jsonl`: an incident, and what the configured
+// templates say of it; nothing where there are none.
+type replayed struct {
+	incident.Incident
+	Words *incident.Words `json:"words,omitempty"`
 }
 
 // run reads the logs and returns the incidents in order of opening. An error with

@@ -34,6 +34,15 @@ func (c *core) last(id string) *incident.Transition {
 	return &ts[len(ts)-1]
 }
 
+// opening says an incident, with all that is known of it now, as it is told at its
+// opening: for lists of what was.
+func (c *core) opening(in *incident.Incident) incident.Transition {
+	t := incident.Transition{Kind: incident.Opened, At: in.OpenedAt, Incident: *in}
+	t.Incident.State, t.Incident.Resolution, t.Incident.ResolvedAt = incident.Open, "", nil
+	t.Words = c.desk.Words(&t)
+	return t
+}
+
 // incidents are the open and the recent incidents as they are now.
 func (c *core) incidents() []incident.Incident {
 	list := c.det.Incidents()

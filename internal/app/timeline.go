@@ -71,7 +71,7 @@ func timeline(out io.Writer, colour bool, inputs []*input, c *core, incidents []
 	for i := range incidents {
 		in := &incidents[i]
 		delays = append(delays, in.OpenedAt.Sub(in.StartedAt))
-		text := alerts.Render(incident.Transition{Kind: incident.Opened, At: in.OpenedAt, Incident: *in})
+		text := alerts.Render(c.opening(in))
 		sign, code := "●", "31"
 		if in.State == incident.Resolved {
 			sign, code = "○", "32"
