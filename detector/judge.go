@@ -46,7 +46,7 @@ type series struct {
 	baseline.Evidence
 	baseline.Dispersion
 	// k of n requests of its cells' baselines were refused; u of m were refusals of
-	// people who used to get in.
+	// people who used to get in. Of the whole, and of a role as a whole, without walls.
 	k, n, u, m float32
 	scope      scope
 	level      uint8
@@ -397,27 +397,79 @@ func (j *judge) link(id int32) {
 }
 
 // expect sets a cell's rate from its baseline and those above it: total, role,
-// role in the prefix, role on the route, cell.
+// role in the prefix, role on the route, cell. What most of the others are refused is
+// expected to be refused to a role of which nothing else is known there.
 func (j *judge) expect(id int32) {
 	c := &j.cells[id]
 	q := baseline.FirstGuess
 	u := baseline.FirstKnownGuess
-	up := func(ls ...int) {
-		for _, l := range ls {
-			if s := c.parents[l]; s >= 0 {
-				se := &j.series[s]
-				q = baseline.Shrink(se.k, se.n, q)
-				u = baseline.Shrink(se.u, se.m, u)
-				return
-			}
+	shrink := func(s int32) {
+		if s >= 0 {
+			se := &j.series[s]
+			q = baseline.Shrink(se.k, se.n, q)
+			u = baseline.Shrink(se.u, se.m, u)
 		}
 	}
-	up(lvTotal)
-	up(lvRole)
-	up(lvPrefixRole, lvPrefix)
-	up(lvRouteRole, lvRoute)
+	shrink(c.parents[lvTotal])
+	shrink(c.parents[lvRole])
+	getsIn := false
+	for _, path := range [...]struct{ role, all int }{{lvPrefixRole, lvPrefix}, {lvRouteRole, lvRoute}} {
+		s, whole := c.parents[path.role], c.parents[path.all]
+		if s < 0 || whole < 0 {
+			shrink(whole)
+			continue
+		}
+		own, all := &j.series[s], &j.series[whole]
+		if k, n := all.k-own.k, all.n-own.n; wall(k, n) {
+			if getsIn = getsIn || 2*own.k < own.n; !getsIn {
+				q = float64(k / n)
+			}
+		}
+		shrink(s)
+	}
 	c.P = baseline.RateOf(baseline.Shrink(c.K, c.N, q))
 	c.Q = baseline.RateOf(baseline.Shrink(c.U, c.M, u))
+}
+
+// wall reports whether k refusals of n requests are a door that is closed to most.
+func wall(k, n float32) bool { return n >= newRequests && k > mostly*n }
+
+// leaveWalls leaves the walls out of what is known of the product as a whole and of each role
+// as a whole, which is the guess for routes of which nothing is known: that people are
+// refused at /admin says nothing of a new route. It is all that is known of a role that
+// is refused nearly everywhere it comes to.
+func (j *judge) leaveWalls() {
+	type sums struct{ k, n, u, m float32 }
+	level := uint8(lvRouteRole)
+	if len(j.roles.list) < 2 {
+		level = lvRoute
+	}
+	walls := map[int32]*sums{}
+	for i := range j.series {
+		s := &j.series[i]
+		if s.level != level || !wall(s.k, s.n) {
+			continue
+		}
+		of := [...]int32{j.seriesOfKey(everything.key()), j.seriesOfKey(scope{all, all, s.scope.role, all}.key())}
+		if of[1] == of[0] {
+			of[1] = -1
+		}
+		for _, id := range of {
+			if id < 0 {
+				continue
+			}
+			if walls[id] == nil {
+				walls[id] = new(sums)
+			}
+			w := walls[id]
+			w.k, w.n, w.u, w.m = w.k+s.k, w.n+s.n, w.u+s.u, w.m+s.m
+		}
+	}
+	for id, w := range walls {
+		if s := &j.series[id]; 2*w.n < s.n {
+			s.k, s.n, s.u, s.m = max(s.k-w.k, 0), s.n-w.n, max(s.u-w.u, 0), max(s.m-w.m, 0)
+		}
+	}
 }
 
 // close judges one slot. The leaves are those of the judge's service.
@@ -786,6 +838,7 @@ func (j *judge) relearn() {
 			}
 		}
 	}
+	j.leaveWalls()
 	for i := range j.series {
 		if se := &j.series[i]; se.n > 2*before[i]+baseline.Trust {
 			se.Reset()

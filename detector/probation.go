@@ -148,15 +148,15 @@ func (j *judge) accustom(mask uint16) {
 		c := &j.cells[i]
 		j.decay(int32(i))
 		return c.x40, c.n40
-	})
+	}, accustomed)
 }
 
-// mend makes what a scope shows since it fell its baseline: what was learned before was
-// a trouble.
+// mend makes what a scope shows since it fell its baseline, for no more than it is: what
+// was expected was a guess, or learned in a trouble.
 func (j *judge) mend(l *located) {
 	sums := j.sums(window{since: j.onset(l, nil)}, l.dir)
 	in := func(c *cell) bool { return c.mask == 0 && l.scope.has(&j.book, c) }
-	j.relevel(in, func(i int) (x, n float32) { return sums[i][0], sums[i][1] })
+	j.relevel(in, func(i int) (x, n float32) { return sums[i][0], sums[i][1] }, 0)
 	for i := range j.cells {
 		if c := &j.cells[i]; in(c) {
 			c.x5, c.n5, c.m5, c.x40, c.n40, c.m40 = 0, 0, 0, 0, 0, 0
@@ -166,10 +166,10 @@ func (j *judge) mend(l *located) {
 	j.reset(l.scope)
 }
 
-// relevel makes x of n, as seen says, the baseline of the chosen cells. Countries that
-// were hardly seen take it over from the others of their role on the route: what
-// happened, happened to them too.
-func (j *judge) relevel(in func(c *cell) bool, seen func(i int) (x, n float32)) {
+// relevel makes x of n, as seen says, the baseline of the chosen cells, as if those of
+// one role on a route had been asked least times. Countries that were hardly seen take it
+// over from the others then: what happened, happened to them too.
+func (j *judge) relevel(in func(c *cell) bool, seen func(i int) (x, n float32), least float32) {
 	type level struct{ x, n, cells float32 }
 	levels := map[int32]*level{}
 	for i := range j.cells {
@@ -194,7 +194,7 @@ func (j *judge) relevel(in func(c *cell) bool, seen func(i int) (x, n float32)) 
 		}
 		if l := levels[c.group()]; l.n > 0.5 {
 			x, n := seen(i)
-			more := max(accustomed-l.n, 0) / l.cells
+			more := max(least-l.n, 0) / l.cells
 			c.Replace(x+more*l.x/l.n, n+more)
 		}
 	}

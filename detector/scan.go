@@ -456,7 +456,7 @@ type verdict uint8
 const (
 	tooLittle verdict = iota
 	exchanged         // others of another class make up for it
-	mended            // a trouble that was learned as normal is over
+	mended            // what was expected was only guessed, or a trouble that is over
 	scanning          // only a few, or strangers, are refused: it looks like a scan
 	worthy
 )
@@ -476,7 +476,7 @@ func (j *judge) accept(l *located) verdict {
 		switch {
 		case !j.fallen(l):
 			return tooLittle
-		case j.fleeting(l.scope):
+		case j.fleeting(l):
 			return mended
 		}
 		return worthy
@@ -506,19 +506,20 @@ func (j *judge) fallen(l *located) bool {
 	return plain && shift >= minFall && moved >= minFallRate && l.X <= (1-minFallShare)*l.M
 }
 
-// fleeting reports whether most refusals that are usual in a scope are of routes known for
-// too short a time to say that there was a wall.
-func (j *judge) fleeting(s scope) bool {
+// fleeting reports whether a fall shows no wall that was there: fewer refusals are known
+// than are missing, so that they were only guessed, or most are of routes known for too
+// short a time to say that there was a wall.
+func (j *judge) fleeting(l *located) bool {
 	var young, all float32
 	for i := range j.cells {
-		if c := &j.cells[i]; c.mask == 0 && s.has(&j.book, c) {
+		if c := &j.cells[i]; c.mask == 0 && l.scope.has(&j.book, c) {
 			all += c.K
 			if j.routes[c.route].first+minWall > j.start {
 				young += c.K
 			}
 		}
 	}
-	return 2*young > all
+	return all < l.M-l.X || 2*young > all
 }
 
 // matters reports whether a rise is large enough to be one.
