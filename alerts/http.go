@@ -56,9 +56,11 @@ func TransportError(err error) *Error {
 	case errors.Is(err, context.Canceled):
 		return &Error{Kind: Temporary, Err: errors.New("the request was cancelled")}
 	case errors.Is(err, context.DeadlineExceeded), isTimeout(err):
-		return &Error{Kind: Temporary, Refused: dial, Err: errors.New("no answer in time (deadline exceeded)")}
+		return &Error{Kind: Temporary, Refused: dial, Err: errors.New("no answer in time (deadline exceeded); if it stays so, see whether this host may reach the server: firewall, proxy, port")}
+	case dial:
+		return &Error{Kind: Temporary, Refused: true, Err: fmt.Errorf("the server is not reached: %w; if it stays so, check host and port, and whether this host may reach it", err)}
 	}
-	return &Error{Kind: Temporary, Refused: dial, Err: err}
+	return &Error{Kind: Temporary, Err: fmt.Errorf("the connection broke: %w", err)}
 }
 
 func isTimeout(err error) bool {

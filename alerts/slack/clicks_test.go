@@ -231,7 +231,7 @@ func TestSocketSaysWhyItCannotConnect(t *testing.T) {
 		want  string
 	}{
 		"wrong token": {"xapp-1-A1-wrong", slackfake.Fault{Method: "none"}, "invalid_auth"},
-		"no scope":    {slackfake.AppToken, slackfake.Fault{Body: `{"ok":false,"error":"missing_scope","needed":"connections:write"}`}, "add the scope connections:write"},
+		"no scope":    {slackfake.AppToken, slackfake.Fault{Body: `{"ok":false,"error":"missing_scope","needed":"connections:write"}`}, "app_token lacks the scope connections:write"},
 		"down":        {slackfake.AppToken, slackfake.Fault{Status: 503}, "503"},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -44,7 +44,7 @@ var mend = map[string]string{
 	"token_expired":                            "the token has expired; use a token without rotation, or the new one",
 	"account_inactive":                         "the app or its workspace was deactivated; install the app again",
 	"not_allowed_token_type":                   "the token is of the wrong kind; use the Bot User OAuth Token (xoxb-...)",
-	"no_permission":                            "the token lacks permissions; install the app again with the scopes of the README",
+	"no_permission":                            "the token lacks permissions; install the app again with the scopes of configs/deploy/slack-manifest.yaml",
 	"access_denied":                            "access is denied; ask an administrator of the workspace to approve the app",
 	"team_access_not_granted":                  "the app has no access to this workspace; ask an administrator to approve it",
 	"org_login_required":                       "the organisation is being moved; ask an administrator of the workspace",
@@ -57,8 +57,34 @@ var mend = map[string]string{
 	"restricted_action_thread_only_channel":    "the channel allows replies only; choose another",
 	"restricted_action_non_threadable_channel": "the channel allows no threads; choose another",
 	"restricted_action_thread_locked":          "the thread is locked; unlock it",
+	"posting_to_channel_denied":                "a rule of the channel keeps the bot from posting; let it post there or choose another",
+	"enterprise_is_restricted":                 "the app may not be used across the organisation; install it in the workspace of the channel",
+	"two_factor_setup_required":                "the workspace demands two-factor authentication of who installed the app; set it up",
+	"accesslimited":                            "the workspace limits who may use it; ask an administrator",
+	"team_added_to_org":                        "the workspace is being moved into an organisation; try again in a while",
+	"file_uploads_disabled":                    "an administrator has turned off uploads of files; ask for them",
 	"messages_tab_disabled":                    "the app's Messages tab is off; turn it on or choose a channel",
 	"method_not_supported_for_channel_type":    "the channel is of a kind that the bot cannot use; choose another",
+}
+
+// mendApp says the same of app_token, which only the connection for clicks uses (error
+// codes of apps.connections.open).
+var mendApp = map[string]string{ //nolint:gosec // words about tokens are none
+	"invalid_auth":           "app_token is not valid; copy the App-Level Token from the app's page (Basic Information) again",
+	"not_authed":             "app_token is missing; give the App-Level Token of the app's page (Basic Information)",
+	"token_revoked":          "app_token was revoked; generate another on the app's page (Basic Information)",
+	"not_allowed_token_type": "app_token is of the wrong kind; use an App-Level Token (xapp-...)",
+	"no_permission":          "app_token lacks the scope connections:write; generate one with it",
+	"missing_scope":          "app_token lacks the scope connections:write; generate one with it on the app's page (Basic Information)",
+	"forbidden_team":         "the app may not be used in this workspace; ask an administrator",
+}
+
+// classifyApp is classify for calls with app_token.
+func classifyApp(err error) error {
+	if c := code(err); mendApp[c] != "" {
+		return &alerts.Error{Kind: alerts.Misconfigured, Refused: true, Err: fmt.Errorf("slack: %s: %s", c, mendApp[c])}
+	}
+	return classify(err)
 }
 
 // classify says what to do about an error of a call; nil stays nil. The result
@@ -79,25 +105,25 @@ func classify(err error) error {
 		return &alerts.Error{Kind: alerts.Temporary, Err: errors.New("slack: the answer cannot be read")}
 	}
 	c := alerts.Clean(r.Err, 60)
-	e := &alerts.Error{Refused: true, Err: fmt.Errorf("slack: %s", c)}
+	e := &alerts.Error{Refused: true, Err: fmt.Errorf("slack: %s: https://docs.slack.dev/reference/methods says what it means", c)}
 	switch {
 	case r.Err == "message_not_found", r.Err == "thread_not_found", r.Err == "cant_update_message", r.Err == "edit_window_closed",
 		r.Err == "cannot_reply_to_message":
 		e.Kind, e.Err = alerts.Temporary, fmt.Errorf("slack: %s: %w", c, errGone)
 	case r.Err == "missing_scope":
 		e.Kind = alerts.Misconfigured
-		needed := alerts.Clean(r.Needed, 100)
-		if needed == "" {
-			needed = "chat:write"
+		needed := "scopes of configs/deploy/slack-manifest.yaml"
+		if r.Needed != "" {
+			needed = "scope " + strings.ReplaceAll(alerts.Clean(r.Needed, 100), ",", " or ")
 		}
-		e.Err = fmt.Errorf("slack: missing_scope: add the scope %s to the app and install it again", strings.ReplaceAll(needed, ",", " or "))
+		e.Err = fmt.Errorf("slack: missing_scope: add the %s to the app and install it again", needed)
 	case mend[r.Err] != "":
 		e.Kind, e.Err = alerts.Misconfigured, fmt.Errorf("slack: %s: %s", c, mend[r.Err])
 	case isPayload(err):
-		e.Kind = alerts.Permanent
-	case r.Err == "fatal_error", r.Err == "internal_error", r.Err == "request_timeout":
+		e.Kind, e.Err = alerts.Permanent, fmt.Errorf("slack: %s: Slack does not take the message; that is a mistake of denywatch, please report it", c)
+	case r.Err == "fatal_error", r.Err == "internal_error", r.Err == "request_timeout", r.Err == "service_unavailable":
 		// "Some aspect of the operation may have succeeded", say the docs.
-		e.Refused = false
+		e.Refused, e.Err = false, fmt.Errorf("slack: %s: Slack has trouble of its own; try again in a while", c)
 	}
 	return e
 }

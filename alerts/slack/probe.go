@@ -45,15 +45,21 @@ func (n *Notifier) Test(ctx context.Context, target string) (string, error) {
 	_, err = n.api.GetConversationHistoryContext(ctx, &slackgo.GetConversationHistoryParameters{ChannelID: channel, Limit: 1})
 	try(err, "the channel can be searched", "the channel cannot be searched, so that a message may come twice when the connection broke")
 	if name, isName := strings.CutPrefix(n.channelName(d), "#"); isName {
-		_, _, err = n.api.GetConversationsContext(ctx, &slackgo.GetConversationsParameters{Limit: 1, ExcludeArchived: true, Types: []string{"public_channel"}})
-		try(err, "channels are found by name", "the channel "+alerts.Clean(name, maxChannelName)+" cannot be found by its name for that; or configure its id")
+		list := func(kind string) error {
+			_, _, err := n.api.GetConversationsContext(ctx, &slackgo.GetConversationsParameters{Limit: 1, ExcludeArchived: true, Types: []string{kind}})
+			return err
+		}
+		try(list("public_channel"), "channels are found by name", "the channel "+alerts.Clean(name, maxChannelName)+" cannot be found by its name for that; or configure its id")
+		if code(list("private_channel")) == "missing_scope" { // which who has none may leave out
+			did = append(did, "private ones are not, without the scope groups:read")
+		}
 	}
 	_, err = n.api.GetUploadURLExternalContext(ctx, slackgo.GetUploadURLExternalParameters{FileName: "test.png", FileSize: 1, AltTxt: altText})
 	try(err, "pictures can be sent", "messages have no picture")
 	switch {
 	case n.conf.AppToken != "":
 		_, _, err = n.conf.api("", n.client, n.opt.Pace, slackgo.OptionAppLevelToken(n.conf.AppToken.Reveal())).StartSocketModeContext(ctx)
-		try(err, "clicks on buttons come in", "clicks on buttons do not come in")
+		try(classifyApp(err), "clicks on buttons come in", "clicks on buttons do not come in")
 	case n.conf.SigningSecret != "":
 		did = append(did, "whether Slack reaches POST /v1/slack/interactions only a click can tell")
 	default:

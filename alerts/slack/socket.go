@@ -147,7 +147,7 @@ func (s *Socket) failed(err error) {
 		if _, known := errors.AsType[*alerts.Error](err); !known && code(err) == "" {
 			err = alerts.TransportError(err)
 		}
-		text = fmt.Sprintf("%s: %v", text, classify(err))
+		text = fmt.Sprintf("%s: %v", text, classifyApp(err))
 	}
 	s.mu.Lock()
 	news := s.trouble != text
