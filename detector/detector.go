@@ -221,11 +221,17 @@ func (d *Detector) judgesOf(c *slots.Closed) {
 				c.Leaves[n].Number = 0
 			}
 		}
+		var occurs [event.Denials]bool
+		for n := i; n < k; n++ {
+			for class, denied := range &c.Leaves[n].Denied {
+				occurs[class] = occurs[class] || denied > 0
+			}
+		}
 		for class := event.Refused; class < event.Valid; class++ {
 			key.class = class
 			j := d.judgeID[key]
 			if j == nil {
-				if !slices.ContainsFunc(c.Leaves[i:k], func(l slots.Leaf) bool { return l.Denied[class] > 0 }) {
+				if !occurs[class] {
 					continue
 				}
 				j = first.sibling(class)

@@ -2,6 +2,7 @@ package collect
 
 import (
 	"bytes"
+	"math/bits"
 	"slices"
 	"strings"
 	"unicode"
@@ -18,7 +19,18 @@ type names struct {
 	ids  map[string]uint32
 	list []string
 	max  int
+	// recent is a direct-mapped cache in front of ids; nil until the first value.
+	recent []recentName
 }
+
+// recentName is a raw value with its number.
+type recentName struct {
+	raw string
+	id  uint32
+}
+
+// recentNames is a power of two.
+const recentNames = 64
 
 func newNames(most int) *names {
 	return &names{ids: map[string]uint32{}, list: []string{"", tally.Other}, max: most}
@@ -29,7 +41,17 @@ func (n *names) id(b []byte) (id uint32, folded bool) {
 	if len(b) == 0 {
 		return 0, false
 	}
+	if n.recent == nil {
+		n.recent = make([]recentName, recentNames)
+	}
+	r := &n.recent[(int(b[0])+int(b[len(b)-1])*7+len(b))%recentNames]
+	if r.raw == string(b) {
+		return r.id, false
+	}
 	if id, ok := n.ids[string(b)]; ok {
+		if n.list[id] == string(b) {
+			*r = recentName{n.list[id], id}
+		}
 		return id, false
 	}
 	return n.add(string(b), clean(b))
@@ -162,32 +184,44 @@ type leafTable struct {
 }
 
 type leafEnt struct {
-	a, b uint64
+	key  uint64 // see leafKey
 	leaf uint32 // 1 + number; 0 free
 }
 
+// leafKey packs the numbers of a leaf's names, which the bounds of the dictionaries
+// keep small enough.
+func leafKey(route, role, geo, service, plan, host uint32) uint64 {
+	key := uint64(route)
+	key = key*maxRoles + uint64(role)
+	key = key*maxGeos + uint64(geo)
+	key = key*maxServices + uint64(service)
+	key = key*maxPlans + uint64(plan)
+	return key*maxHosts + uint64(host)
+}
+
+// The keys fit: a negative array length would not compile.
+var _ [1<<63/maxRoutes/maxRoles/maxGeos/maxServices/maxPlans/maxHosts - 1]struct{}
+
 // find returns the leaf's number and whether it is new.
-func (t *leafTable) find(route, role, geo, service, plan, host uint32) (leaf uint32, fresh bool) {
-	a := uint64(route)<<32 | uint64(role)<<16 | uint64(geo)
-	b := uint64(service)<<40 | uint64(plan)<<20 | uint64(host)
+func (t *leafTable) find(key uint64) (leaf uint32, fresh bool) {
 	if int(t.n)*2 >= len(t.ents) {
 		t.grow()
 	}
-	i := t.slot(a, b)
-	if e := &t.ents[i]; e.leaf != 0 {
+	e := t.slot(key)
+	if e.leaf != 0 {
 		return e.leaf - 1, false
 	}
 	t.n++
-	t.ents[i] = leafEnt{a, b, t.n}
+	*e = leafEnt{key, t.n}
 	return t.n - 1, true
 }
 
-func (t *leafTable) slot(a, b uint64) int {
-	mask := len(t.ents) - 1
-	h := (a ^ b*0x9e3779b97f4a7c15) * 0xd6e8feb86659fd93
-	for i := int(h>>32) & mask; ; i = (i + 1) & mask {
-		if e := &t.ents[i]; e.leaf == 0 || e.a == a && e.b == b {
-			return i
+func (t *leafTable) slot(key uint64) *leafEnt {
+	mask := uint64(len(t.ents) - 1)
+	hi, lo := bits.Mul64(key, 0xd6e8feb86659fd93)
+	for i := (hi ^ lo) & mask; ; i = (i + 1) & mask {
+		if e := &t.ents[i]; e.leaf == 0 || e.key == key {
+			return e
 		}
 	}
 }
@@ -195,9 +229,9 @@ func (t *leafTable) slot(a, b uint64) int {
 func (t *leafTable) grow() {
 	old := t.ents
 	t.ents = make([]leafEnt, max(64, 2*len(old)))
-	for _, e := range old {
-		if e.leaf != 0 {
-			t.ents[t.slot(e.a, e.b)] = e
+	for i := range old {
+		if old[i].leaf != 0 {
+			*t.slot(old[i].key) = old[i]
 		}
 	}
 }

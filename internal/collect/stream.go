@@ -463,7 +463,7 @@ func (s *Stream) count() {
 		hostID = s.number(s.hosts, e.Host)
 	}
 	serviceID := s.number(s.services, e.Service)
-	leaf, fresh := s.leaves.find(routeID, roleID, geoID, serviceID, planID, hostID)
+	leaf, fresh := s.leaves.find(leafKey(routeID, roleID, geoID, serviceID, planID, hostID))
 	if fresh {
 		s.keys = append(s.keys, tally.Key{
 			Service: s.service(serviceID), Route: s.routes.list[routeID], Role: s.roles.list[roleID],

@@ -96,7 +96,9 @@ const NoTime = math.MinInt64
 
 // Reset empties e for the next line and keeps the capacity of its lists.
 func (e *Event) Reset() {
-	*e = Event{Time: NoTime, Roles: e.Roles[:0], Flags: e.Flags[:0]}
+	roles, flags := e.Roles[:0], e.Flags[:0]
+	*e = Event{} // a literal with values would be built first and then copied
+	e.Time, e.Roles, e.Flags = NoTime, roles, flags
 }
 
 // Upstream says what a line knows about a server further in.

@@ -106,8 +106,8 @@ type generation struct {
 }
 
 func (g *generation) has(key uint64) bool {
-	for _, s := range g.segments {
-		if s.has(key) {
+	for i := len(g.segments) - 1; i >= 0; i-- { // the last is the largest
+		if g.segments[i].has(key) {
 			return true
 		}
 	}

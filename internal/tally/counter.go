@@ -69,12 +69,11 @@ type queuedEvent struct {
 }
 
 type slot struct {
-	start  int64
-	dirty  bool
-	index  []int32 // by leaf: 1 + position in counts, 0 none
-	counts []LeafCount
-	// unseen and its index, by leaf as index is, stay empty while every line stands for
-	// one event.
+	start int64
+	dirty bool
+	pages []*page // by leaf / pageLeaves
+	// unseen and its index, by leaf 1 + the position, stay empty while every line stands
+	// for one event.
 	unseen   []LeafUnseen
 	unseenAt []int32
 	splits   []Split
@@ -92,6 +91,12 @@ type slot struct {
 	changed []int32 // positions in refused
 	sampled uint8
 }
+
+// page is the counts of neighbouring leaves: a leaf's are found without an index, and
+// handed over in the order of leaves, in which those who take them keep theirs too.
+type page [pageLeaves]LeafCount
+
+const pageLeaves = 8
 
 // who is one identity on one leaf.
 type who struct {
@@ -126,7 +131,11 @@ func (c *Counter) Slot(start int64) {
 			s = c.free[n-1]
 			c.free = c.free[:n-1]
 		} else {
-			s = &slot{who: make([]who, 64)}
+			size := 64
+			if c.cur != nil {
+				size = len(c.cur.who) // the slot before was as busy
+			}
+			s = &slot{who: make([]who, size)}
 		}
 		s.start = start
 		c.slots[start] = s
@@ -213,7 +222,7 @@ func (s *slot) person(key uint64, leaf uint32, identity uint64, in bool, r *Refu
 // miss counts the n events of a leaf that a line stands for beside its own.
 func (s *slot) miss(leaf, n uint32, r *Refusal) {
 	if int(leaf) >= len(s.unseenAt) {
-		s.unseenAt = append(s.unseenAt, make([]int32, len(s.index)-len(s.unseenAt))...)
+		s.unseenAt = append(s.unseenAt, make([]int32, max(int(leaf)+1-len(s.unseenAt), len(s.unseenAt), 16))...)
 	}
 	i := s.unseenAt[leaf]
 	if i == 0 {
@@ -266,16 +275,38 @@ func (c *Counter) Flag(leaf, id uint32, name string, weight uint32, denied bool)
 }
 
 func (s *slot) leaf(leaf uint32) *LeafCount {
-	if int(leaf) >= len(s.index) {
-		s.index = append(s.index, make([]int32, max(int(leaf)+1-len(s.index), len(s.index), 16))...)
+	at := int(leaf / pageLeaves)
+	if at >= len(s.pages) || s.pages[at] == nil {
+		s.addPage(at)
 	}
-	i := s.index[leaf]
-	if i == 0 {
-		s.counts = append(s.counts, LeafCount{Leaf: leaf})
-		i = int32(len(s.counts))
-		s.index[leaf] = i
+	return &s.pages[at][leaf%pageLeaves]
+}
+
+func (s *slot) addPage(at int) {
+	if at >= len(s.pages) {
+		s.pages = append(s.pages, make([]*page, at+1-len(s.pages))...)
 	}
-	return &s.counts[i-1]
+	p := new(page)
+	for i := range p {
+		p[i].Leaf = uint32(at*pageLeaves + i)
+	}
+	s.pages[at] = p
+}
+
+// takeCounts appends what pages hold and empties them.
+func (s *slot) takeCounts(to []LeafCount) []LeafCount {
+	for _, p := range s.pages {
+		if p == nil {
+			continue
+		}
+		for i := range p {
+			if c := &p[i]; c.Requests() > 0 {
+				to = append(to, *c)
+				*c = LeafCount{Leaf: c.Leaf}
+			}
+		}
+	}
+	return to
 }
 
 func (s *slot) split(leaf, weight uint32, r *Refusal) {
@@ -460,14 +491,11 @@ func (c *Counter) Take(b *Block) {
 		}
 		d := &b.Slots[n]
 		d.Slot, d.Sampled = s.start, s.sampled
-		for i := range s.counts {
-			s.index[s.counts[i].Leaf] = 0
-		}
 		for i := range s.unseen {
 			s.unseenAt[s.unseen[i].Leaf] = 0
 		}
+		d.Leaves = s.takeCounts(d.Leaves[:0])
 		// The block gets the filled slices and the slot the block's old ones.
-		d.Leaves, s.counts = s.counts, d.Leaves[:0]
 		d.Unseen, s.unseen = s.unseen, d.Unseen[:0]
 		d.Splits, s.splits = s.splits, d.Splits[:0]
 		d.Flags, s.flags = s.flags, d.Flags[:0]
@@ -506,7 +534,7 @@ func (c *Counter) Forget(closed int64) {
 		}
 		clear(s.who)
 		*s = slot{
-			index: s.index, counts: s.counts[:0], unseen: s.unseen[:0], unseenAt: s.unseenAt, splits: s.splits[:0], flags: s.flags[:0], flagAt: s.flagAt,
+			pages: s.pages, unseen: s.unseen[:0], unseenAt: s.unseenAt, splits: s.splits[:0], flags: s.flags[:0], flagAt: s.flagAt,
 			unexplained: s.unexplained[:0], reasons: s.reasons[:0], entered: s.entered[:0],
 			who: s.who, refused: s.refused[:0], changed: s.changed[:0],
 		}
