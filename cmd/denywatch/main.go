@@ -44,7 +44,7 @@ type cli struct {
 
 	Run         runCmd         `cmd:"" help:"Follow the configured logs and tell of incidents. SIGHUP reloads the configuration."`
 	Replay      replayCmd      `cmd:"" help:"Run past logs through the same engine and show the incidents. Exit code 3 if there are any."`
-	Parse       parseCmd       `cmd:"" help:"Show how log lines are understood."`
+	Parse       parseCmd       `cmd:"" help:"Show how log lines are understood, with the values they hold: users, addresses, paths."`
 	Check       checkCmd       `cmd:"" help:"Check the configuration: all problems at once, with line numbers."`
 	Mark        markCmd        `cmd:"" help:"Tell a running denywatch that something changed, such as a release."`
 	Verdict     verdictCmd     `cmd:"" help:"Ask a running denywatch what came of a change. Exit codes: 0 passed, 3 failed, 4 not enough data."`

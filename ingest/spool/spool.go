@@ -14,8 +14,10 @@
 //     and not by the clock, so that an outage forgets nothing, and at most
 //     MaxIDs (262,144) of them, over restarts.
 //   - The spool never grows beyond its bound: Append answers ErrFull then.
-//   - What was read, and is durable as what was counted of it, is deleted within
-//     about an hour.
+//   - Batches hold what senders sent, secrets and people's names and all. So a spool
+//     is readable for its owner alone (0700, files 0600), and what was read, and is
+//     durable as what was counted of it, is deleted within about a minute; what came
+//     in the last minute before a stop, when the next process has begun.
 //   - A spool lies on one host: no other member of a cluster reads it.
 //   - A batch that was damaged on the disk is left out, counted and said; what
 //     lies around it is read.
@@ -64,7 +66,7 @@ const (
 	// segmentSize is when a segment is full, segmentAge when it ends though it is not,
 	// so that what was read is not kept for long.
 	segmentSize = 64 << 20
-	segmentAge  = time.Hour
+	segmentAge  = time.Minute
 	// groupSize bounds the bytes that share one fsync, and groupMax the batches.
 	groupSize = 32 << 20
 	groupMax  = 4096

@@ -471,7 +471,7 @@ func TestNothingIsKept(t *testing.T) {
 			appendTo(t, s, idOf(i), Identity, "line\n")
 			time.Sleep(segmentAge + segmentAge/30)
 			if left, err := filepath.Glob(filepath.Join(dir, "*"+segmentExt)); err != nil || len(left) != 0 {
-				t.Errorf("after an hour there still is %q %v", left, err)
+				t.Errorf("after a minute there still is %q %v", left, err)
 			}
 			if n, _ := h.Count(); n != i+1 {
 				t.Errorf("%d lines of %d", n, i+1)

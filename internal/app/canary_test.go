@@ -24,6 +24,8 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -34,6 +36,8 @@ import (
 	"github.com/denywatch/denywatch/configs"
 	"github.com/denywatch/denywatch/internal/client"
 	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/servertest"
+	"github.com/denywatch/denywatch/internal/web"
 )
 
 // canary is in everything that must not come out again. Parts of it are as good.
@@ -210,9 +214,31 @@ func (b *bin) part(t *testing.T, kind, encoding string, body io.Reader) (text st
 	}
 }
 
+// wasRead tells whether a source's lines were read, and all but those that are none
+// were understood.
+func wasRead(t *testing.T, status, name string) bool {
+	t.Helper()
+	var st web.Status
+	if json.Unmarshal([]byte(status), &st) != nil {
+		return false
+	}
+	i := slices.IndexFunc(st.Sources, func(x web.SourceStatus) bool { return x.Name == name })
+	if i < 0 || st.Sources[i].Lines < 91 {
+		return false
+	}
+	if n := st.Sources[i].Unparsed; n > 2 {
+		t.Fatalf("%d of %d lines of %s are not understood: %+v", n, st.Sources[i].Lines, name, st.Sources[i])
+	}
+	return true
+}
+
 // TestCanaries: secrets, identities, addresses, query strings and raw paths that are in
-// logs, markers, clicks, questions and the configuration are in no message to a sink, no
-// line of the log, no answer of the API, and no file of the state.
+// logs of every format, from files, Kafka, HTTP and syslog, in markers, clicks, questions
+// and the configuration are in no message or digest to a sink, no line of the log, no
+// answer of the API or output of a command, and no file of the state. Two places hold
+// what was logged because that is their purpose: the spool of pushed lines, until they
+// are counted durably, and the output of denywatch parse, which shows how a line is
+// understood.
 func TestCanaries(t *testing.T) {
 	const (
 		secret = "cnrysecret-cnrysecret-cnrysecret"
@@ -222,10 +248,11 @@ func TestCanaries(t *testing.T) {
 	s := slackfake.New(t)
 	s.AddChannel("signed")
 	b := &bin{bodies: map[string]string{}}
-	web := httptest.NewServer(b)
-	t.Cleanup(web.Close)
-	shout := strings.Replace(web.URL, "http://", "generic+http://", 1)
-	dir := t.TempDir()
+	world := httptest.NewServer(b)
+	t.Cleanup(world.Close)
+	shout := strings.Replace(world.URL, "http://", "generic+http://", 1)
+	dir, temp := t.TempDir(), t.TempDir()
+	t.Setenv("TMPDIR", temp)
 	now := time.Now()
 	appLog, webLog, errLog := canaryLogs(now)
 	for name, text := range map[string][]byte{"app.log": appLog, "access.log": webLog, "error.log": errLog} {
@@ -233,19 +260,50 @@ func TestCanaries(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	state := filepath.Join(dir, "state")
+	state, more := filepath.Join(dir, "state"), ""
+	formats := canaryFormats(now)
+	for name, x := range formats {
+		if err := os.WriteFile(filepath.Join(dir, name+".log"), []byte(x.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		files := filepath.Join(dir, name+".log")
+		if name == "apache-own" {
+			files += ", " + filepath.Join(dir, "modsecurity.log")
+		}
+		more += fmt.Sprintf("  - { name: %s, service: %s, %s, files: [%s] }\n", name, name, x.config, files)
+	}
+	if err := os.WriteFile(filepath.Join(dir, "modsecurity.log"), []byte(canaryModSecurity(now)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	broker, syslogPort := canaryTopics(t, now), servertest.FreePort(t)
+	var lns [2]net.Listener
+	for i := range lns {
+		ln, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		lns[i] = ln
+	}
+	base, pushed := "http://"+lns[0].Addr().String(), "http://"+lns[1].Addr().String()
 	cfg, _, err := configs.Parse(fmt.Appendf(nil, `
 service: shop
 state: %[1]s/state
 identity_key: %[2]s
+public_url: %[11]s/
+digest: { daily: "09:00" }
+templates: { next: "Ask {{.Team}} about {{.Route}}" }
 sources:
+%[12]s  - { name: pushed, service: pushed, vantage: edge, format: logfmt, push: { token: %[2]s-push } }
+  - { name: told, service: told, vantage: edge, format: logfmt, syslog: { listen: "tcp://127.0.0.1:%[13]d" } }
+  - { name: topic, service: topic, vantage: edge, format: logfmt, kafka: { brokers: [%[14]q], topics: [logs], fields: { user: "header:user", account: key } } }
   - { name: app, vantage: app, format: json, files: %[1]s/app.log }
   - { name: web, format: combined, files: [%[1]s/access.log, %[1]s/error.log] }
 markers:
   tokens: [{ name: ops, token: "%[2]s-ops" }]
   operators: [ops]
   hmac: [{ name: deploy, secret: "%[2]s-hmac" }]
-  deployments: { github: [{ name: github, secret: "%[2]s-github" }] }
+  deployments: { services: { acme/shop: shop }, github: [{ name: github, secret: "%[2]s-github" }] }
+  kafka: { brokers: [%[14]q], topics: [releases] }
 owners: [{ match: "**", team: all }]
 teams:
   all: { webhook: { url: "%[3]s/team/cnry?key=cnry", secret: "%[2]s-team" } }
@@ -264,15 +322,13 @@ sinks:
     - { url: "%[3]s/am", headers: { Authorization: Bearer cnrybearer } }
     - { name: am-refused, url: "%[3]s/bad/am", headers: { Authorization: Bearer cnrybearer } }
   pagerduty: { routing_key: %[4]s, url: "%[3]s" }
-  email: { server: "%[5]s", tls: none, from: denywatch@example.com, to: oncall@example.com }
+  email:
+    - { server: "%[5]s", tls: none, from: denywatch@example.com, to: oncall@example.com }
+    - { name: mail-refused, server: "%[5]s", user: cnryuser, password: cnrypassword, from: denywatch@example.com, to: oncall@example.com }
   shoutrrr:
     - { url: "%[10]s/shout/cnry" }
     - { name: shout-refused, url: "%[10]s/bad/cnry" }
-`, dir, secret, web.URL, pager, b.mailbox(t), slackfake.Token, slackfake.AppToken, s.URL(), sign, shout), "denywatch.yaml", nil)
-	if err != nil {
-		t.Fatal(err)
-	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+`, dir, secret, world.URL, pager, b.mailbox(t), slackfake.Token, slackfake.AppToken, s.URL(), sign, shout, base, more, syslogPort, broker), "denywatch.yaml", nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -280,10 +336,11 @@ sinks:
 	defer cancel()
 	done := make(chan error, 1)
 	log, console := &safeBuffer{}, &safeBuffer{}
-	go func() {
-		done <- Run(ctx, cfg, Options{Stdout: console, Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})), Listener: ln}, nil, nil)
-	}()
-	base := "http://" + ln.Addr().String()
+	d, err := start(ctx, cfg, Options{Stdout: console, Log: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})), Listener: lns[0], PushListener: lns[1]})
+	if err != nil {
+		t.Fatal(err)
+	}
+	go func() { done <- d.serve(ctx, nil, nil) }()
 	until := func(what string, cond func() bool) {
 		t.Helper()
 		for !cond() {
@@ -297,7 +354,10 @@ sinks:
 	var answers strings.Builder
 	ask := func(method, path, body string, header ...string) {
 		t.Helper()
-		req, err := http.NewRequestWithContext(ctx, method, base+path, strings.NewReader(body))
+		if !strings.HasPrefix(path, "http") {
+			path = base + path
+		}
+		req, err := http.NewRequestWithContext(ctx, method, path, strings.NewReader(body))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -320,6 +380,26 @@ sinks:
 	ops := []string{"Authorization", "Bearer " + secret + "-ops", "Content-Type", "application/json"}
 	until("it answers", func() bool { return get(t, base+"/healthz") != "" })
 	ask("POST", "/v1/markers", fmt.Sprintf(`{"kind":"release","service":"shop","version":"v2","time":%q}`, now.Add(-21*time.Minute).Format(time.RFC3339)), ops...)
+	at := now.Add(-3 * time.Hour).Format(time.RFC3339)
+	deployment := fmt.Sprintf(canaryDeployment, at)
+	hook := hmac.New(sha256.New, []byte(secret+"-github"))
+	_, _ = io.WriteString(hook, deployment)
+	ask("POST", "/v1/markers/github", deployment, "X-GitHub-Event", "deployment_status", "X-Hub-Signature-256", "sha256="+hex.EncodeToString(hook.Sum(nil)), "Content-Type", "application/json")
+	// Lines are pushed and told, rightly and wrongly.
+	lines := formats["logfmt"].text
+	ask("POST", pushed+"/v1/ingest/pushed?cnry=cnry", lines, "Authorization", "Bearer "+secret+"-push", "User-Agent", "cnry")
+	ask("POST", pushed+"/v1/ingest/pushed", lines, "Authorization", "Bearer cnrywrong")
+	ask("POST", pushed+"/v1/ingest/cnry", lines, "Authorization", "Bearer "+secret+"-push")
+	ask("POST", pushed+"/v1/ingest/pushed", lines, "Authorization", "Bearer "+secret+"-push", "Content-Encoding", "gzip")
+	var told net.Conn
+	until("syslog is heard", func() bool {
+		told, err = net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", syslogPort))
+		return err == nil
+	})
+	defer told.Close()
+	for line := range strings.Lines(lines) {
+		fmt.Fprintf(told, "<190>%s cnryhost cnryapp: %s", now.UTC().Format(time.Stamp), line)
+	}
 	// Everybody is told, and what cannot be told is known to be so.
 	var list []incident.Incident
 	until("all are told", func() bool {
@@ -332,6 +412,12 @@ sinks:
 		}
 		return len(s.Messages()) >= 2 && len(s.Files()) > 0 && strings.Contains(h, "hook-refused") && strings.Contains(console.String(), "/invoices")
 	})
+	for name := range formats {
+		until("all formats are read", func() bool { return wasRead(t, get(t, base+"/v1/status"), name) })
+	}
+	for _, name := range []string{"pushed", "told", "topic"} {
+		until(name+" is read", func() bool { return wasRead(t, get(t, base+"/v1/status"), name) })
+	}
 	if len(list) != 1 || list[0].Scope.Role != "viewer" || !strings.HasPrefix(list[0].Scope.Route, "/invoices") {
 		t.Errorf("incidents %+v", list)
 	}
@@ -339,7 +425,7 @@ sinks:
 	// People and programs ask and click, rightly and wrongly.
 	id := list[0].ID
 	payload := fmt.Sprintf(`{"type":"block_actions","token":"cnrylegacy","trigger_id":"1.cnry","response_url":"%s/reply/cnry","user":{"id":"U024BE7LH","name":"ada","username":"ada","email":"cnry@example.com"},
-		"channel":{"id":"C1","name":"cnry"},"message":{"ts":"1.2","text":"cnry"},"state":{"cnry":"cnry"},"actions":[{"type":"button","block_id":"b","action_id":"denywatch_acknowledge","value":%q}]}`, web.URL, id)
+		"channel":{"id":"C1","name":"cnry"},"message":{"ts":"1.2","text":"cnry"},"state":{"cnry":"cnry"},"actions":[{"type":"button","block_id":"b","action_id":"denywatch_acknowledge","value":%q}]}`, world.URL, id)
 	until("the socket is there", func() bool { return s.Push("e1", json.RawMessage(payload)) })
 	click := url.Values{"payload": {payload}}.Encode()
 	ts := strconv.FormatInt(time.Now().Unix(), 10)
@@ -368,7 +454,7 @@ sinks:
 		m, _ := json.Marshal(s.Messages())
 		return strings.Contains(string(m), "by ada") && strings.Contains(b.got("hook"), "bob")
 	})
-	for _, path := range []string{"/", "/v1/markers", "/v1/incidents", "/v1/incidents/" + id, "/v1/incidents/" + id + "/trace", "/v1/scans", "/v1/routes", "/v1/access", "/v1/status", "/v1/silences", "/v1/dead-letters", "/metrics", "/readyz"} {
+	for _, path := range []string{"/", "/v1/markers", "/v1/incidents", "/v1/incidents/" + id, "/v1/incidents/" + id + "/trace", "/v1/incidents/" + id + "/chart.png", "/v1/scans", "/v1/routes", "/v1/access", "/v1/status", "/v1/silences", "/v1/dead-letters", "/metrics", "/readyz"} {
 		ask("GET", path, "")
 	}
 	dead, err := cl.DeadLetters(ctx)
@@ -376,25 +462,66 @@ sinks:
 		t.Error(err)
 	}
 	answers.WriteString(DescribeDeadLetters(dead))
+	shows, steps, err := cl.Incident(ctx, id)
+	if err != nil || len(steps) < 3 {
+		t.Errorf("%d steps, %v", len(steps), err)
+	}
+	answers.WriteString(DescribeTimeline(&shows, steps, false) + DescribeIncidents(list, true))
+	// The daily digests of two days to come: the first only begins.
+	if err := d.core.post(ctx, func() {
+		for day := range 2 {
+			d.core.digests(now.AddDate(0, 0, day+1))
+		}
+	}); err != nil {
+		t.Fatal(err)
+	}
+	until("the digest is told", func() bool { return strings.Contains(b.got("mail"), " incident, 1 open now") })
+	// What sinks link to is there.
+	links := map[string]bool{}
+	for _, name := range []string{"team", "hook", "am", "v2", "mail"} {
+		for _, link := range regexp.MustCompile(regexp.QuoteMeta(base)+"/[a-z0-9/.]+").FindAllString(b.got(name), -1) {
+			links[strings.TrimSuffix(link, ".")] = true
+		}
+	}
+	for link := range links {
+		if get(t, link) == "" || !strings.Contains(link, id) {
+			t.Errorf("%s leads nowhere", link)
+		}
+	}
+	if len(links) != 2 {
+		t.Errorf("sinks link to %v", links)
+	}
+	var checked bytes.Buffer
+	if err := Check(cfg, &checked); err != nil {
+		t.Error(err)
+	}
 
-	var told, replayed bytes.Buffer
+	var shown, replayed bytes.Buffer
 	replay := ReplayOptions{Files: []string{filepath.Join(dir, "app.log"), filepath.Join(dir, "access.log"), filepath.Join(dir, "error.log")}, Format: "auto", Stdout: &replayed, Stderr: &replayed, Log: slog.New(slog.NewTextHandler(log, nil))}
 	if n, err := Replay(ctx, replay); err != nil || n == 0 {
 		t.Errorf("%d incidents in a replay, %v", n, err)
 	}
 	for _, m := range s.Messages() {
 		for _, m := range append(s.Thread(m.TS), m) {
-			if err := json.NewEncoder(&told).Encode(m); err != nil {
+			if err := json.NewEncoder(&shown).Encode(m); err != nil {
 				t.Fatal(err)
 			}
 		}
 	}
 	// The files are searched while it runs, and when it has ended.
-	outputs := map[string]string{"the log": "", "the console": "", "Slack": told.String(), "a replay": replayed.String(), "the API": answers.String()}
+	outputs := map[string]string{"the log": "", "the console": "", "Slack": shown.String(), "a replay": replayed.String(), "a check": checked.String(), "the API": answers.String()}
 	files := func(when string) {
 		t.Helper()
 		err := filepath.WalkDir(state, func(path string, e fs.DirEntry, err error) error {
 			if err != nil || e.IsDir() {
+				return err
+			}
+			info, err := e.Info()
+			if err != nil || info.Mode().Perm() != 0o600 {
+				t.Errorf("%s: mode %v, %v", path, info.Mode(), err)
+			}
+			// What was sent stays in the spool until what was counted of it is durable.
+			if spooled, err := filepath.Match(filepath.Join(state, spoolFolder, "*", "*.seg"), path); spooled || err != nil {
 				return err
 			}
 			text, err := os.ReadFile(path)
@@ -411,6 +538,9 @@ sinks:
 		t.Fatal(err)
 	}
 	files("at the end")
+	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
+		t.Errorf("temporary files are left: %v, %v", left, err)
+	}
 	outputs["the log"], outputs["the console"] = log.String(), console.String()
 	for name, body := range b.bodies {
 		if name == "v2" {
@@ -419,7 +549,7 @@ sinks:
 		outputs["sink "+name] = body
 	}
 	// A search that finds nothing in nothing proves nothing.
-	for _, name := range []string{"the log", "the console", "Slack", "the API", "denywatch.db while it runs", "denywatch.db at the end"} {
+	for _, name := range []string{"the log", "the console", "Slack", "the API", "a check", "denywatch.db while it runs", "denywatch.db at the end"} {
 		if len(outputs[name]) < 200 {
 			t.Errorf("%s holds only %q", name, outputs[name])
 		}
@@ -429,9 +559,15 @@ sinks:
 			t.Errorf("%s does not tell of the incident", name)
 		}
 	}
+	searchCanaries(t, outputs, sign, "fakefakefake")
+}
+
+// searchCanaries searches outputs, by their names, for canaries and more words.
+func searchCanaries(t *testing.T, outputs map[string]string, words ...string) {
+	t.Helper()
 	for name, text := range outputs {
 		text = strings.ToLower(text)
-		for _, word := range append([]string{canary, sign, "fakefakefake", "mozilla"}, nets...) {
+		for _, word := range append(append(words, canary, "mozilla"), nets...) {
 			if i := strings.Index(text, word); i >= 0 {
 				t.Errorf("%s shows %q, %d times: ...%q...", name, word, strings.Count(text, word), text[max(0, i-120):min(len(text), i+120)])
 			}
