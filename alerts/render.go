@@ -102,6 +102,8 @@ func (s Style) Render(t incident.Transition) Text {
 		text.Badge = "new normal"
 	case over && in.Resolution == incident.Dismissed:
 		text.Badge = "not a problem"
+	case over && in.Resolution == incident.Merged:
+		text.Badge = "merged"
 	case over:
 		text.Badge = "recovered"
 		text.Back = w.back()
@@ -116,6 +118,9 @@ func (s Style) Render(t incident.Transition) Text {
 		notes = append(notes, "Numbers are estimates: there was more traffic than could be counted one by one.")
 	case in.Estimated:
 		notes = append(notes, "Requests and refusals are estimates: the log is a sample. People are only those seen in it.")
+	}
+	if len(in.Merged) > 0 {
+		notes = append(notes, w.merged())
 	}
 	if in.Flapping > 0 {
 		notes = append(notes, "It comes and goes, "+count(int64(in.Flapping), "time", "times")+" within an hour; the next word is when it has been steady for half an hour.")
@@ -244,6 +249,8 @@ func (w *writer) headline(kind incident.Kind) string {
 			return s
 		case incident.Dismissed:
 			return "Not a problem: how " + place + " treats " + whom
+		case incident.Merged:
+			return "Merged into incident " + w.val(w.in.MergedInto, maxValue) + ": " + w.headline(incident.Opened)
 		}
 		switch w.in.Direction {
 		case incident.Down:
@@ -856,6 +863,8 @@ func (w *writer) step(kind incident.Kind) string {
 			how = "taken as the new normal after "
 		case incident.Dismissed:
 			how = "called not a problem after "
+		case incident.Merged:
+			return "merged into incident " + w.val(w.in.MergedInto, maxValue)
 		}
 		return withHeads(w.fixed()+how+span(end.Sub(w.in.StartedAt)), heads)
 	}
@@ -917,9 +926,16 @@ func (w *writer) acted(kind incident.Kind) string {
 		return "now with team " + w.val(w.in.Team, maxValue)
 	case incident.Escalated:
 		return "not acknowledged yet: more people are told"
+	case incident.MergedKind:
+		return withHeads("merged with"+w.other()+by, w.affected())
+	case incident.Split:
+		return withHeads("now without"+w.other()+", parted"+by, w.affected())
 	case incident.ResolvedKind:
 		if w.act == nil {
 			return ""
+		}
+		if w.in.Resolution == incident.Merged {
+			return w.step(kind) + by
 		}
 		how := "taken as the new normal"
 		if w.in.Resolution == incident.Dismissed {
@@ -928,6 +944,29 @@ func (w *writer) acted(kind incident.Kind) string {
 		return how + by + " after " + span(w.at.Sub(w.in.StartedAt))
 	}
 	return ""
+}
+
+// other names the other incident of a merge or a split.
+func (w *writer) other() string {
+	if w.act == nil || w.act.Other == "" {
+		return " another incident"
+	}
+	return " incident " + w.val(w.act.Other, maxValue)
+}
+
+// merged says what was merged into the incident, as in "The numbers are also those of
+// /billing/plans, role editor (incident ab12)".
+func (w *writer) merged() string {
+	var names []string
+	for i := range w.in.Merged {
+		p := &w.in.Merged[i]
+		s := w.place(&p.Scope)
+		if whom := w.whom(&p.Scope); whom != "" {
+			s += ", " + whom
+		}
+		names = append(names, s+" (incident "+w.val(p.ID, maxValue)+")")
+	}
+	return "The numbers are also those of " + list(names, contrastNames) + "."
 }
 
 // day is a time of day, with the date if that is not the transition's.

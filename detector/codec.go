@@ -139,6 +139,7 @@ func (d *Detector) putGroups(w *wire.Writer) error {
 			m := &g.members[i]
 			w.Uint(uint64(m.judge))
 			w.Uint(m.uid)
+			w.String(m.from)
 			w.Int(m.started)
 			if err := putJSON(w, &m.scope); err != nil {
 				return fmt.Errorf("incident: %w", err)
@@ -607,7 +608,7 @@ func (d *Detector) getGroups(r *wire.Reader) {
 		g.rise = r.Bool()
 		g.seq = int(bounded(r, r.Uint(), 1, math.MaxInt32))
 		for range r.Len(4) {
-			m := member{judge: int(bounded(r, r.Uint(), 0, maxJudges)), uid: r.Uint(), started: getTime(r)}
+			m := member{judge: int(bounded(r, r.Uint(), 0, maxJudges)), uid: r.Uint(), from: strings.Clone(r.String()), started: getTime(r)}
 			getJSON(r, &m.scope)
 			g.members = append(g.members, m)
 			if m.judge >= len(d.judges) {

@@ -33,6 +33,8 @@ const (
 type member struct {
 	judge int
 	uid   uint64
+	// from is the incident that brought it, empty if it is of this one itself.
+	from string
 	// started and scope are the finding's, for findings that ended long ago.
 	started int64
 	scope   incident.Scope
@@ -67,6 +69,7 @@ func (g *group) clone() incident.Incident {
 	inc.Rules = slices.Clone(inc.Rules)
 	inc.Vantages = slices.Clone(inc.Vantages)
 	inc.Contrast = slices.Clone(inc.Contrast)
+	inc.Merged = slices.Clone(inc.Merged)
 	if inc.ResolvedAt != nil {
 		t := *inc.ResolvedAt
 		inc.ResolvedAt = &t
@@ -274,7 +277,7 @@ func (d *Detector) groupOf(j *judge, f *finding) *group {
 				continue
 			}
 			if gap := f.started - m.started; gap >= -joinWithin && gap <= joinWithin && overlap(&m.scope, &scope) {
-				g.members = append(g.members, member{judge: j.index, uid: f.uid, started: f.started, scope: scope})
+				g.members = append(g.members, member{judge: j.index, uid: f.uid, from: m.from, started: f.started, scope: scope})
 				return g
 			}
 		}
@@ -285,11 +288,7 @@ func (d *Detector) groupOf(j *judge, f *finding) *group {
 // refresh makes the public incident from its members and reports whether one is
 // still open.
 func (d *Detector) refresh(g *group, now int64) (open bool) {
-	type seen struct {
-		j *judge
-		f *finding
-	}
-	var live []seen
+	var live []sight
 	for i := range g.members {
 		m := &g.members[i]
 		j, f := d.finding(m)
@@ -297,7 +296,7 @@ func (d *Detector) refresh(g *group, now int64) (open bool) {
 			continue
 		}
 		m.started, m.scope = f.started, j.public(j.service, f.scope)
-		live = append(live, seen{j, f})
+		live = append(live, sight{j, f, m.from})
 		open = open || f.resolved == 0
 	}
 	for _, s := range live {
@@ -308,42 +307,31 @@ func (d *Detector) refresh(g *group, now int64) (open bool) {
 	if len(live) == 0 {
 		return false
 	}
-	over := func(s seen) int {
+	g.inc.Merged = g.merged()
+	of := func(s sight) int { // the incident itself first
+		return slices.IndexFunc(g.inc.Merged, func(p incident.Part) bool { return p.ID == s.from })
+	}
+	over := func(s sight) int {
 		if open && s.f.resolved != 0 {
 			return 1
 		}
 		return 0
 	}
-	slices.SortStableFunc(live, func(a, b seen) int {
-		return cmp.Or(cmp.Compare(over(a), over(b)), -cmp.Compare(a.f.named.count(), b.f.named.count()), -cmp.Compare(a.f.who.count(), b.f.who.count()),
+	slices.SortStableFunc(live, func(a, b sight) int {
+		return cmp.Or(cmp.Compare(over(a), over(b)), cmp.Compare(of(a), of(b)), -cmp.Compare(a.f.named.count(), b.f.named.count()), -cmp.Compare(a.f.who.count(), b.f.who.count()),
 			-cmp.Compare(a.j.vantage, b.j.vantage), cmp.Compare(a.f.uid, b.f.uid))
 	})
 	lead := live[0]
 	f, inc := lead.f, &g.inc
 	g.judge, g.lead = lead.j, f
-	g.trace = f.trace
-	g.trace.points = slices.Clone(f.trace.points)
-	inc.StartedAt = instant(f.started)
+	counted := parts(live)
+	g.trace = sum(counted)
 	inc.Scope = lead.j.public(lead.j.service, f.scope)
 	inc.Version = ""
 	for _, s := range live { // that only applications tell
 		inc.Scope.Flag, inc.Version = cmp.Or(inc.Scope.Flag, s.f.flag), cmp.Or(inc.Version, s.f.version)
 	}
-	inc.Requests, inc.Denials, inc.Estimated = f.requests, f.denials, f.estimated
-	inc.ExpectedRate, inc.ObservedRate = 0, 0
-	if f.requests > 0 {
-		inc.ExpectedRate = f.expected / float64(f.requests)
-		inc.ObservedRate = float64(f.denials) / float64(f.requests)
-	}
-	// Of sampled hits each identity stands for its like.
-	inc.Identities = f.who.count() << min(f.sampled, 31)
-	inc.Accounts = f.accounts.count() << min(f.sampled, 31)
-	inc.GotInAgain = nil
-	if f.resolved != 0 && f.dir == baseline.Up && f.who.exact != nil {
-		n := min(f.back.count()<<min(f.sampled, 31), inc.Identities)
-		inc.GotInAgain = &n
-	}
-	inc.UsedToGetIn = min(f.used.count()<<min(f.sampled, 31), inc.Identities)
+	number(inc, counted)
 	inc.AccessRule = nil
 	for _, s := range live {
 		if inc.AccessRule = s.j.rule(s.f); inc.AccessRule != nil {
@@ -417,6 +405,46 @@ func (d *Detector) refresh(g *group, now int64) (open bool) {
 	inc.Statuses = d.refusing(inc.Class)
 	inc.Severity = incident.ByNumbers(inc)
 	return open
+}
+
+// number writes the numbers of an incident, which are those of its parts together.
+func number(inc *incident.Incident, of []sight) {
+	inc.StartedAt, inc.Requests, inc.Denials, inc.Estimated = instant(of[0].f.started), 0, 0, false
+	inc.ExpectedRate, inc.ObservedRate = 0, 0
+	expected, sampled, told := 0.0, uint8(0), true
+	for _, x := range of {
+		f := x.f
+		if at := instant(f.started); at.Before(inc.StartedAt) {
+			inc.StartedAt = at
+		}
+		inc.Requests, inc.Denials, inc.Estimated = inc.Requests+f.requests, inc.Denials+f.denials, inc.Estimated || f.estimated
+		expected += f.expected
+		sampled = max(sampled, f.sampled)
+		told = told && f.resolved != 0 && f.dir == baseline.Up && f.who.exact != nil
+	}
+	if inc.Requests > 0 {
+		inc.ExpectedRate = expected / float64(inc.Requests)
+		inc.ObservedRate = float64(inc.Denials) / float64(inc.Requests)
+	}
+	heads := func(which func(*finding) *people) int64 {
+		all := which(of[0].f)
+		if len(of) > 1 {
+			all = new(people)
+			for _, x := range of {
+				all.join(which(x.f))
+			}
+		}
+		// Of sampled hits each identity stands for its like.
+		return all.count() << min(sampled, 31)
+	}
+	inc.Identities = heads(func(f *finding) *people { return &f.who })
+	inc.Accounts = heads(func(f *finding) *people { return &f.accounts })
+	inc.UsedToGetIn = min(heads(func(f *finding) *people { return &f.used }), inc.Identities)
+	inc.GotInAgain = nil
+	if told {
+		n := min(heads(func(f *finding) *people { return &f.back }), inc.Identities)
+		inc.GotInAgain = &n
+	}
 }
 
 // layer is who refused most, unknown only when nobody knows.

@@ -39,12 +39,31 @@ func (p *people) add(id uint64) {
 	}
 	p.exact[id] = struct{}{}
 	if len(p.exact) > exactPeople {
-		p.sketch = hyperloglog.NewNoSparse()
-		for id := range p.exact {
-			p.sketch.InsertHash(spread(id))
-		}
-		p.exact = nil
+		p.estimate()
 	}
+}
+
+// join adds all of o.
+func (p *people) join(o *people) {
+	for id := range o.exact {
+		p.add(id)
+	}
+	if o.sketch == nil {
+		return
+	}
+	if p.sketch == nil {
+		p.estimate()
+	}
+	_ = p.sketch.Merge(o.sketch) // all are of one precision
+}
+
+// estimate goes over to the sketch.
+func (p *people) estimate() {
+	p.sketch = hyperloglog.NewNoSparse()
+	for id := range p.exact {
+		p.sketch.InsertHash(spread(id))
+	}
+	p.exact = nil
 }
 
 // has reports whether an identity was added, as long as they are counted exactly.

@@ -28,8 +28,9 @@ type feed struct {
 	slots []*slots.Closed
 	marks map[int][]marker.Marker
 	// accepts are the slots after which somebody accepts the oldest open incident, reopens
-	// those after which the incident that was opened last is said not to be over.
-	accepts, reopens map[int]bool
+	// those after which the incident that was opened last is said not to be over, merges
+	// those after which two open incidents become one.
+	accepts, reopens, merges map[int]bool
 }
 
 // vary makes a feed of what happens to logs and to people: a service that is blind for
@@ -37,14 +38,14 @@ type feed struct {
 // flags, incidents that are accepted.
 func (f *feed) vary(seed uint64) {
 	r := rand.New(rand.NewPCG(seed, 12))
-	f.accepts, f.reopens = map[int]bool{}, map[int]bool{}
+	f.accepts, f.reopens, f.merges = map[int]bool{}, map[int]bool{}, map[int]bool{}
 	act := rand.New(rand.NewPCG(seed, 13))
 	var blind, sampled, weight, flags int // until which slot
 	for i, c := range f.slots {
 		if r.IntN(150) == 0 {
 			f.accepts[i] = true
 		}
-		f.reopens[i] = act.IntN(60) == 0
+		f.reopens[i], f.merges[i] = act.IntN(60) == 0, act.IntN(60) == 0
 		for _, until := range [...]*int{&blind, &sampled, &weight, &flags} {
 			if r.IntN(120) == 0 {
 				*until = i + r.IntN(90)
@@ -157,7 +158,12 @@ func (f *feed) play(t interface{ Fatal(...any) }, d *detector.Detector, rest fun
 		}
 		if all := d.Incidents(); f.reopens[i] && len(all) > 0 {
 			if tr, err := d.Reopen(all[len(all)-1].ID); err == nil {
-				told = append(told, tr)
+				told = append(told, tr...)
+			}
+		}
+		if open := slices.DeleteFunc(d.Incidents(), func(in incident.Incident) bool { return in.State != incident.Open }); f.merges[i] && len(open) > 1 {
+			if over, grown, err := d.Merge(open[1].ID, open[0].ID); err == nil {
+				told = append(told, over, grown)
 			}
 		}
 		for _, tr := range told {

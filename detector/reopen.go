@@ -43,44 +43,75 @@ type former struct {
 // as far as that is remembered, a cell that came since knows nothing. What was refused
 // since its end counts, as far as is remembered in detail. From then on it is an open
 // incident like any other: if nobody is refused any more it recovers by evidence, five
-// slots later at the earliest, and after another day it is accepted.
+// slots later at the earliest, and after another day it is accepted. One that was merged
+// is by itself again, with what it brought; it need not be over there.
 //
-// The error is ErrGone or ErrTaken, with words for that person. Like Close it has a
-// single caller; what it changes is durable with the next Save.
-func (d *Detector) Reopen(id string) (incident.Transition, error) {
-	at := slices.IndexFunc(d.groups, func(g *group) bool { return g.inc.ID == id && g.inc.State == incident.Resolved })
-	if at < 0 {
-		return incident.Transition{}, ErrGone
+// It returns what happened, to the incident first. The error is ErrGone or ErrTaken, with
+// words for that person. Like Close it has a single caller; what it changes is durable
+// with the next Save.
+func (d *Detector) Reopen(id string) ([]incident.Transition, error) {
+	g := d.group(id)
+	if g == nil || g.inc.State != incident.Resolved {
+		return nil, ErrGone
 	}
-	g := d.groups[at]
-	now, known := int64(0), false
-	var taken error
-	for i := range g.members {
-		j, f := d.finding(&g.members[i])
-		if f == nil || f.resolved == 0 || j.end()-f.resolved > reopenable || f.accepted && f.former == nil {
+	members, host := g.members, d.group(g.inc.MergedInto)
+	if host != nil {
+		members = host.brought(id)
+	}
+	if err := d.wake(members); err != nil {
+		return nil, err
+	}
+	g.members = members
+	g.inc.State, g.inc.ResolvedAt, g.inc.Resolution, g.inc.MergedInto = incident.Open, nil, "", ""
+	now := d.latest(g)
+	d.refresh(g, now)
+	out := []incident.Transition{d.decided(g, incident.Reopened, now)}
+	if host == nil {
+		return out, nil
+	}
+	host.leave(id)
+	if host.inc.State == incident.Open {
+		kind := incident.Split
+		if !d.refresh(host, now) {
+			kind = incident.ResolvedKind // the rest was over
+		}
+		out = append(out, d.decided(host, kind, now))
+	}
+	return out, nil
+}
+
+// wake opens those of the members again that are over, unless one is open.
+func (d *Detector) wake(members []member) error {
+	var err error
+	known, open := false, false
+	for i := range members {
+		_, f := d.finding(&members[i])
+		open = open || f != nil && f.resolved == 0
+	}
+	if open {
+		return nil
+	}
+	for i := range members {
+		j, f := d.finding(&members[i])
+		if f == nil || j.end()-f.resolved > reopenable || f.accepted && f.former == nil {
 			continue
 		}
 		known = true
 		if holder, ok := j.vacant(f.scope); !ok {
-			taken = d.takenBy(j, holder)
-			continue
-		}
-		if j.reopen(f) {
-			now = max(now, j.end())
+			err = d.takenBy(j, holder)
+		} else if j.reopen(f) {
+			open = true
 		}
 	}
 	switch {
-	case now > 0:
-	case taken != nil:
-		return incident.Transition{}, taken
+	case open:
+		return nil
+	case err != nil:
+		return err
 	case known:
-		return incident.Transition{}, fmt.Errorf("%w by too many other incidents", ErrTaken)
-	default:
-		return incident.Transition{}, fmt.Errorf("%w: people can say up to a day later that it is not over; if it comes back it opens by itself", ErrGone)
+		return fmt.Errorf("%w by too many other incidents", ErrTaken)
 	}
-	g.inc.State, g.inc.ResolvedAt, g.inc.Resolution = incident.Open, nil, ""
-	d.refresh(g, now)
-	return d.decided(g, incident.Reopened, now), nil
+	return fmt.Errorf("%w: people can say up to a day later that it is not over; if it comes back it opens by itself", ErrGone)
 }
 
 // decided is tell for what somebody decided.

@@ -38,6 +38,7 @@ import (
 //	                           ago=DURATION; takes the current time
 //	restart                    saves and loads the detector
 //	accept                     the only open incident is accepted as the new normal
+//	merge                      of two open incidents the later becomes a part of the other
 //	reopen [WORD ...]          the incident that ended last is open again; with words, it
 //	                           cannot be and that is said
 //	expect none                nothing was opened since the last expectation, nothing is open
@@ -46,7 +47,7 @@ import (
 //	                           service, prefix, route, role, geo ("-" for unbound), layer,
 //	                           class, resolution, used>=N, used<=N, back>=N,
 //	                           cause, marker, fix, severity, lead, within=DURATION after its onset,
-//	                           identities>=N, identities<=N, accounts>=N, accounts<=N,
+//	                           merged>=N, merged<=N, identities>=N, identities<=N, accounts>=N, accounts<=N,
 //	                           rule=TEXT with _ for spaces, hint likewise, plan, flag
 //	expect another k=v ...     one of several open incidents is like this
 //	expect resolved k=v ...    none is open, and the last one is like this
@@ -150,7 +151,7 @@ func (s *scenario) reopen(words []string) error {
 		return nil
 	}
 	if err == nil {
-		s.told = append(s.told, t)
+		s.told = append(s.told, t...)
 		if _, again := s.d.Reopen(last.ID); again == nil {
 			return fmt.Errorf("it could be opened twice")
 		}
@@ -383,6 +384,19 @@ func (s *scenario) do(words []string) error {
 		return nil
 	case "reopen":
 		return s.reopen(rest)
+	case "merge":
+		open := slices.DeleteFunc(s.d.Incidents(), func(in incident.Incident) bool { return in.State != incident.Open })
+		if len(open) != 2 {
+			return fmt.Errorf("%d incidents are open", len(open))
+		}
+		if _, _, err := s.d.Merge(open[0].ID, open[0].ID); err == nil {
+			return fmt.Errorf("it went into itself")
+		}
+		over, grown, err := s.d.Merge(open[1].ID, open[0].ID)
+		if err == nil {
+			s.told = append(s.told, over, grown)
+		}
+		return err
 	case "restart":
 		d, err := reload(s.d, s.cfg)
 		s.d = d
@@ -647,7 +661,7 @@ func like(in *incident.Incident, m map[string]string) error {
 	if in.GotInAgain != nil {
 		back = *in.GotInAgain
 	}
-	count := map[string]int64{"identities": in.Identities, "accounts": in.Accounts, "denials": in.Denials, "requests": in.Requests, "contrast": int64(len(in.Contrast)), "used": in.UsedToGetIn, "back": back}
+	count := map[string]int64{"identities": in.Identities, "accounts": in.Accounts, "denials": in.Denials, "requests": in.Requests, "contrast": int64(len(in.Contrast)), "used": in.UsedToGetIn, "back": back, "merged": int64(len(in.Merged))}
 	if v, ok := m["within"]; ok {
 		d, err := time.ParseDuration(v)
 		if err != nil {

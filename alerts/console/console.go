@@ -135,6 +135,9 @@ func Format(t incident.Transition, opt Options) string {
 	}
 	switch t.Kind {
 	case incident.Opened, incident.Reopened:
+	case incident.MergedKind, incident.Split:
+		line(x.StepSentence(), x.Reason, x.People, x.Note)
+		return b.String()
 	case incident.Grew, incident.ResolvedKind:
 		// What was said when it opened is not said again.
 		line(x.StepSentence(), x.Reason, x.Back)

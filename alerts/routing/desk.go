@@ -299,6 +299,10 @@ func (d *Desk) Take(t incident.Transition, now time.Time, quietly bool) ([]incid
 		l.Dismissed = t.Incident.Resolution == incident.Dismissed
 	case incident.Escalated:
 		l.Raised++
+	case incident.MergedKind:
+		if t.Act != nil {
+			l.inherit(d.lives[t.Act.Other])
+		}
 	}
 	if l.Silence == nil && !l.Loud && t.Kind != incident.Unsilenced && l.State == incident.Open {
 		if h := d.hush(&t.Incident, now); h != nil {
@@ -333,6 +337,27 @@ func (d *Desk) Take(t incident.Transition, now time.Time, quietly bool) ([]incid
 		ds = append(ds, d.tell(l, &out[i], dec, now)...)
 	}
 	return out, ds
+}
+
+// inherit makes who knows of another incident, or is to hear of it, hear of this one: the
+// other became a part of it.
+func (l *life) inherit(o *life) {
+	if o == nil {
+		return
+	}
+	knows := func(to alerts.Dest) bool {
+		return slices.ContainsFunc(l.Told, func(x told) bool { return x.Dest == to })
+	}
+	for _, x := range o.Told {
+		if !knows(x.Dest) {
+			l.Told = append(l.Told, x)
+		}
+	}
+	for _, w := range o.Waiting {
+		if !knows(w.Dest) && !slices.Contains(l.Waiting, w) {
+			l.Waiting = append(l.Waiting, w)
+		}
+	}
 }
 
 // news reports whether a transition is one that the detector makes.
@@ -403,9 +428,8 @@ func (d *Desk) tellPlace(l *life, t *incident.Transition, p *Place, now time.Tim
 		x := &l.Told[i]
 		var mention []string
 		if t.Kind == incident.Reopened || t.Kind == incident.Escalated || !AtLeast(x.Severity, t.Incident.Severity) {
-			x.Severity = t.Incident.Severity
-			if !quiet {
-				mention = p.Mention
+			if !quiet { // else they are called when it is over
+				x.Severity, mention = t.Incident.Severity, p.Mention
 			}
 		}
 		return d.tellAgain(l, t, x, mention, now)
@@ -454,8 +478,8 @@ func (d *Desk) tellAgain(l *life, t *incident.Transition, x *told, mention []str
 	if !x.Bulk {
 		return []alerts.Delivery{alerts.NewDelivery(*t, x.Dest, mention...)}
 	}
-	if t.Kind == incident.Escalated && d.alone(x.Dest, now) {
-		// Somebody has to look after it, so it gets a message of its own.
+	if (t.Kind == incident.Escalated || len(mention) > 0) && d.alone(x.Dest, now) {
+		// Somebody is to look after it, so it gets a message of its own.
 		x.Bulk = false
 		return []alerts.Delivery{alerts.NewDelivery(*t, x.Dest, mention...)}
 	}

@@ -61,17 +61,7 @@ func (o *office) restart() {
 }
 
 // step lets something happen to an incident.
-func (o *office) step(kind incident.Kind, in incident.Incident) {
-	in.State = incident.Open
-	if kind == incident.ResolvedKind {
-		in.State, in.Resolution = incident.Resolved, incident.Recovered
-	}
-	steps, ds := o.desk.Take(incident.Transition{Kind: kind, At: o.now, Incident: in}, o.now, false)
-	for _, s := range steps {
-		o.last[in.ID] = s
-	}
-	o.told = append(o.told, ds...)
-}
+func (o *office) step(kind incident.Kind, in incident.Incident) { o.by(kind, in, nil) }
 
 // pass lets time pass, in steps.
 func (o *office) pass(d, by time.Duration) {
@@ -137,6 +127,55 @@ func TestWhoeverWasToldIsTold(t *testing.T) {
 	o.expect("slack#growth a1 5 resolved", "pager a1 5 resolved", "slack#sec a1 5 resolved")
 	o.step(incident.Reopened, in)
 	o.expect("slack#sec a1 6 reopened", "pager a1 6 reopened", "slack#growth a1 6 reopened")
+}
+
+// TestMerged: whoever knows of an incident hears of the one that it became a part of.
+func TestMerged(t *testing.T) {
+	o := open(t, shop())
+	host, guest := at("/search"), at("/billing/upgrade")
+	guest.ID = "b2"
+	o.step(incident.Opened, host)
+	o.step(incident.Opened, guest)
+	o.expect("slack a1 1 opened", "slack#growth b2 1 opened", "pager b2 1 opened")
+	o.by(incident.ResolvedKind, guest, &incident.Act{By: "ada", Other: "a1"})
+	o.by(incident.MergedKind, host, &incident.Act{By: "ada", Other: "b2"})
+	o.expect("slack#growth b2 2 resolved", "pager b2 2 resolved", "slack a1 2 merged", "slack#growth a1 2 merged", "pager a1 2 merged")
+	o.step(incident.Grew, host)
+	o.expect("slack a1 3 grew", "slack#growth a1 3 grew", "pager a1 3 grew")
+}
+
+// TestCalledAgain: who is called for what is urgent only is called, once, when it becomes
+// so, also by a message of its own if it was one of many, and after quiet hours.
+func TestCalledAgain(t *testing.T) {
+	c := shop()
+	c.Teams[1].Mention.High = []string{"S1111111111"}
+	c.Teams[1].Quiet = routing.Quiet{From: "22:00", To: "06:00", Below: incident.Critical}
+	o := open(t, c)
+	for i := range 12 {
+		in := at("/billing/upgrade")
+		in.ID, in.Identities = fmt.Sprintf("b%02d", i), 5
+		o.step(incident.Opened, in)
+	}
+	last := at("/billing/upgrade")
+	last.ID, last.Identities = "b11", 5
+	o.pass(2*time.Minute, time.Second)
+	o.told = nil
+	last.Identities, last.UsedToGetIn = 900, 900
+	o.step(incident.Grew, last)
+	o.step(incident.Grew, last)
+	o.expect("slack#growth b11 2 grew calling S0123456789", "slack#growth b11 3 grew")
+
+	other := at("/billing/refunds")
+	other.ID, other.Identities = "c1", 5
+	o.step(incident.Opened, other)
+	o.told = nil
+	o.now = time.Date(2026, 11, 16, 23, 0, 0, 0, time.UTC)
+	other.Identities, other.UsedToGetIn = 60, 60
+	o.step(incident.Grew, other)
+	o.now = time.Date(2026, 11, 17, 7, 0, 0, 0, time.UTC)
+	o.step(incident.Grew, other)
+	o.step(incident.Grew, other)
+	o.expect("slack#growth c1 2 grew", "slack#growth c1 3 grew calling S1111111111", "pager c1 3 grew", "slack#growth c1 4 grew", "pager c1 4 grew")
 }
 
 // TestMinSeverity: a sink is told late, but then of the end as well.
@@ -375,8 +414,16 @@ func TestAdopt(t *testing.T) {
 
 // do lets a person do something.
 func (o *office) do(kind incident.Kind, in incident.Incident, until time.Time) {
+	o.by(kind, in, &incident.Act{By: "ada", Until: until})
+}
+
+// by lets somebody, or nobody, do something to an incident.
+func (o *office) by(kind incident.Kind, in incident.Incident, act *incident.Act) {
 	in.State = incident.Open
-	steps, ds := o.desk.Take(incident.Transition{Kind: kind, At: o.now, Incident: in, Act: &incident.Act{By: "ada", Until: until}}, o.now, false)
+	if kind == incident.ResolvedKind {
+		in.State, in.Resolution = incident.Resolved, incident.Recovered
+	}
+	steps, ds := o.desk.Take(incident.Transition{Kind: kind, At: o.now, Incident: in, Act: act}, o.now, false)
 	for _, s := range steps {
 		o.last[in.ID] = s
 	}

@@ -7,11 +7,12 @@ import (
 
 	slackgo "github.com/slack-go/slack"
 
+	"github.com/denywatch/denywatch/alerts"
 	"github.com/denywatch/denywatch/internal/incident"
 )
 
 // The names of what can be clicked. A button's value is the incident's id; of a choice
-// it is the id and, after a space, for how long.
+// it is the id and, after a space, for how long, or which other incident.
 const (
 	actionPrefix      = "denywatch_"
 	actionAcknowledge = actionPrefix + "acknowledge"
@@ -20,7 +21,12 @@ const (
 	actionAccept      = actionPrefix + "accept"
 	actionDismiss     = actionPrefix + "dismiss"
 	actionReopen      = actionPrefix + "reopen"
+	actionMerge       = actionPrefix + "merge"
 )
+
+// blockPrefix and the incident's id are the name of the block with the buttons: Slack says
+// it when it asks which incidents can be chosen.
+const blockPrefix = "denywatch/"
 
 // silences are the times that can be chosen.
 var silences = []struct {
@@ -38,8 +44,11 @@ func (n *Notifier) buttons(in *incident.Incident, over bool) []slackgo.Block {
 	}
 	if over {
 		words := "It was a problem after all"
-		if in.Resolution == incident.Recovered {
+		switch in.Resolution {
+		case incident.Recovered:
 			words = "It is not over"
+		case incident.Merged:
+			words = "It is another problem"
 		}
 		return []slackgo.Block{slackgo.NewActionBlock("", slackgo.NewButtonBlockElement(actionReopen, in.ID, label(words)))}
 	}
@@ -65,7 +74,11 @@ func (n *Notifier) buttons(in *incident.Incident, over bool) []slackgo.Block {
 		"denywatch takes today's rate as usual from now on, and tells you only of what goes beyond it. For a day you can take it back here.")
 	button(actionDismiss, "Not a problem").Confirm = sure("Not a problem?",
 		"The incident ends and counts as a false alert; its rate is usual from now on. For a day you can take it back here.")
-	return []slackgo.Block{slackgo.NewActionBlock("", es...)}
+	merge := slackgo.NewOptionsSelectBlockElement(slackgo.OptTypeExternal, label("Part of …"), actionMerge)
+	least := 0
+	merge.MinQueryLength = &least
+	es = append(es, merge)
+	return []slackgo.Block{slackgo.NewActionBlock(blockPrefix+in.ID, es...)}
 }
 
 func label(s string) *slackgo.TextBlockObject {
@@ -82,6 +95,7 @@ type decision struct {
 	incident string
 	verb     incident.Verb
 	span     time.Duration // of a silence
+	other    string        // of a merge
 }
 
 // decide reads a click; ok is false for what is none of ours.
@@ -110,9 +124,47 @@ func decide(a *slackgo.BlockAction) (d decision, ok bool) {
 		if d.span == 0 {
 			return d, false
 		}
+	case actionMerge:
+		id, d.other, _ = strings.Cut(a.SelectedOption.Value, " ")
+		d.verb = incident.Merge
+		if !incidentID.MatchString(d.other) {
+			return d, false
+		}
 	default:
 		return d, false
 	}
 	d.incident = id
 	return d, incidentID.MatchString(id)
+}
+
+const (
+	// maxChoices bounds the incidents to choose from: Slack drops longer answers without
+	// a word. Who looks for another types a part of it.
+	maxChoices = 40
+	// maxChoice is Slack's limit for one of them, in UTF-16 units.
+	maxChoice = 75
+)
+
+// offer is what there is to choose from; the library's own leaves an empty list out.
+type offer struct {
+	Options []*slackgo.OptionBlockObject `json:"options"`
+}
+
+// choices are the incidents that one can be merged into, those whose text holds what was
+// typed.
+func choices(id string, list []incident.Incident, typed string) *offer {
+	out := &offer{Options: []*slackgo.OptionBlockObject{}}
+	for i := range list {
+		in := &list[i]
+		head := alerts.Style{Escape: plainValue}.Render(incident.Transition{Kind: incident.Opened, At: in.OpenedAt, Incident: *in}).Headline
+		if !incidentID.MatchString(in.ID) || !strings.Contains(strings.ToLower(head+" "+in.ID), strings.ToLower(typed)) {
+			continue
+		}
+		end := " · " + in.ID
+		words := label(cut(head, maxChoice-len([]rune(end))) + end)
+		if out.Options = append(out.Options, slackgo.NewOptionBlockObject(id+" "+in.ID, words, nil)); len(out.Options) == maxChoices {
+			break
+		}
+	}
+	return out
 }

@@ -116,6 +116,8 @@ func (n *Notifier) card(t incident.Transition, file string) content {
 	over := in.State == incident.Resolved || t.Kind == incident.ResolvedKind
 	c := content{color: colorMild, file: file}
 	switch {
+	case over && in.Resolution == incident.Merged:
+		c.color = colorQuiet
 	case over:
 		c.color = colorOver
 	case in.Silenced != nil:

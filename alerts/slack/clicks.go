@@ -27,6 +27,8 @@ type Acts interface {
 	// Act does verb to an incident and returns when it is durable. The act says who did
 	// it, and until when for a silence. The error's text is shown to that person.
 	Act(ctx context.Context, incident string, verb incident.Verb, act incident.Act) error
+	// Mergeable lists the open incidents that one can be merged into, the likeliest first.
+	Mergeable(ctx context.Context, incident string) ([]incident.Incident, error)
 }
 
 const (
@@ -34,6 +36,8 @@ const (
 	actTime = 2 * time.Second
 	// replyTime bounds telling the person that it failed.
 	replyTime = 700 * time.Millisecond
+	// suggestTime bounds what is done when Slack asks what there is to choose from.
+	suggestTime = time.Second
 	// maxClicks bounds the clicks in one message from Slack; there is one.
 	maxClicks = 5
 	// maxReply bounds the text of a failure, in runes.
@@ -70,6 +74,7 @@ func (c *clicker) click(ctx context.Context, cb *slackgo.InteractionCallback) {
 		}
 		now := time.Now().UTC()
 		act := incident.Act{By: alerts.Clean(cmp.Or(cb.User.Name, cb.User.Username), maxActor), ID: alerts.Clean(cb.User.ID, maxActor), Via: "slack", At: now}
+		act.Other = d.other
 		if d.verb == incident.Silence {
 			act.Until = now.Add(d.span)
 		}
@@ -83,6 +88,25 @@ func (c *clicker) click(ctx context.Context, cb *slackgo.InteractionCallback) {
 		}
 		c.log.Info("somebody clicked in Slack", "incident", d.incident, "verb", string(d.verb), "user", act.ID)
 	}
+}
+
+// suggest returns what there is to choose from, when Slack asks for that; nil if it does
+// not. Nothing can be chosen if that is not known in time.
+func (c *clicker) suggest(ctx context.Context, cb *slackgo.InteractionCallback) *offer {
+	if cb.Type != slackgo.InteractionTypeBlockSuggestion {
+		return nil
+	}
+	id, ours := strings.CutPrefix(cb.BlockID, blockPrefix)
+	if !ours || cb.ActionID != actionMerge || !incidentID.MatchString(id) {
+		return choices(id, nil, "")
+	}
+	ctx, cancel := context.WithTimeout(ctx, suggestTime)
+	defer cancel()
+	list, err := c.acts.Mergeable(ctx, id)
+	if err != nil {
+		c.log.Warn("what an incident can be merged into is not known", "incident", id, "error", err)
+	}
+	return choices(id, list, cb.Value)
 }
 
 // responseHost is where Slack takes replies to clicks.
@@ -156,27 +180,32 @@ var (
 	errUnreadable = errors.New("the payload cannot be read")
 )
 
-// Take takes a request and returns, with the HTTP status to answer, as soon as what was
-// clicked is done or the person was told why not. The error says why the request is not
+// Take takes a request and returns the HTTP status to answer, as soon as what was clicked
+// is done or the person was told why not, and the answer, JSON, where Slack asked what
+// there is to choose from. The error says why the request is not
 // taken: 401 if it is not signed or too old, 409 if it was taken before, 400 if it cannot
 // be read, 503 if there are too many.
-func (c *Clicks) Take(ctx context.Context, h http.Header, body []byte) (status int, err error) {
+func (c *Clicks) Take(ctx context.Context, h http.Header, body []byte) (status int, answer []byte, err error) {
 	switch err := c.verify(h, body, time.Now()); {
 	case errors.Is(err, errReplayed):
-		return http.StatusConflict, err
+		return http.StatusConflict, nil, err
 	case errors.Is(err, errBusy):
-		return http.StatusServiceUnavailable, err
+		return http.StatusServiceUnavailable, nil, err
 	case err != nil:
-		return http.StatusUnauthorized, err
+		return http.StatusUnauthorized, nil, err
 	}
 	// The body alone is signed, not the address.
 	form, err := url.ParseQuery(string(body))
 	var cb slackgo.InteractionCallback
 	if err != nil || json.Unmarshal([]byte(form.Get("payload")), &cb) != nil {
-		return http.StatusBadRequest, errUnreadable
+		return http.StatusBadRequest, nil, errUnreadable
+	}
+	if options := c.suggest(ctx, &cb); options != nil {
+		answer, err = json.Marshal(options)
+		return http.StatusOK, answer, err
 	}
 	c.click(ctx, &cb)
-	return http.StatusOK, nil
+	return http.StatusOK, nil, nil
 }
 
 // verify checks who sent a request, and that it is new.

@@ -19,6 +19,7 @@ import (
 	"sync"
 	"testing"
 	"time"
+	"unicode/utf16"
 
 	"github.com/denywatch/denywatch/alerts/slack/slackfake"
 	"github.com/denywatch/denywatch/internal/incident"
@@ -37,6 +38,9 @@ func (d *desk) Act(_ context.Context, id string, verb incident.Verb, act inciden
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	s := fmt.Sprintf("%s %s by %s (%s) via %s", verb, id, act.By, act.ID, act.Via)
+	if act.Other != "" {
+		s += " other " + act.Other
+	}
 	if !act.Until.IsZero() {
 		s += " for " + act.Until.Sub(act.At).String()
 	}
@@ -45,6 +49,13 @@ func (d *desk) Act(_ context.Context, id string, verb incident.Verb, act inciden
 		d.some <- struct{}{}
 	}
 	return d.fail
+}
+
+// Mergeable knows two open incidents.
+func (d *desk) Mergeable(_ context.Context, id string) ([]incident.Incident, error) {
+	scope := incident.Scope{Service: "shop", Route: "/billing/plans", Role: "editor <!channel>"}
+	return []incident.Incident{{ID: "c3d4", State: incident.Open, Direction: incident.Up, Scope: scope},
+		{ID: "e5f6", State: incident.Open, Direction: incident.Up, Scope: incident.Scope{Route: "/" + strings.Repeat("long/", 30)}}}, d.fail
 }
 
 func (d *desk) all() []string {
@@ -56,7 +67,7 @@ func (d *desk) all() []string {
 // payload is what Slack says of a click.
 func payload(action, value, responseURL string) json.RawMessage {
 	a := map[string]any{"type": "button", "action_id": action, "block_id": "b1", "value": value, "action_ts": "1.1"}
-	if action == actionSilence {
+	if action == actionSilence || action == actionMerge {
 		a = map[string]any{"type": "static_select", "action_id": action, "block_id": "b1", "selected_option": map[string]any{"value": value, "text": map[string]any{"type": "plain_text", "text": "x"}}}
 	}
 	b, err := json.Marshal(map[string]any{"type": "block_actions", "api_app_id": "A1", "user": map[string]any{"id": "U024BE7LH", "username": "ada", "name": "ada"},
@@ -99,6 +110,8 @@ func TestClicks(t *testing.T) {
 		{"of another app", form(actionDismiss, "a1b2"), nil, otherKey, now, 200, "dismiss a1b2 by ada (U024BE7LH) via slack"},
 		{"accept", form(actionAccept, "a1b2"), nil, key, now, 200, "accept a1b2 by ada (U024BE7LH) via slack"},
 		{"reopen", form(actionReopen, "a1b2"), nil, key, now, 200, "reopen a1b2 by ada (U024BE7LH) via slack"},
+		{"merge", form(actionMerge, "a1b2 c3d4"), nil, key, now, 200, "merge a1b2 by ada (U024BE7LH) via slack other c3d4"},
+		{"merge into nothing", form(actionMerge, "a1b2"), nil, key, now, 200, ""},
 		{"silence", form(actionSilence, "a1b2 24h0m0s"), nil, key, now, 200, "silence a1b2 by ada (U024BE7LH) via slack for 24h0m0s"},
 		{"end of silence", form(actionUnsilence, "a1b2"), nil, key, now, 200, "unsilence a1b2 by ada (U024BE7LH) via slack"},
 		{"a silence nobody offered", form(actionSilence, "a1b2 9000h0m0s"), nil, key, now, 200, ""},
@@ -121,7 +134,7 @@ func TestClicks(t *testing.T) {
 			if c.header != nil {
 				c.header(header)
 			}
-			status, err := h.Take(t.Context(), header, []byte(c.body))
+			status, _, err := h.Take(t.Context(), header, []byte(c.body))
 			if got := strings.Join(d.all(), "; "); status != c.status || got != c.done || (err == nil) != (status == 200) {
 				t.Errorf("%d %q, want %d %q: %v", status, got, c.status, c.done, err)
 			}
@@ -141,7 +154,7 @@ func TestReplayedClickIsRefused(t *testing.T) {
 		if i == 2 {
 			header.Set("X-Slack-Signature", "v0="+strings.ToUpper(header.Get("X-Slack-Signature")[3:]))
 		}
-		status, _ := h.Take(t.Context(), header, []byte(body))
+		status, _, _ := h.Take(t.Context(), header, []byte(body))
 		codes = append(codes, status)
 	}
 	if !slices.Equal(codes, []int{200, 409, 409}) || len(d.all()) != 1 {
@@ -175,13 +188,60 @@ func TestWhoClickedIsToldWhatFailed(t *testing.T) {
 	h.SetSecrets([]secret.String{key})
 	for _, to := range []string{"https://evil.example/x", slackHost.URL + "/actions/1"} {
 		body := url.Values{"payload": {string(payload(actionAccept, "a1b2", to))}}.Encode()
-		if status, err := h.Take(t.Context(), sign(key, body, time.Now()), []byte(body)); status != 200 {
+		if status, _, err := h.Take(t.Context(), sign(key, body, time.Now()), []byte(body)); status != 200 {
 			t.Errorf("%d %v", status, err)
 		}
 	}
 	var m map[string]any
 	if err := json.Unmarshal([]byte(<-got), &m); err != nil || m["text"] != "That did not work: the incident is over &lt;!channel&gt;" || m["response_type"] != "ephemeral" {
 		t.Errorf("told %v", m)
+	}
+}
+
+// asking is what Slack says when somebody opens the menu of incidents to merge into.
+func asking(block, action, typed string) json.RawMessage {
+	b, err := json.Marshal(map[string]any{"type": "block_suggestion", "action_id": action, "block_id": block, "value": typed, "user": map[string]any{"id": "U024BE7LH"}})
+	if err != nil {
+		panic(err)
+	}
+	return b
+}
+
+// TestChoices: who wants to merge chooses from the open incidents, by what he types.
+func TestChoices(t *testing.T) {
+	const first = `{"text":{"type":"plain_text","text":"/billing/plans refuses role editor ‹!channel› · c3d4","emoji":false},"value":"a1b2 c3d4"}`
+	for _, c := range []struct {
+		name, block, typed string
+		fail               error
+		want               func(options string) bool
+	}{
+		{"all", blockPrefix + "a1b2", "", nil, func(s string) bool { return strings.HasPrefix(s, first) && strings.Contains(s, "… · e5f6") }},
+		{"typed", blockPrefix + "a1b2", "PLANS", nil, func(s string) bool { return s == first }},
+		{"by id", blockPrefix + "a1b2", "c3d", nil, func(s string) bool { return s == first }},
+		{"none such", blockPrefix + "a1b2", "zzz", nil, func(s string) bool { return s == "" }},
+		{"not ours", "b1", "", nil, func(s string) bool { return s == "" }},
+		{"not known", blockPrefix + "a1b2", "zzz", errors.New("denywatch is stopping"), func(s string) bool { return s == "" }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			h := NewClicks(&desk{fail: c.fail}, nil)
+			defer h.Close()
+			h.SetSecrets([]secret.String{key})
+			body := url.Values{"payload": {string(asking(c.block, actionMerge, c.typed))}}.Encode()
+			status, answer, err := h.Take(t.Context(), sign(key, body, time.Now()), []byte(body))
+			options, ok := strings.CutPrefix(strings.TrimSuffix(string(answer), "]}"), `{"options":[`)
+			if status != 200 || err != nil || !ok || !c.want(options) {
+				t.Errorf("%d %v %s", status, err, answer)
+			}
+			var o offer
+			if err := json.Unmarshal(answer, &o); err != nil {
+				t.Error(err)
+			}
+			for _, x := range o.Options {
+				if n := len(utf16.Encode([]rune(x.Text.Text))); n > maxChoice {
+					t.Errorf("%d characters: %s", n, x.Text.Text)
+				}
+			}
+		})
 	}
 }
 
@@ -218,6 +278,13 @@ func TestSocket(t *testing.T) {
 	want := []string{"silence a1 by ada (U024BE7LH) via slack for 1h0m0s", "silence a2 by ada (U024BE7LH) via slack for 1h0m0s", "silence a3 by ada (U024BE7LH) via slack for 1h0m0s"}
 	if got := d.all(); !slices.Equal(got, want) || k.Trouble() != "" {
 		t.Errorf("done %v, trouble %q", got, k.Trouble())
+	}
+	for !s.Push("ask", asking(blockPrefix+"a1b2", actionMerge, "")) {
+		<-s.Changed()
+	}
+	settled(s, func(_, _ int, acks []string) bool { return slices.Contains(acks, "ask") })
+	if got := string(s.Answer("ask")); !strings.Contains(got, `"value":"a1b2 c3d4"`) {
+		t.Errorf("to choose from: %s", got)
 	}
 	cancel()
 	<-ended

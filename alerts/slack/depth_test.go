@@ -76,6 +76,30 @@ func TestLookOfADecidedIncident(t *testing.T) {
 	}
 }
 
+// TestLookOfMergedIncidents: the one says where it is told now, the other what it holds.
+func TestLookOfMergedIncidents(t *testing.T) {
+	s := slackfake.New(t)
+	n := whole(t, s, &painter{}, nil)
+	by := func(other string) *incident.Act {
+		return &incident.Act{By: "ada", ID: "U024BE7LH", Via: "slack", At: start1004.Add(20 * time.Minute), Other: other}
+	}
+	over := step("i1", 3, incident.ResolvedKind)
+	over.Seq, over.Act, over.Incident.Resolution, over.Incident.MergedInto, over.Incident.GotInAgain = 2, by("i2"), incident.Merged, "i2", nil
+	tell(t, n, nil, step("i1", 1, incident.Opened), over)
+	grown, apart := step("i2", 2, incident.MergedKind), step("i2", 3, incident.Split)
+	grown.Act, apart.Act = by("i1"), by("i1")
+	grown.Incident.Merged = []incident.Part{{ID: "i1", Scope: incident.Scope{Service: "shop", Route: "/billing/plans", Role: "editor"}}}
+	mem := tell(t, n, nil, step("i2", 1, incident.Opened), grown)
+	for i, name := range []string{"merged_into", "merged"} {
+		m := s.Messages()[i]
+		golden(t, name+".golden", "text: "+m.Text+"\nthread: "+strings.Join(lines(s.Thread(m.TS)), "\n")+"\n"+pretty(m.Blocks, m.Attachments))
+	}
+	tell(t, n, mem, apart)
+	if got := lines(s.Thread(s.Messages()[1].TS)); got[2] != "10:44 now without incident i1, parted by ada: 1,104 people on 122 accounts" {
+		t.Errorf("the thread says %q", got)
+	}
+}
+
 func TestPictureIsRefreshedAndTheOldOneDeleted(t *testing.T) {
 	s, p := slackfake.New(t), &painter{}
 	s.SetLooks(1)

@@ -24,7 +24,7 @@ const (
 // shows. It fails nothing: without it the message says all the same.
 func (n *Notifier) picture(ctx context.Context, d *alerts.Delivery, m *memory) {
 	switch d.Transition.Kind {
-	case incident.Opened, incident.Grew, incident.ResolvedKind, incident.Reopened, incident.Escalated:
+	case incident.Opened, incident.Grew, incident.ResolvedKind, incident.Reopened, incident.Escalated, incident.MergedKind, incident.Split:
 	default:
 		return
 	}

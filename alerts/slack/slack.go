@@ -20,7 +20,8 @@
 // Slack cannot reach us, through a connection of our own (Socket).
 //
 // With an incoming webhook instead of a token nothing can be edited, uploaded, clicked
-// or looked up: opening, recovery and reopening are posted, at least once each.
+// or looked up: opening, recovery, reopening and what calls somebody by name are posted, at
+// least once each.
 package slack
 
 import (
@@ -594,9 +595,11 @@ func (n *Notifier) resolve(ctx context.Context, d *alerts.Delivery) (string, err
 // hook posts to an incoming webhook.
 func (n *Notifier) hook(ctx context.Context, d *alerts.Delivery) error {
 	switch d.Transition.Kind {
-	case incident.Opened, incident.ResolvedKind, incident.Reopened, incident.Escalated:
+	case incident.Opened, incident.ResolvedKind, incident.Reopened, incident.Escalated, incident.MergedKind:
 	default:
-		return nil // it cannot be edited in, and a message each is noise
+		if len(d.Mention) == 0 {
+			return nil // it cannot be edited in, and a message each is noise
+		}
 	}
 	c := n.card(d.Transition, "")
 	c.mention(d.Mention)

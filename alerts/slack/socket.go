@@ -128,7 +128,14 @@ func (s *Socket) listen(ctx context.Context, c *socketmode.Client, clicks chan<-
 				s.log.Info("connected to Slack; buttons work")
 			}
 		case slackgo.InteractionCallback:
-			if e.Request == nil || c.AckCtx(ctx, e.Request.EnvelopeID, nil) != nil {
+			if e.Request == nil {
+				continue
+			}
+			if options := s.suggest(ctx, &data); options != nil {
+				_ = c.AckCtx(ctx, e.Request.EnvelopeID, options) // Slack asks again
+				continue
+			}
+			if c.AckCtx(ctx, e.Request.EnvelopeID, nil) != nil {
 				continue
 			}
 			select {

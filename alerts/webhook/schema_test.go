@@ -173,7 +173,7 @@ func TestSchema(t *testing.T) {
 	in.Layer = event.LayerApp.String()
 	kinds := []incident.Kind{
 		incident.Opened, incident.Grew, incident.ResolvedKind, incident.Reopened, incident.Acknowledged, incident.Silenced, incident.Unsilenced,
-		incident.Assigned, incident.Escalated, webhook.KindTest,
+		incident.Assigned, incident.Escalated, incident.MergedKind, incident.Split, webhook.KindTest,
 	}
 	if got := len(s.Defs["transition"].Properties["kind"].Enum); got != len(kinds) {
 		t.Errorf("%d kinds in the schema, %d in all", got, len(kinds))
@@ -182,7 +182,7 @@ func TestSchema(t *testing.T) {
 		b.Transition.Kind = kind
 		for _, state := range []incident.State{incident.Open, incident.Resolved} {
 			for _, direction := range []incident.Direction{incident.Up, incident.Down, incident.New} {
-				for _, resolution := range []incident.Resolution{incident.Recovered, incident.Accepted, incident.Dismissed} {
+				for _, resolution := range []incident.Resolution{incident.Recovered, incident.Accepted, incident.Dismissed, incident.Merged} {
 					for _, severity := range incident.Severities {
 						in.State, in.Direction, in.Resolution, in.Severity = state, direction, resolution, severity
 						in.Class = event.Masked.String()

@@ -43,7 +43,8 @@ type incidentsCmd struct {
 	Silence silenceCmd `cmd:"" help:"Tell nothing of an incident for a while but its end."`
 	Accept  acceptCmd  `cmd:"" help:"Say that this is the new normal: it is over, and expected from now on."`
 	Dismiss dismissCmd `cmd:"" help:"Say that it is not a problem and never was one: accepted, and counted as a false alarm."`
-	Reopen  reopenCmd  `cmd:"" help:"Say that it is not over, or was a problem after all: takes accept and dismiss back, for a day."`
+	Reopen  reopenCmd  `cmd:"" help:"Say that it is not over, or was a problem after all: takes accept, dismiss and merge back, for a day."`
+	Merge   mergeCmd   `cmd:"" help:"Say that it is a part of another incident: one message for both, with the numbers of both."`
 }
 
 type listCmd struct {
@@ -109,6 +110,11 @@ type target struct {
 
 func (t *target) do(e *env, verb incident.Verb, span time.Duration) error {
 	in, err := t.client().Act(e.ctx, t.ID, verb, t.name(), span)
+	return e.tell(in, err)
+}
+
+// tell writes an incident as it is after somebody changed it.
+func (e *env) tell(in incident.Incident, err error) error {
 	if err != nil {
 		return err
 	}
@@ -143,6 +149,17 @@ type reopenCmd struct{ target }
 
 // Run implements the command.
 func (c *reopenCmd) Run(e *env) error { return c.do(e, incident.Reopen, 0) }
+
+type mergeCmd struct {
+	target
+	Into string `arg:"" help:"Id of the incident that it becomes a part of."`
+}
+
+// Run implements the command.
+func (c *mergeCmd) Run(e *env) error {
+	in, err := c.client().Merge(e.ctx, c.ID, c.Into, c.name())
+	return e.tell(in, err)
+}
 
 type silencesCmd struct {
 	List   silencesListCmd   `cmd:"" default:"withargs" help:"List what is silenced, and until when."`

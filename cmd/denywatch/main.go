@@ -48,7 +48,7 @@ type cli struct {
 	Check       checkCmd       `cmd:"" help:"Check the configuration: all problems at once, with line numbers."`
 	Mark        markCmd        `cmd:"" help:"Tell a running denywatch that something changed, such as a release."`
 	Verdict     verdictCmd     `cmd:"" help:"Ask a running denywatch what came of a change. Exit codes: 0 passed, 3 failed, 4 not enough data."`
-	Incidents   incidentsCmd   `cmd:"" help:"List a running denywatch's incidents; acknowledge, silence, accept, dismiss, reopen them."`
+	Incidents   incidentsCmd   `cmd:"" help:"List a running denywatch's incidents; acknowledge, silence, accept, dismiss, reopen, merge them."`
 	Silences    silencesCmd    `cmd:"" help:"List, add and remove silences."`
 	DeadLetters deadLettersCmd `cmd:"" name:"dead-letters" help:"List the notifications that were given up, and send them again."`
 	Who         whoCmd         `cmd:"" help:"Answer a support ticket: was this customer refused, where, by whom, in which incident. They are hashed here."`

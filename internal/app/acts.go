@@ -22,15 +22,21 @@ func (c *core) act(id string, verb incident.Verb, act incident.Act) error {
 	}
 	c.desk.Decorate(in)
 	switch open := in.State == incident.Open; {
-	case open && verb == incident.Reopen:
+	case open && verb == incident.Reopen, verb == incident.Merge && in.MergedInto != "" && in.MergedInto == act.Other:
 		return nil
 	case !open && verb != incident.Reopen:
 		return fmt.Errorf("incident %s is over already: %w", id, web.ErrOver)
 	}
+	if verb != incident.Silence {
+		act.Until = time.Time{}
+	}
+	if verb != incident.Merge {
+		act.Other = ""
+	}
 	t := incident.Transition{At: act.At, Incident: *in, Act: &act}
+	var others []incident.Transition // of the other incident
 	switch verb {
 	case incident.Acknowledge:
-		act.Until = time.Time{}
 		if old := in.Acknowledged; old != nil && old.By == act.By && old.ID == act.ID {
 			return nil
 		}
@@ -41,37 +47,71 @@ func (c *core) act(id string, verb incident.Verb, act incident.Act) error {
 		}
 		t.Kind = incident.Silenced
 	case incident.Unsilence:
-		act.Until = time.Time{}
 		if in.Silenced == nil {
 			return nil
 		}
 		t.Kind = incident.Unsilenced
 	case incident.Accept, incident.Dismiss:
-		act.Until = time.Time{}
 		over, ok := c.det.Accept(id)
 		if !ok {
 			return fmt.Errorf("incident %s is not judged any more: %w", id, web.ErrOver)
 		}
-		over.Act = &act
 		over.Incident.Resolution = incident.Accepted
 		if verb == incident.Dismiss {
 			over.Incident.Resolution = incident.Dismissed
 		}
 		t = over
 	case incident.Reopen:
-		act.Until = time.Time{}
 		again, err := c.det.Reopen(id)
 		if err != nil {
 			return fmt.Errorf("incident %s is not opened again: %w; %w", id, err, web.ErrUnfit)
 		}
-		again.Act = &act
-		t = again
+		act.Other = in.MergedInto
+		t, others = again[0], again[1:]
+	case incident.Merge:
+		if c.incident(act.Other) == nil {
+			return fmt.Errorf("incident %s: %w", printable(act.Other), web.ErrNotFound)
+		}
+		over, grown, err := c.det.Merge(id, act.Other)
+		if err != nil {
+			return fmt.Errorf("incident %s is not merged into %s: %w; %w", id, act.Other, err, web.ErrUnfit)
+		}
+		t, others = over, []incident.Transition{grown}
 	default:
 		return fmt.Errorf("%q is nothing that can be done to an incident", printable(string(verb)))
 	}
-	t.At = act.At
+	t.At, t.Act = act.At, &act
 	c.transition(t)
+	for _, o := range others {
+		if o.Kind != incident.ResolvedKind { // that it ends without the first is nobody's act
+			same := act
+			same.Other = id
+			o.At, o.Act = act.At, &same
+		}
+		c.transition(o)
+	}
 	return nil
+}
+
+// mergeable lists the open incidents that one can be merged into: of the same service and
+// direction.
+func (c *core) mergeable(id string) (list []incident.Incident) {
+	in := c.incident(id)
+	if in == nil {
+		return nil
+	}
+	for _, o := range c.incidents() {
+		if o.ID != id && o.State == incident.Open && o.Scope.Service == in.Scope.Service && (o.Direction == incident.Down) == (in.Direction == incident.Down) {
+			list = append(list, o)
+		}
+	}
+	return list
+}
+
+// Mergeable is what clicks in Slack choose from, the latest first.
+func (b backend) Mergeable(ctx context.Context, id string) (list []incident.Incident, err error) {
+	err = b.d.core.post(ctx, func() { list = openFirst(b.d.core.mergeable(id)) })
+	return list, err
 }
 
 // maxSilence bounds a silence: what nobody wants to hear of is accepted, not silenced

@@ -17,6 +17,7 @@ import (
 	"github.com/denywatch/denywatch/detector/slots"
 	"github.com/denywatch/denywatch/internal/collect"
 	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/sim"
 	"github.com/denywatch/denywatch/internal/state"
 	"github.com/denywatch/denywatch/internal/tally"
 	"github.com/denywatch/denywatch/internal/web"
@@ -227,6 +228,88 @@ func TestActsAreDurable(t *testing.T) {
 	}
 	if last := line[len(line)-1]; last.Kind != incident.Reopened || last.Act == nil || last.Act.By != "grace" || !last.At.Equal(o.now()) || len(line) != len(want)+1 {
 		t.Errorf("the last of %d steps is %+v", len(line), last)
+	}
+	o.stop()
+}
+
+// TestMergedIncidentsAreOne: of two incidents that somebody calls one, the one is over and
+// the other has the numbers of both, over restarts, until they are parted again.
+func TestMergedIncidentsAreOne(t *testing.T) {
+	sc := brokenRole(5)
+	first := sc.Incidents[0]
+	sc.Incidents = append(sc.Incidents, first)
+	sc.Incidents[1].Scope = sim.Scope{Route: "/search", Role: "editor"}
+	sc.Incidents[1].From = first.From.Add(10 * time.Minute)
+	sc.End, sc.Rate = first.From.Add(40*time.Minute), 4
+	_, app := simulate(t, sc)
+	_, c := pipeline(t, []feed{app}, nil, nil)
+	o := &office{t: t, dir: t.TempDir(), cfg: configs.Default()}
+	o.set(sc.End)
+	o.open(c)
+	open := func() (list []incident.Incident) {
+		t.Helper()
+		all, err := backend{o.d}.Incidents(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return slices.DeleteFunc(all, func(in incident.Incident) bool { return in.State != incident.Open })
+	}
+	two := open()
+	if len(two) != 2 {
+		t.Fatalf("%d are open: %+v", len(two), two)
+	}
+	guest, host := two[0], two[1]
+	if list, err := (backend{o.d}).Mergeable(t.Context(), guest.ID); err != nil || len(list) != 1 || list[0].ID != host.ID {
+		t.Errorf("it can be merged into %+v, %v", list, err)
+	}
+	act := func(id string, verb incident.Verb, other string) error {
+		return backend{o.d}.Act(t.Context(), id, verb, incident.Act{By: "ada", Via: "cli", Other: other})
+	}
+	for other, want := range map[string]error{"nobody": web.ErrNotFound, guest.ID: web.ErrUnfit} {
+		if err := act(guest.ID, incident.Merge, other); !errors.Is(err, want) {
+			t.Errorf("merged into %s: %v", other, err)
+		}
+	}
+	for range 2 { // a second click changes nothing
+		if err := act(guest.ID, incident.Merge, host.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o.restart()
+	one := open()
+	if len(one) != 1 || one[0].ID != host.ID || len(one[0].Merged) != 1 || one[0].Merged[0].ID != guest.ID || one[0].Merged[0].Scope != guest.Scope ||
+		one[0].Requests != guest.Requests+host.Requests || one[0].Denials != guest.Denials+host.Denials || one[0].Identities <= host.Identities {
+		t.Errorf("after the merge %+v", one)
+	}
+	if err := act(guest.ID, incident.Acknowledge, ""); !errors.Is(err, web.ErrOver) {
+		t.Errorf("acknowledged though it is merged: %v", err)
+	}
+	steps := func(id string) string {
+		t.Helper()
+		line, err := backend{o.d}.Timeline(t.Context(), id)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var words []string
+		for _, x := range line {
+			if x.Act != nil {
+				words = append(words, string(x.Kind)+" "+x.Act.By+" "+x.Act.Other)
+			}
+		}
+		return strings.Join(words, ", ")
+	}
+	if err := act(guest.ID, incident.Reopen, ""); err != nil {
+		t.Fatal(err)
+	}
+	o.restart()
+	if two := open(); len(two) != 2 || two[0].Requests != guest.Requests || two[1].Requests != host.Requests || two[0].MergedInto != "" || two[1].Merged != nil {
+		t.Errorf("parted again: %+v", two)
+	}
+	if got, want := steps(guest.ID), "resolved ada "+host.ID+", reopened ada "+host.ID; got != want {
+		t.Errorf("steps %s, want %s", got, want)
+	}
+	if got, want := steps(host.ID), "merged ada "+guest.ID+", split ada "+guest.ID; got != want {
+		t.Errorf("steps %s, want %s", got, want)
 	}
 	o.stop()
 }

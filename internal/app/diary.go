@@ -211,7 +211,7 @@ func (c *core) summary(p *routing.Period, from time.Time) *alerts.Summary {
 	s.Routes = len(routes)
 	for _, id := range c.order {
 		t := c.last(id)
-		if t == nil || c.untold[id] || t.Incident.ResolvedAt != nil && t.Incident.ResolvedAt.Before(from) || t.Incident.StartedAt.After(p.At) || !c.desk.Concerns(&t.Incident, p.Team) {
+		if t == nil || c.untold[id] || t.Incident.MergedInto != "" || t.Incident.ResolvedAt != nil && t.Incident.ResolvedAt.Before(from) || t.Incident.StartedAt.After(p.At) || !c.desk.Concerns(&t.Incident, p.Team) {
 			continue
 		}
 		s.Incidents = append(s.Incidents, t)

@@ -270,9 +270,12 @@ func (c *core) involved(x *web.Refusal) []string {
 		if in.ResolvedAt != nil {
 			end = *in.ResolvedAt
 		}
-		s := &in.Scope
-		same := func(scope, v string) bool { return scope == "" || scope == v }
-		if x.Class == in.Class && x.To.After(in.StartedAt) && x.From.Before(end) && same(s.Service, x.Service) && inScope(s, x.Route) && same(s.Role, cmp.Or(x.Role, incident.NoRole)) && same(s.Geo, cmp.Or(x.Geo, incident.NoRole)) {
+		within := func(s *incident.Scope) bool {
+			same := func(scope, v string) bool { return scope == "" || scope == v }
+			return same(s.Service, x.Service) && inScope(s, x.Route) && same(s.Role, cmp.Or(x.Role, incident.NoRole)) && same(s.Geo, cmp.Or(x.Geo, incident.NoRole))
+		}
+		if x.Class == in.Class && x.To.After(in.StartedAt) && x.From.Before(end) &&
+			(within(&in.Scope) || slices.ContainsFunc(in.Merged, func(p incident.Part) bool { return within(&p.Scope) })) {
 			ids = append(ids, id)
 		}
 	}

@@ -48,6 +48,7 @@ type act struct {
 	By    string          `json:"by,omitempty"`
 	Via   string          `json:"via"`
 	For   string          `json:"for,omitempty"`
+	Into  string          `json:"into,omitempty"`
 	Scope *incident.Scope `json:"scope,omitempty"`
 }
 
@@ -68,6 +69,16 @@ func (c *Client) Act(ctx context.Context, id string, verb incident.Verb, by stri
 	if span > 0 {
 		a.For = span.String()
 	}
+	return c.act(ctx, id, verb, a)
+}
+
+// Merge makes an incident a part of another for the person named by, and returns it as it
+// is then.
+func (c *Client) Merge(ctx context.Context, id, into, by string) (incident.Incident, error) {
+	return c.act(ctx, id, incident.Merge, act{By: by, Into: into})
+}
+
+func (c *Client) act(ctx context.Context, id string, verb incident.Verb, a act) (incident.Incident, error) {
 	var one struct {
 		Incident incident.Incident `json:"incident"`
 	}

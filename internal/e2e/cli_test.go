@@ -447,6 +447,8 @@ func incidentsCLI(t *testing.T, d *daemon) {
 		{[]string{"incidents", "dismiss", id}, 1, "the incident is over"},
 		{[]string{"incidents", "reopen", id, "--by", "ada"}, 0, "refuses"},
 		{[]string{"incidents", "show", id}, 0, "opened again by ada"},
+		{[]string{"incidents", "merge", id, id}, 1, "that is the same one"},
+		{[]string{"incidents", "merge", id, "nobody"}, 1, "nothing of this id"},
 		{[]string{"incidents", "reopen", "nobody"}, 1, "nothing of this id"},
 		{[]string{"incidents", "ack", "nobody"}, 1, "nothing of this id"},
 		{[]string{"dead-letters"}, 0, "No notification was given up"},

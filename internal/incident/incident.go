@@ -42,6 +42,8 @@ const (
 	Accepted Resolution = "accepted"
 	// Dismissed: somebody said that it is not a problem and never was one.
 	Dismissed Resolution = "dismissed"
+	// Merged: somebody said that it is a part of another incident.
+	Merged Resolution = "merged"
 )
 
 // ClassRefused is Incident.Class of plain refusals, 403 and 451 by default.
@@ -157,6 +159,10 @@ type Incident struct {
 	// Silenced is who keeps it quiet until when, nil while it is told.
 	Acknowledged *Act `json:"acknowledged,omitempty"`
 	Silenced     *Act `json:"silenced,omitempty"`
+	// Merged are the incidents that somebody made a part of this one, in that order: the
+	// numbers are of all. MergedInto is the id of the one that this is a part of.
+	Merged     []Part `json:"merged,omitempty"`
+	MergedInto string `json:"merged_into,omitempty"`
 	// Flapping is how often it opened within an hour, set while nothing is told of it
 	// until it has been steady for a while; else 0.
 	Flapping int `json:"flapping,omitempty"`
@@ -170,6 +176,12 @@ type Incident struct {
 	// Denials and those of Rules say what happened as far as the sample shows, while
 	// people are only those who were seen.
 	Estimated bool `json:"estimated,omitempty"`
+}
+
+// Part is an incident that is a part of another.
+type Part struct {
+	ID    string `json:"id"`
+	Scope Scope  `json:"scope"`
 }
 
 // AccessRule is a declared rule of the access model. Empty lists mean all.
@@ -232,6 +244,9 @@ const (
 	Unsilenced Kind = "unsilenced"
 	// Assigned: another team owns it now.
 	Assigned Kind = "assigned"
+	// MergedKind: another incident became a part of it. Split: it no longer is.
+	MergedKind Kind = "merged"
+	Split      Kind = "split"
 	// Escalated: nobody acknowledged it in time, and more people are told.
 	Escalated Kind = "escalated"
 )
@@ -251,12 +266,14 @@ const (
 	// Dismiss: this is not a problem and never was one.
 	Dismiss Verb = "dismiss"
 	// Reopen: it is not over, or was a problem after all. It takes back Accept and
-	// Dismiss, for a day.
+	// Dismiss, for a day, and Merge.
 	Reopen Verb = "reopen"
+	// Merge: it is a part of another incident.
+	Merge Verb = "merge"
 )
 
 // Verbs lists all verbs.
-var Verbs = []Verb{Acknowledge, Silence, Unsilence, Accept, Dismiss, Reopen}
+var Verbs = []Verb{Acknowledge, Silence, Unsilence, Accept, Dismiss, Reopen, Merge}
 
 // Silencing keeps an incident, or all in a scope, from being told for a while.
 type Silencing struct {
@@ -282,6 +299,8 @@ type Act struct {
 	Via string `json:"via"`
 	// At is when, by the wall clock; whoever takes the act sets it.
 	At time.Time `json:"at"`
+	// Other is the other incident's id, where one is merged into another or split off it.
+	Other string `json:"other,omitempty"`
 	// Until is when a silence ends by itself; zero for every other act.
 	Until time.Time `json:"until,omitzero"`
 }

@@ -19,6 +19,8 @@ type actBody struct {
 	Via string `json:"via"`
 	// For is how long a silence lasts, such as "2h".
 	For string `json:"for"`
+	// Into is the incident that this one is merged into.
+	Into string `json:"into"`
 	// Scope is what a silence is of, if it is not of an incident.
 	Scope *incident.Scope `json:"scope"`
 }
@@ -83,6 +85,10 @@ func (s *Server) postAct(verb incident.Verb) endpoint {
 		if span > 0 {
 			act.Until = time.Now().UTC().Add(span)
 		}
+		if (verb == incident.Merge) != (b.Into != "") {
+			return refuse(http.StatusBadRequest, "into is needed to merge, and for nothing else", `send {"into":"ID"} with the id of the incident that it becomes a part of`)
+		}
+		act.Other = b.Into
 		id := r.PathValue("id")
 		if err := s.changed(s.backend.Act(r.Context(), id, verb, act)); err != nil {
 			return err

@@ -8,9 +8,9 @@ import (
 // Clicks takes the signed requests by which Slack tells of clicks on buttons. It is
 // called concurrently.
 type Clicks interface {
-	// Take does what a request asks for and returns the status to answer; the error says
-	// why it is not 200. It checks the signature of the body and that it is new.
-	Take(ctx context.Context, h http.Header, body []byte) (status int, err error)
+	// Take does what a request asks for and returns the status to answer, and the JSON if
+	// Slack asked for any; the error says why it is not 200. It checks the signature of the body and that it is new.
+	Take(ctx context.Context, h http.Header, body []byte) (status int, answer []byte, err error)
 }
 
 // maxClick bounds the body of a click: Slack sends the whole message along.
@@ -26,9 +26,13 @@ func (s *Server) postClick(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	switch status, err := s.clicks.Take(r.Context(), r.Header, body); status {
+	switch status, answer, err := s.clicks.Take(r.Context(), r.Header, body); status {
 	case http.StatusOK:
-		write(w, http.StatusOK, plain, nil)
+		kind := plain
+		if answer != nil {
+			kind = "application/json"
+		}
+		write(w, http.StatusOK, kind, answer)
 	case http.StatusUnauthorized:
 		return s.unknownCaller(r, err.Error(), "give sinks.slack.signing_secret the Signing Secret of the app's Basic Information, and check this host's clock")
 	default:

@@ -11,13 +11,14 @@ import (
 // clicked is a taker of clicks with one answer.
 type clicked struct {
 	status int
+	answer []byte
 	err    error
 	got    string
 }
 
-func (c *clicked) Take(_ context.Context, h http.Header, body []byte) (int, error) {
+func (c *clicked) Take(_ context.Context, h http.Header, body []byte) (int, []byte, error) {
 	c.got = h.Get("X-Slack-Signature") + " " + string(body)
-	return c.status, c.err
+	return c.status, c.answer, c.err
 }
 
 func TestClicks(t *testing.T) {
@@ -31,6 +32,9 @@ func TestClicks(t *testing.T) {
 	ok := &clicked{status: 200}
 	if code, body := send(ok, "payload=x"); code != 200 || body != "" || ok.got != "v0=1 payload=x" {
 		t.Errorf("%d %q, taken %q", code, body, ok.got)
+	}
+	if code, body := send(&clicked{status: 200, answer: []byte(`{"options":[]}`)}, "payload=y"); code != 200 || body != `{"options":[]}` {
+		t.Errorf("%d %q", code, body)
 	}
 	for status, want := range map[int]string{401: "Signing Secret", 409: "click again", 503: "click again"} {
 		if code, body := send(&clicked{status: status, err: errors.New("no")}, "x"); code != status || !strings.Contains(body, want) {

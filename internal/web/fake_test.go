@@ -67,7 +67,11 @@ func (f *fake) Act(ctx context.Context, id string, verb incident.Verb, act incid
 	if _, ok := f.timelines[id]; !ok {
 		return ErrNotFound
 	}
-	f.acts = append(f.acts, fmt.Sprintf("%s %s by %s (%s) via %s for %v", verb, id, act.By, act.ID, act.Via, rounded(act)))
+	into := ""
+	if act.Other != "" {
+		into = " into " + act.Other
+	}
+	f.acts = append(f.acts, fmt.Sprintf("%s %s by %s (%s) via %s%s for %v", verb, id, act.By, act.ID, act.Via, into, rounded(act)))
 	return nil
 }
 

@@ -737,7 +737,7 @@ func clickable(raw json.RawMessage) bool {
 			return false
 		}
 	}
-	return e.Type == "static_select" && e.Placeholder.fits(150, "plain_text") && len(e.Options) > 0
+	return e.Placeholder.fits(150, "plain_text") && (e.Type == "static_select" && len(e.Options) > 0 || e.Type == "external_select" && len(e.Options) == 0)
 }
 
 func (s *Server) history(r *http.Request, want func(*Message) bool) map[string]any {

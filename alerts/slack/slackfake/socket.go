@@ -15,7 +15,8 @@ type sockets struct {
 	mu    sync.Mutex
 	conns []*websocket.Conn
 	acks  []string
-	heard chan struct{} // one token: something changed
+	said  map[string]json.RawMessage // with an acknowledgement, by envelope
+	heard chan struct{}              // one token: something changed
 	taken int
 }
 
@@ -55,11 +56,16 @@ func (s *Server) serveSocket(w http.ResponseWriter, r *http.Request) {
 	}()
 	for err == nil {
 		var in struct {
-			ID string `json:"envelope_id"`
+			ID      string          `json:"envelope_id"`
+			Payload json.RawMessage `json:"payload"`
 		}
 		if err = c.ReadJSON(&in); err == nil && in.ID != "" {
 			k.mu.Lock()
 			k.acks = append(k.acks, in.ID)
+			if k.said == nil {
+				k.said = map[string]json.RawMessage{}
+			}
+			k.said[in.ID] = in.Payload
 			k.changed()
 			k.mu.Unlock()
 		}
@@ -111,6 +117,14 @@ func (s *Server) Sockets() (now, ever int, acks []string) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	return len(k.conns), k.taken, slices.Clone(k.acks)
+}
+
+// Answer returns what was said with the acknowledgement of an envelope.
+func (s *Server) Answer(id string) json.RawMessage {
+	k := &s.sockets
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.said[id]
 }
 
 // Changed tells with a token that Sockets may return something else.
