@@ -23,6 +23,16 @@ func code(err error) string {
 	return ""
 }
 
+// mayNotLook tells whether err keeps the bot from reading a channel that it may post to.
+// What keeps it from both passes, or is mended, before anything is posted again.
+func mayNotLook(err error) bool {
+	switch code(err) {
+	case "missing_scope", "no_permission", "access_denied", "not_in_channel", "method_not_supported_for_channel_type":
+		return true
+	}
+	return false
+}
+
 // isPayload tells whether Slack objects to the message itself, so that a plainer
 // one may do.
 func isPayload(err error) bool {

@@ -546,7 +546,7 @@ func matches(m *slackgo.Message, d *alerts.Delivery, p part) (seq int, ok bool) 
 // looking is not allowed.
 func (n *Notifier) looking(d *alerts.Delivery, err error) error {
 	e := classify(err)
-	if typed, ok := errors.AsType[*alerts.Error](e); ok && typed.Kind == alerts.Misconfigured {
+	if typed, ok := errors.AsType[*alerts.Error](e); ok && mayNotLook(err) {
 		if n.first("blind") {
 			n.log.Warn("the channel's history cannot be read, so a message whose fate is unknown may be posted twice", "delivery", d.Key, "error", typed.Err)
 		}

@@ -24,6 +24,8 @@ import (
 	"github.com/denywatch/denywatch/alerts/email"
 	"github.com/denywatch/denywatch/alerts/pagerduty"
 	"github.com/denywatch/denywatch/alerts/shoutrrr"
+	"github.com/denywatch/denywatch/alerts/slack"
+	"github.com/denywatch/denywatch/alerts/slack/slackfake"
 	"github.com/denywatch/denywatch/alerts/webhook"
 	"github.com/denywatch/denywatch/internal/incident"
 	"github.com/denywatch/denywatch/internal/secret"
@@ -40,6 +42,11 @@ type campaign struct {
 	// told are the steps that each sink took of each incident, as they came.
 	told map[string][]string
 }
+
+// inSink is a crash point beside those of the outbox: the sink was told, and nobody knows.
+const inSink = "in the sink"
+
+var crashPoints = append(slices.Clone(alerts.CrashPoints), inSink)
 
 // tryTimeout is how long an outbox waits for a sink.
 const tryTimeout = 250 * time.Millisecond
@@ -82,7 +89,7 @@ func (c *campaign) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	c.mu.Lock()
 	happens := -1
 	if c.rnd.Float64() < c.trouble {
-		happens = c.rnd.IntN(7)
+		happens = []int{0, 0, 1, 1, 2, 2, 3, 3, 4, 5, 5, 6, 6}[c.rnd.IntN(13)] // who hangs takes its time
 	}
 	if happens < 0 || happens >= 5 {
 		c.take(sink, string(body))
@@ -115,12 +122,42 @@ func (c *campaign) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// troubles are what happens to calls of Slack, each to one of the next in a process.
+func (c *campaign) troubles() (out []slackfake.Fault) {
+	if c.trouble == 0 {
+		return nil
+	}
+	for range 3 {
+		f := []slackfake.Fault{
+			{Drop: true}, {Drop: true}, {Drop: true}, {Status: http.StatusBadGateway}, {Status: http.StatusTooManyRequests, RetryAfter: "1"}, {Status: http.StatusTooManyRequests},
+			{Error: "invalid_auth"}, {Error: "channel_not_found"}, {Error: "fatal_error"}, {Body: `{"ok":tr`},
+		}[c.rnd.IntN(10)]
+		if f.Times, f.Skip = 1, c.rnd.IntN(30); f.Skip == 7 {
+			f = slackfake.Fault{Hang: true, Times: 1, Skip: f.Skip}
+		}
+		out = append(out, f)
+	}
+	return out
+}
+
+// shown notes what people see in Slack: of each incident one message, and its thread.
+func (c *campaign) shown(s *slackfake.Server) {
+	for _, m := range s.Messages() {
+		key := "slack " + wallNumber.FindString(m.Text)
+		for _, step := range s.Thread(m.TS) {
+			c.told[key] = append(c.told[key], step.Text)
+		}
+		c.told[key] = append(c.told[key], m.Text)
+	}
+}
+
 // process is one life of an outbox. It is killed at a crash point, or ends when a try
 // failed, so that the next one tries at once.
 type process struct {
 	outboxStore
 	mu    sync.Mutex
-	left  int // crash points until it is killed
+	at    string // the crash point at which it is killed
+	left  int    // how often it comes there until then
 	where string
 	ended chan struct{}
 	once  sync.Once
@@ -138,6 +175,9 @@ func (p *process) dead() bool {
 func (p *process) step(point string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if point != p.at {
+		return
+	}
 	if p.left--; p.left == 0 {
 		p.where = point
 		p.end()
@@ -178,7 +218,7 @@ func (m mortal) Notify(ctx context.Context, d *alerts.Delivery) (json.RawMessage
 		return nil, errKilled
 	}
 	mem, err := m.Notifier.Notify(ctx, d)
-	m.p.step("in the sink")
+	m.p.step(inSink)
 	return mem, err
 }
 
@@ -207,6 +247,7 @@ func walls() (all []incident.Transition) {
 func (c *campaign) run(t *testing.T) (told map[string][]string, killed map[string]int) {
 	t.Helper()
 	c.told = map[string][]string{}
+	chat := slackfake.New(t)
 	post := (&bin{bodies: map[string]string{}, mailed: c.mailed}).mailbox(t)
 	all, dir := walls(), t.TempDir()
 	killed = map[string]int{}
@@ -222,8 +263,10 @@ func (c *campaign) run(t *testing.T) (told map[string][]string, killed map[strin
 		p := &process{outboxStore: outboxStore{store}, ended: make(chan struct{})}
 		c.mu.Lock()
 		if c.trouble > 0 {
-			p.left = 1 + c.rnd.IntN(40)
+			p.at, p.left = crashPoints[c.rnd.IntN(len(crashPoints))], 1+c.rnd.IntN(8)
 		}
+		chat.Clear()
+		chat.Fail(c.troubles()...)
 		c.mu.Unlock()
 		sinks := map[string]alerts.Notifier{}
 		add := func(name string, n alerts.Notifier, err error) {
@@ -242,7 +285,9 @@ func (c *campaign) run(t *testing.T) (told map[string][]string, killed map[strin
 		add("mail", mail, err)
 		shout, err := shoutrrr.New(shoutrrr.Config{URL: secret.String(strings.Replace(web.URL, "http://", "generic+http://", 1) + "/shout")})
 		add("shout", shout, err)
-		o, err := alerts.New(p, sinks, alerts.Options{Meter: p, Crash: p.step, TryTimeout: tryTimeout, StopTimeout: 20 * time.Millisecond})
+		talk, err := slack.New(slack.Config{Token: slackfake.Token, Channel: "#access-walls", APIURL: chat.URL()}, slack.Options{Pace: slack.NewPace(time.Microsecond)})
+		add("slack", talk, err)
+		o, err := alerts.New(p, sinks, alerts.Options{Meter: p, Crash: p.step, May: func() bool { return !p.dead() }, TryTimeout: tryTimeout, StopTimeout: 20 * time.Millisecond})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -289,7 +334,9 @@ func (c *campaign) run(t *testing.T) (told map[string][]string, killed map[strin
 			t.Errorf("the outbox ended with %v", err)
 		}
 		killed[p.where]++
+		talk.Close()
 		web.Close() // what the process sent is taken before the next one sends
+		chat.Settle()
 		hook.Close()
 		am.Close()
 		pager.Close()
@@ -302,6 +349,7 @@ func (c *campaign) run(t *testing.T) (told map[string][]string, killed map[strin
 					t.Errorf("sink %s: %d were given up", h.Sink, h.Dead)
 				}
 			}
+			c.shown(chat)
 			return c.told, killed
 		}
 	}
@@ -312,7 +360,7 @@ func (c *campaign) run(t *testing.T) (told map[string][]string, killed map[strin
 // something later.
 func TestFaultCampaign(t *testing.T) {
 	want, _ := (&campaign{rnd: rand.New(rand.NewPCG(0, 0))}).run(t)
-	if len(want) != 5*4 {
+	if len(want) != 6*4 {
 		t.Fatalf("in a quiet world the sinks are told\n%v", want)
 	}
 	for key, steps := range want {
@@ -325,7 +373,7 @@ func TestFaultCampaign(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got\n%v\nwant\n%v", got, want)
 	}
-	for _, point := range []string{alerts.PointMark, alerts.PointTry, alerts.PointTried, alerts.PointSettled, "in the sink"} {
+	for _, point := range crashPoints {
 		if killed[point] == 0 {
 			t.Errorf("never killed at %s, only %v", point, killed)
 		}
