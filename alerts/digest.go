@@ -15,6 +15,8 @@ type Summary struct {
 	// Team is whose digest it is, empty for everybody's.
 	Team     string
 	From, To time.Time
+	// First tells that From is when denywatch began, and nothing was seen before.
+	First bool
 	// Location is the zone of all times; nil means UTC.
 	Location *time.Location
 	// Sources are what was read, Routes and Series how much is watched.
@@ -175,6 +177,9 @@ func (s *Summary) watched() []string {
 	}
 	out := []string{"Watched: " + Count(len(s.Sources), "source", "sources") + ", " + count(int64(lines), "line", "lines") + ", " + understood + "; " +
 		Count(s.Routes, "route", "routes") + ", " + Count(s.Series, "series", "series")}
+	if s.First {
+		out = append(out, "This is the first one: it begins when denywatch did")
+	}
 	if len(silent) > 0 && lines > 0 {
 		out = append(out, "Not a line came from "+list(silent, mostSilent))
 	}

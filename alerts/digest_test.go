@@ -53,8 +53,10 @@ func TestDigest(t *testing.T) {
 	}
 	busy.Waiting, busy.Dead = 3, 1
 	blind := alerts.Summary{From: from, To: to, Sources: []alerts.SourceSummary{{Name: "web"}}}
+	first := calm
+	first.First = true
 	var b strings.Builder
-	for _, s := range []*alerts.Summary{&calm, &busy, &blind} {
+	for _, s := range []*alerts.Summary{&calm, &busy, &blind, &first} {
 		p := alerts.Digest(s)
 		fmt.Fprintln(&b, p.Headline)
 		for _, part := range p.Parts {

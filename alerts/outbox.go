@@ -645,7 +645,7 @@ func (o *Outbox) failed(ctx context.Context, s *sink, l *lane, d *Delivery, befo
 	}
 	age := time.Since(since)
 	if kind != Permanent && age > o.opt.GiveUpAfter {
-		kind, reason = Permanent, "given up after "+span(age)+": "+reason
+		kind, reason = Permanent, "given up after "+Span(age)+": "+reason
 	}
 	if kind == Permanent {
 		log.Error("a delivery was given up and is kept as a dead letter", "reason", reason)

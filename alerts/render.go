@@ -866,7 +866,7 @@ func (w *writer) step(kind incident.Kind) string {
 		case incident.Merged:
 			return "merged into incident " + w.val(w.in.MergedInto, maxValue)
 		}
-		return withHeads(w.fixed()+how+span(end.Sub(w.in.StartedAt)), heads)
+		return withHeads(w.fixed()+how+Span(end.Sub(w.in.StartedAt)), heads)
 	}
 	return w.val(string(kind), maxValue)
 }
@@ -941,7 +941,7 @@ func (w *writer) acted(kind incident.Kind) string {
 		if w.in.Resolution == incident.Dismissed {
 			how = "called not a problem"
 		}
-		return how + by + " after " + span(w.at.Sub(w.in.StartedAt))
+		return how + by + " after " + Span(w.at.Sub(w.in.StartedAt))
 	}
 	return ""
 }

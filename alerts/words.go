@@ -123,8 +123,8 @@ func percent(x float64) string {
 	return strconv.FormatFloat(p, 'f', 0, 64) + " %"
 }
 
-// span writes a duration in at most two units, rounded to minutes.
-func span(d time.Duration) string {
+// Span writes a duration as people say it: in at most two units, rounded to minutes.
+func Span(d time.Duration) string {
 	m := int64(d.Round(time.Minute) / time.Minute)
 	switch {
 	case m < 1:
@@ -145,9 +145,9 @@ func two(a int64, unitA string, b int64, unitB string) string {
 	return s
 }
 
-// spanWords is span with the minutes written out, for sentences.
+// spanWords is Span with the minutes written out, for sentences.
 func spanWords(d time.Duration) string {
-	s := span(d)
+	s := Span(d)
 	switch {
 	case s == "1 min":
 		return "1 minute"

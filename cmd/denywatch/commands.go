@@ -184,7 +184,7 @@ func (c markCmd) Run(e *env) error {
 		return err
 	}
 	if len(incidents) == 0 {
-		fmt.Fprintf(e.stderr, "no incident within %v\n", c.Wait)
+		fmt.Fprint(e.stderr, app.DescribeQuiet(c.Wait))
 		return nil
 	}
 	for i := range incidents {

@@ -13,7 +13,8 @@ import (
 	"github.com/denywatch/denywatch/internal/secret"
 )
 
-// daemon is how to reach a running denywatch.
+// daemon is how to reach a running denywatch. Where it belongs to several verbs its flags
+// may stand before and after the verb.
 type daemon struct {
 	URL   string        `default:"http://127.0.0.1:8403" env:"DENYWATCH_URL" help:"Where denywatch listens."`
 	Token secret.String `env:"DENYWATCH_TOKEN" placeholder:"TOKEN" help:"Bearer token; better given by the environment variable DENYWATCH_TOKEN."`
@@ -37,6 +38,8 @@ func (p *person) name() string {
 }
 
 type incidentsCmd struct {
+	daemon
+
 	List    listCmd    `cmd:"" default:"withargs" help:"List incidents, the open ones first."`
 	Show    showCmd    `cmd:"" help:"Show one incident with its time line."`
 	Ack     ackCmd     `cmd:"" help:"Say that you look after an incident, so that it does not escalate."`
@@ -48,7 +51,6 @@ type incidentsCmd struct {
 }
 
 type listCmd struct {
-	daemon
 	State  string `enum:"open,resolved,all" default:"all" help:"Which: ${enum}."`
 	Team   string `help:"Only those of this team."`
 	Output string `enum:"text,json" default:"text" help:"text: a line each; json: as the API has them."`
@@ -60,7 +62,7 @@ func (c *listCmd) Run(e *env) error {
 	if c.State == "all" {
 		state = ""
 	}
-	list, err := c.client().Incidents(e.ctx, state, c.Team)
+	list, err := e.cli.Incidents.client().Incidents(e.ctx, state, c.Team)
 	if err != nil {
 		return err
 	}
@@ -80,14 +82,13 @@ func (e *env) json(v any) error {
 }
 
 type showCmd struct {
-	daemon
 	ID     string `arg:"" help:"Id of the incident, as list shows it."`
 	Output string `enum:"text,json" default:"text" help:"text: for people; json: as the API has it."`
 }
 
 // Run implements the command.
 func (c *showCmd) Run(e *env) error {
-	in, line, err := c.client().Incident(e.ctx, c.ID)
+	in, line, err := e.cli.Incidents.client().Incident(e.ctx, c.ID)
 	if err != nil {
 		return err
 	}
@@ -103,13 +104,12 @@ func (c *showCmd) Run(e *env) error {
 
 // target is the incident that is changed, and by whom.
 type target struct {
-	daemon
 	person
 	ID string `arg:"" help:"Id of the incident."`
 }
 
 func (t *target) do(e *env, verb incident.Verb, span time.Duration) error {
-	in, err := t.client().Act(e.ctx, t.ID, verb, t.name(), span)
+	in, err := e.cli.Incidents.client().Act(e.ctx, t.ID, verb, t.name(), span)
 	return e.tell(in, err)
 }
 
@@ -157,21 +157,23 @@ type mergeCmd struct {
 
 // Run implements the command.
 func (c *mergeCmd) Run(e *env) error {
-	in, err := c.client().Merge(e.ctx, c.ID, c.Into, c.name())
+	in, err := e.cli.Incidents.client().Merge(e.ctx, c.ID, c.Into, c.name())
 	return e.tell(in, err)
 }
 
 type silencesCmd struct {
+	daemon
+
 	List   silencesListCmd   `cmd:"" default:"withargs" help:"List what is silenced, and until when."`
 	Add    silencesAddCmd    `cmd:"" help:"Silence all incidents of a scope for a while."`
 	Remove silencesRemoveCmd `cmd:"" help:"Take a silence back before its time."`
 }
 
-type silencesListCmd struct{ daemon }
+type silencesListCmd struct{}
 
 // Run implements the command.
-func (c *silencesListCmd) Run(e *env) error {
-	list, err := c.client().Silences(e.ctx)
+func (silencesListCmd) Run(e *env) error {
+	list, err := e.cli.Silences.client().Silences(e.ctx)
 	if err != nil {
 		return err
 	}
@@ -180,7 +182,6 @@ func (c *silencesListCmd) Run(e *env) error {
 }
 
 type silencesAddCmd struct {
-	daemon
 	person
 	For     time.Duration `required:"" help:"For how long, up to 720h."`
 	Route   string        `help:"Only this route, or pattern of routes such as /billing/**."`
@@ -195,7 +196,7 @@ type silencesAddCmd struct {
 
 // Run implements the command.
 func (c *silencesAddCmd) Run(e *env) error {
-	s, err := c.client().Silence(e.ctx, incident.Scope{
+	s, err := e.cli.Silences.client().Silence(e.ctx, incident.Scope{
 		Service: c.Service, Route: c.Route, Role: c.Role, Plan: c.Plan, Geo: c.Geo, Host: c.Host, Flag: c.Flag, Layer: c.Layer,
 	}, c.name(), c.For)
 	if err != nil {
@@ -206,25 +207,28 @@ func (c *silencesAddCmd) Run(e *env) error {
 }
 
 type silencesRemoveCmd struct {
-	daemon
 	person
 	ID string `arg:"" help:"Id of the silence, or of the silenced incident."`
 }
 
 // Run implements the command.
-func (c *silencesRemoveCmd) Run(e *env) error { return c.client().Unsilence(e.ctx, c.ID, c.name()) }
+func (c *silencesRemoveCmd) Run(e *env) error {
+	return e.cli.Silences.client().Unsilence(e.ctx, c.ID, c.name())
+}
 
 type deadLettersCmd struct {
+	daemon
+
 	List   deadListCmd   `cmd:"" default:"withargs" help:"List the notifications that were given up."`
 	Resend deadResendCmd `cmd:"" help:"Try one, or all of them, again."`
 	Drop   deadDropCmd   `cmd:"" help:"Forget one."`
 }
 
-type deadListCmd struct{ daemon }
+type deadListCmd struct{}
 
 // Run implements the command.
-func (c *deadListCmd) Run(e *env) error {
-	list, err := c.client().DeadLetters(e.ctx)
+func (deadListCmd) Run(e *env) error {
+	list, err := e.cli.DeadLetters.client().DeadLetters(e.ctx)
 	if err != nil {
 		return err
 	}
@@ -233,7 +237,6 @@ func (c *deadListCmd) Run(e *env) error {
 }
 
 type deadResendCmd struct {
-	daemon
 	ID  string `arg:"" optional:"" help:"Id of the dead letter."`
 	All bool   `help:"All of them."`
 }
@@ -243,7 +246,7 @@ func (c *deadResendCmd) Run(e *env) error {
 	if (c.ID == "") != c.All {
 		return errors.New("give either an id or --all")
 	}
-	n, err := c.client().Resend(e.ctx, c.ID)
+	n, err := e.cli.DeadLetters.client().Resend(e.ctx, c.ID)
 	if err != nil {
 		return err
 	}
@@ -252,12 +255,11 @@ func (c *deadResendCmd) Run(e *env) error {
 }
 
 type deadDropCmd struct {
-	daemon
 	ID string `arg:"" help:"Id of the dead letter."`
 }
 
 // Run implements the command.
-func (c *deadDropCmd) Run(e *env) error { return c.client().Drop(e.ctx, c.ID) }
+func (c *deadDropCmd) Run(e *env) error { return e.cli.DeadLetters.client().Drop(e.ctx, c.ID) }
 
 type whoCmd struct {
 	daemon

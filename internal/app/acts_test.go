@@ -454,6 +454,48 @@ func TestDigestIsToldOnce(t *testing.T) {
 	o.stop()
 }
 
+// TestFirstDigest: the first digest is of the time since denywatch was born, and says so.
+func TestFirstDigest(t *testing.T) {
+	o, c := broken(t)
+	o.cfg.Routing.Digest.Daily = o.now().Add(30 * time.Minute).Format("15:04")
+	o.open(c)
+	o.d.core.do(t, func(c *core) { c.born = o.now().Add(-10 * time.Minute); c.digests(o.now()) })
+	o.set(o.now().Add(31 * time.Minute))
+	o.d.core.do(t, func(c *core) {
+		c.digests(o.now())
+		if err := c.cut(); err != nil {
+			t.Error(err)
+		}
+	})
+	await(t, "the digest", func() bool { return len(o.sink.posts()) == 1 })
+	p := o.sink.posts()[0]
+	if p.Headline != "1 incident, 1 open now, Tue 17 Nov 09:20 to Tue 17 Nov 10:00" || !slices.Contains(p.Parts[0].Lines, "This is the first one: it begins when denywatch did") {
+		t.Errorf("the digest is %+v", p)
+	}
+	o.stop()
+}
+
+// do runs f on the core's goroutine.
+func (c *core) do(t *testing.T, f func(*core)) {
+	t.Helper()
+	if err := c.post(t.Context(), func() { f(c) }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestNothingIsAnsweredAfterTheStop: whoever asks then is told to come again.
+func TestNothingIsAnsweredAfterTheStop(t *testing.T) {
+	o, c := broken(t)
+	o.open(c)
+	o.stop()
+	if _, err := (backend{o.d}).Incidents(t.Context()); !errors.Is(err, web.ErrStopping) {
+		t.Errorf("%v", err)
+	}
+	if err := (backend{o.d}).Act(t.Context(), "a1", incident.Accept, incident.Act{}); !errors.Is(err, web.ErrStopping) {
+		t.Errorf("%v", err)
+	}
+}
+
 // await waits for what happens soon on another goroutine.
 func await(t *testing.T, what string, done func() bool) {
 	t.Helper()

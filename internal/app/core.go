@@ -25,6 +25,7 @@ import (
 	"github.com/denywatch/denywatch/internal/replica"
 	"github.com/denywatch/denywatch/internal/state"
 	"github.com/denywatch/denywatch/internal/tally"
+	"github.com/denywatch/denywatch/internal/web"
 	"github.com/denywatch/denywatch/parsers"
 )
 
@@ -362,7 +363,8 @@ func (c *core) run(ctx context.Context) error {
 	}
 }
 
-// post runs f on the core's goroutine and waits for it.
+// post runs f on the core's goroutine and waits for it. The error is web.ErrStopping or
+// that of ctx; f did not run then.
 func (c *core) post(ctx context.Context, f func()) error {
 	done := make(chan struct{})
 	select {
@@ -370,13 +372,11 @@ func (c *core) post(ctx context.Context, f func()) error {
 		<-done
 		return nil
 	case <-c.done:
-		return errStopped
+		return web.ErrStopping
 	case <-ctx.Done():
 		return ctx.Err()
 	}
 }
-
-var errStopped = errors.New("denywatch is stopping")
 
 // mark takes a marker; one whose id is known changes nothing.
 func (c *core) mark(m marker.Marker) {

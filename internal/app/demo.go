@@ -13,6 +13,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/denywatch/denywatch/alerts"
 	"github.com/denywatch/denywatch/configs"
 	"github.com/denywatch/denywatch/internal/client"
 	"github.com/denywatch/denywatch/internal/incident"
@@ -275,8 +276,8 @@ func (w *demoWorld) tell(ctx context.Context, d *Daemon, clock *scaledClock, say
 		for _, in := range incidents {
 			if in.State == incident.Resolved && in.ResolvedAt.After(w.live.Add(demoRelease)) && d.told() {
 				say("")
-				say("That was the demo: one release, one role, one route; everyone else was fine. In the real world it took %v to be told.",
-					in.OpenedAt.Sub(w.live.Add(demoRelease)).Round(time.Minute))
+				say("That was the demo: one release, one role, one route; everyone else was fine. In the real world it took %s to be told.",
+					alerts.Span(in.OpenedAt.Sub(w.live.Add(demoRelease))))
 				return nil
 			}
 		}

@@ -43,6 +43,9 @@ func DescribeIncidents(list []incident.Incident, colour bool) string {
 	return b.String()
 }
 
+// DescribeQuiet says that no incident came within a time.
+func DescribeQuiet(d time.Duration) string { return "no incident within " + alerts.Span(d) + "\n" }
+
 // maxShown bounds a name of another's making in output, in runes.
 const maxShown = 60
 

@@ -166,7 +166,7 @@ func (d *diary) sum(from time.Time, sources []slots.Source, concerns func(route,
 }
 
 // digests tells the digests that are due, each once. A digest that was never due
-// before only begins.
+// before only begins; the first one reaches back to the birth of the state at most.
 func (c *core) digests(now time.Time) {
 	for _, p := range c.desk.Due(now) {
 		meta := "digest/" + p.Key()
@@ -187,7 +187,13 @@ func (c *core) digests(now time.Time) {
 		if oldest := now.AddDate(0, 0, 1-diaryDays); from.Before(oldest) {
 			from = oldest
 		}
-		post := alerts.Digest(c.summary(&p, from))
+		first := from.Before(c.born)
+		if first {
+			from = c.born
+		}
+		s := c.summary(&p, from)
+		s.First = first
+		post := alerts.Digest(s)
 		for _, to := range p.To {
 			c.pending = append(c.pending, alerts.NewPost(post, to))
 		}

@@ -16,6 +16,7 @@ import (
 	"github.com/denywatch/denywatch/ingest/kafka"
 	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/marker"
+	"github.com/denywatch/denywatch/internal/web"
 )
 
 // markerSource stands in positions and metrics for the topics of markers. No
@@ -187,7 +188,7 @@ func (h *markerHandler) Close(ctx context.Context, forget bool) error {
 	if !forget {
 		return nil
 	}
-	if err := h.core.post(ctx, func() { h.core.forget(h.key) }); !errors.Is(err, errStopped) {
+	if err := h.core.post(ctx, func() { h.core.forget(h.key) }); !errors.Is(err, web.ErrStopping) {
 		return err
 	}
 	return nil

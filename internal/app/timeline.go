@@ -92,7 +92,7 @@ func timeline(out io.Writer, colour bool, inputs []*input, c *core, incidents []
 		fmt.Fprintln(w, " Nothing wrong: no wall broke and none vanished.")
 	default:
 		slices.Sort(delays)
-		fmt.Fprintf(w, "\n %s. Would have told you after %s (median).\n", count(n, "incident", "incidents"), delays[n/2].Round(time.Minute))
+		fmt.Fprintf(w, "\n %s. Would have told you after %s (median).\n", count(n, "incident", "incidents"), alerts.Span(delays[n/2]))
 	}
 	if l := scansLine(c.det.Scans()); l != "" {
 		fmt.Fprintln(w, dim(" "+l))

@@ -5,6 +5,7 @@ import (
 	"io"
 	"strings"
 
+	"github.com/denywatch/denywatch/alerts"
 	"github.com/denywatch/denywatch/alerts/routing"
 	"github.com/denywatch/denywatch/configs"
 	"github.com/denywatch/denywatch/internal/incident"
@@ -61,7 +62,7 @@ func CheckRouting(cfg *configs.Config, q AccessQuestion, out io.Writer) error {
 	}
 	if t := r.Team(d.Team); t != nil && t.Escalate.To != "" {
 		if after := t.Escalate.After(d.Severity); after > 0 {
-			fmt.Fprintf(out, "  unless it is acknowledged within %v: team %s\n", after, t.Escalate.To)
+			fmt.Fprintf(out, "  unless it is acknowledged within %s: team %s\n", alerts.Span(after), t.Escalate.To)
 		}
 	}
 	return nil

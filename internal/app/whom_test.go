@@ -45,7 +45,7 @@ func TestCheckRouting(t *testing.T) {
   owner: team growth, by owners[1] (line 12): /billing/**
   told at: webhook
   told at: slack #growth, calling S0123456789
-  unless it is acknowledged within 15m0s: team platform
+  unless it is acknowledged within 15 min: team platform
 `},
 		{app.AccessQuestion{Path: "/billing/upgrade", Layer: "edge", Direction: "up", People: 1}, `  an incident there: low for 1 person, then high because the journey Upgrade is critical
   journey: Upgrade, step 2 of 2

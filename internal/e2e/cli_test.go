@@ -442,6 +442,7 @@ func incidentsCLI(t *testing.T, d *daemon) {
 		{[]string{"silences", "add", "--route", "/search/**", "--for", "1h"}, 0, "route=/search/**"},
 		{[]string{"silences", "add", "--for", "1h"}, 1, "it has no scope"},
 		{[]string{"incidents", "show", id}, 0, "acknowledged by ada"},
+		{[]string{"incidents", "--url", d.url, "show", id}, 0, "acknowledged by ada"},
 		{[]string{"incidents", "show", id, "--output", "json"}, 0, `"kind": "unsilenced"`},
 		{[]string{"incidents", "accept", id, "--by", "ada"}, 0, "new normal"},
 		{[]string{"incidents", "dismiss", id}, 1, "the incident is over"},

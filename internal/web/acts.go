@@ -107,8 +107,8 @@ func (s *Server) postAct(verb incident.Verb) endpoint {
 // changed turns an error of the backend into one for the caller.
 func (s *Server) changed(err error) error {
 	switch {
-	case err == nil:
-		return nil
+	case err == nil, errors.Is(err, ErrStopping):
+		return err
 	case errors.Is(err, ErrNotFound):
 		return refuse(http.StatusNotFound, "nothing of this id is known", "GET /v1/incidents, /v1/silences and /v1/dead-letters list what there is")
 	case errors.Is(err, ErrOver):

@@ -103,6 +103,20 @@ func TestActIsNotAcknowledgedUnlessStored(t *testing.T) {
 	}
 }
 
+func TestStopping(t *testing.T) {
+	b := warded()
+	stopping := func(context.Context) error { return ErrStopping }
+	b.onMark, b.onRead = stopping, stopping
+	s, log := newServer(t, Config{}, b)
+	for _, q := range []request{{method: http.MethodPost, target: "/v1/incidents/a1/accept"}, {method: http.MethodGet, target: "/v1/incidents"}} {
+		w := q.do(t, s)
+		told(t, w, 503, "the daemon is stopping")
+		if w.Header().Get("Retry-After") == "" || log.String() != "" {
+			t.Errorf("header %v, log %s", w.Header(), log)
+		}
+	}
+}
+
 func TestSilences(t *testing.T) {
 	b := warded()
 	s := New(Config{}, b, nil, slog.New(slog.DiscardHandler))

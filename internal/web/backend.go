@@ -20,6 +20,8 @@ var (
 	ErrOver = errors.New("only open incidents can be changed")
 	// ErrUnfit means that what was asked for cannot be done to this incident.
 	ErrUnfit = errors.New("nothing was changed")
+	// ErrStopping means that the daemon is being stopped and answers nothing any more.
+	ErrStopping = errors.New("denywatch is stopping")
 	// ErrNotSendable means that a dead letter cannot be sent again.
 	ErrNotSendable = errors.New("it can only be dropped")
 	// ErrBadSilence means that a silence can not be as it was asked for.

@@ -184,6 +184,8 @@ func (s *Server) fail(w http.ResponseWriter, r *http.Request, err error) {
 		switch {
 		case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled):
 			e.status, e.Msg, e.Hint, e.retryAfter = http.StatusServiceUnavailable, "the daemon did not answer in time", "try again; GET /readyz says what is wrong", 5
+		case errors.Is(err, ErrStopping):
+			e.status, e.Msg, e.Hint, e.retryAfter, e.cause = http.StatusServiceUnavailable, "the daemon is stopping", "try again when it was started again", 5, nil
 		default:
 			e.status, e.Msg, e.Hint = http.StatusInternalServerError, "the daemon failed to answer", "its log says why"
 		}
