@@ -18,7 +18,10 @@ type ruled struct {
 }
 
 // leafID is a leaf's number and those of its names.
-type leafID struct{ leaf, route, role, geo, plan, service uint32 }
+type leafID struct {
+	leaf uint32
+	leafNames
+}
 
 // declared tells what the access model makes of the event: the class of a refusal,
 // event.Valid if the model asks for it, and the decision, whose rule is 0 if the event

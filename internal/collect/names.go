@@ -184,19 +184,21 @@ type leafTable struct {
 }
 
 type leafEnt struct {
-	key  uint64 // see leafKey
+	key  uint64 // of leafNames
 	leaf uint32 // 1 + number; 0 free
 }
 
-// leafKey packs the numbers of a leaf's names, which the bounds of the dictionaries
-// keep small enough.
-func leafKey(route, role, geo, service, plan, host uint32) uint64 {
-	key := uint64(route)
-	key = key*maxRoles + uint64(role)
-	key = key*maxGeos + uint64(geo)
-	key = key*maxServices + uint64(service)
-	key = key*maxPlans + uint64(plan)
-	return key*maxHosts + uint64(host)
+// leafNames are the numbers of a leaf's names.
+type leafNames struct{ route, role, geo, service, plan, host uint32 }
+
+// key packs them, which the bounds of the dictionaries keep small enough.
+func (n *leafNames) key() uint64 {
+	key := uint64(n.route)
+	key = key*maxRoles + uint64(n.role)
+	key = key*maxGeos + uint64(n.geo)
+	key = key*maxServices + uint64(n.service)
+	key = key*maxPlans + uint64(n.plan)
+	return key*maxHosts + uint64(n.host)
 }
 
 // The keys fit: a negative array length would not compile.
@@ -204,9 +206,7 @@ var _ [1<<63/maxRoutes/maxRoles/maxGeos/maxServices/maxPlans/maxHosts - 1]struct
 
 // find returns the leaf's number and whether it is new.
 func (t *leafTable) find(key uint64) (leaf uint32, fresh bool) {
-	if int(t.n)*2 >= len(t.ents) {
-		t.grow()
-	}
+	t.ready()
 	e := t.slot(key)
 	if e.leaf != 0 {
 		return e.leaf - 1, false
@@ -216,17 +216,26 @@ func (t *leafTable) find(key uint64) (leaf uint32, fresh bool) {
 	return t.n - 1, true
 }
 
+// home is where key is looked for first. There is room.
+func (t *leafTable) home(key uint64) uint64 {
+	hi, lo := bits.Mul64(key, 0xd6e8feb86659fd93)
+	return (hi ^ lo) & uint64(len(t.ents)-1)
+}
+
 func (t *leafTable) slot(key uint64) *leafEnt {
 	mask := uint64(len(t.ents) - 1)
-	hi, lo := bits.Mul64(key, 0xd6e8feb86659fd93)
-	for i := (hi ^ lo) & mask; ; i = (i + 1) & mask {
+	for i := t.home(key); ; i = (i + 1) & mask {
 		if e := &t.ents[i]; e.leaf == 0 || e.key == key {
 			return e
 		}
 	}
 }
 
-func (t *leafTable) grow() {
+// ready makes room for one more leaf.
+func (t *leafTable) ready() {
+	if int(t.n)*2 < len(t.ents) {
+		return
+	}
 	old := t.ents
 	t.ents = make([]leafEnt, max(64, 2*len(old)))
 	for i := range old {

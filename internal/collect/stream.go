@@ -126,10 +126,16 @@ type Stream struct {
 	cache    []cached // routes by key, direct mapped
 	hits     int      // cache entries replaced since it grew
 	keys     []tally.Key
-	expected []expected // by leaf
-	ruled    []ruled    // by route
-	reset    bool
-	fullAt   int64 // event time at which the routes became full; 0
+	queue    [32]waiting // of the slot counting
+	queued   int
+	sink     uint64 // keeps the compiler from dropping the early loads
+	// counting is the slot that is counted in, from countFrom to before countTo.
+	counting           int64
+	countFrom, countTo int64
+	expected           []expected // by leaf
+	ruled              []ruled    // by route
+	reset              bool
+	fullAt             int64 // event time at which the routes became full; 0
 
 	stats    tally.Stats
 	before   uint64 // lines before those in stats
@@ -433,48 +439,55 @@ func (s *Stream) count() {
 		s.stats.Skipped++
 		s.because(errExplains)
 		if class != event.NotDenied {
-			s.counter.Slot(s.slotOf(e.Time))
+			s.enter(e.Time)
 			s.counter.Explain(tally.Reason{Keys: c.joinKeys(e, &s.scratch), Layer: layer, Cause: s.cause(e.Cause), Rule: s.rule(e.Rule)})
 		}
 		return
 	}
-	routeID := s.route(e)
-	var roleID, geoID, planID, hostID uint32
+	names := leafNames{route: s.route(e)}
 	if c.Role && len(e.Roles) > 0 {
 		role := e.Roles[0]
 		if len(e.Roles) > 1 {
 			s.role = joinRoles(s.role[:0], e.Roles, c.RolePriority)
 			role = s.role
 		}
-		roleID = s.number(s.roles, role)
+		names.role = s.number(s.roles, role)
 	}
 	if c.Geo {
 		if len(e.Geo) > 0 || c.Country == nil {
-			geoID = s.number(s.geos, e.Geo)
+			names.geo = s.number(s.geos, e.Geo)
 		} else if geo := c.Country(host(e.Client)); geo != "" {
 			s.geo = append(s.geo[:0], geo...)
-			geoID = s.number(s.geos, s.geo)
+			names.geo = s.number(s.geos, s.geo)
 		}
 	}
 	if c.Plan {
-		planID = s.number(s.plans, e.Plan)
+		names.plan = s.number(s.plans, e.Plan)
 	}
 	if c.Host {
-		hostID = s.number(s.hosts, e.Host)
+		names.host = s.number(s.hosts, e.Host)
 	}
-	serviceID := s.number(s.services, e.Service)
-	leaf, fresh := s.leaves.find(leafKey(routeID, roleID, geoID, serviceID, planID, hostID))
-	if fresh {
-		s.keys = append(s.keys, tally.Key{
-			Service: s.service(serviceID), Route: s.routes.list[routeID], Role: s.roles.list[roleID],
-			Geo: s.geos.list[geoID], Plan: s.plans.list[planID], Host: s.hosts.list[hostID],
-		})
-	}
+	names.service = s.number(s.services, e.Service)
 	id, account, named := c.Identity.identity(e, c.TrustUser, &s.scratch)
-	s.counter.Slot(s.slotOf(e.Time))
+	s.enter(e.Time)
+	weight := e.Weight
+	if weight == 0 {
+		weight = max(c.SampleRate, 1)
+	}
+	if class == event.NotDenied && c.Access == nil && len(e.Flags)+len(e.Version) == 0 {
+		if e.Status == 0 {
+			s.blind++
+		}
+		s.queue[s.queued] = waiting{names: names, key: names.key(), identity: id, weight: weight, status: tally.StatusOf(e.Status)}
+		if s.queued++; s.queued == len(s.queue) {
+			s.drain()
+		}
+		return
+	}
+	leaf := s.leaf(&names, names.key())
 	var breach access.Decision
 	if c.Access != nil {
-		class, breach = s.declared(leafID{leaf, routeID, roleID, geoID, planID, serviceID}, class)
+		class, breach = s.declared(leafID{leaf, names}, class)
 	}
 	var r *tally.Refusal
 	if class != event.NotDenied || breach.Rule != 0 {
@@ -490,10 +503,6 @@ func (s *Stream) count() {
 	if e.Status == 0 && r == nil {
 		s.blind++
 	}
-	weight := e.Weight
-	if weight == 0 {
-		weight = max(c.SampleRate, 1)
-	}
 	s.counter.Add(leaf, tally.StatusOf(e.Status), weight, id, r)
 	denied := class != event.NotDenied && class != event.Valid
 	for _, f := range e.Flags {
@@ -502,6 +511,58 @@ func (s *Stream) count() {
 	if len(e.Version) > 0 {
 		s.flag(&s.versions, e.Version, leaf, weight, denied)
 	}
+}
+
+// waiting is an event whose leaf is still to be found. Nothing was refused, and
+// nothing is asked of it but to be counted.
+type waiting struct {
+	names         leafNames
+	key, identity uint64
+	weight        uint32
+	status        tally.Status
+}
+
+// enter makes the slot that holds t the one that is counted in.
+func (s *Stream) enter(t int64) {
+	if t < s.countFrom || t >= s.countTo {
+		s.drain()
+		s.counting = s.slotOf(t)
+		s.countFrom = s.counting * int64(time.Second)
+		s.countTo = s.countFrom + s.c.Step*int64(time.Second)
+	}
+	s.counter.Slot(s.counting)
+}
+
+// drain counts the waiting events. Finding their leaves is a random access to a
+// large table each, so all of them are begun before the first is needed.
+func (s *Stream) drain() {
+	q := s.queue[:s.queued]
+	s.queued = 0
+	if len(q) == 0 {
+		return
+	}
+	s.leaves.ready()
+	early := uint64(0)
+	for i := range q {
+		early += s.leaves.ents[s.leaves.home(q[i].key)].key
+	}
+	s.sink = early
+	for i := range q {
+		w := &q[i]
+		s.counter.Add(s.leaf(&w.names, w.key), w.status, w.weight, w.identity, nil)
+	}
+}
+
+// leaf is the number of the leaf with these names and their key.
+func (s *Stream) leaf(n *leafNames, key uint64) uint32 {
+	leaf, fresh := s.leaves.find(key)
+	if fresh {
+		s.keys = append(s.keys, tally.Key{
+			Service: s.service(n.service), Route: s.routes.list[n.route], Role: s.roles.list[n.role],
+			Geo: s.geos.list[n.geo], Plan: s.plans.list[n.plan], Host: s.hosts.list[n.host],
+		})
+	}
+	return leaf
 }
 
 // flag counts an event that had a flag on, or was answered by a version.
@@ -674,6 +735,7 @@ func (s *Stream) setState(st tally.StreamState, trouble string) {
 
 // hand sends what was counted since the last time to the detector.
 func (s *Stream) hand(ctx context.Context) error {
+	s.drain()
 	var b *tally.Block
 	select {
 	case b = <-s.free:
@@ -721,6 +783,7 @@ func (s *Stream) hand(ctx context.Context) error {
 // CaughtUp implements ingest.Handler.
 func (s *Stream) CaughtUp(ctx context.Context) error {
 	s.setState(tally.CaughtUp, "")
+	s.drain()
 	if !s.changed && !s.counter.Dirty() && time.Since(s.handed) < handEvery {
 		return nil
 	}
