@@ -348,9 +348,9 @@ func (j *judge) create(k *tally.Key) int32 {
 }
 
 // roomy returns s with room for one more. There may be a million: append would make a
-// quarter more than that, this a sixteenth.
+// quarter more than that, this a sixteenth of what are very many.
 func roomy[T any](s []T) []T {
-	if len(s) < cap(s) || len(s) < blockSize {
+	if len(s) < cap(s) || len(s) < 16*blockSize {
 		return s
 	}
 	return append(make([]T, 0, len(s)+len(s)/16), s...)

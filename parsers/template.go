@@ -123,6 +123,7 @@ type op struct {
 	setMethod   bool // of fieldRequest
 	setPath     bool
 	lit         string
+	short       shortText // of lit
 	// before is the fixed text in front, for values cut from the right.
 	before string
 	parts  []stampPart
@@ -219,6 +220,7 @@ func assemble(elems []element, esc escaping, loc *time.Location, strict bool) (*
 
 	last := 0 // how many ops are needed
 	for i := range ops {
+		ops[i].short = newShortText(ops[i].lit)
 		if i+1 < len(ops) {
 			ops[i].look, ops[i].lookLit = ops[i+1].shape, ops[i+1].lit
 		}
@@ -582,14 +584,10 @@ func (t *templateParser) reach(o *op, b []byte) int {
 
 // litAt tells whether o's fixed text stands at b[n:].
 func (o *op) litAt(b []byte, n int) bool {
-	switch l := len(o.lit); l {
-	case 0:
-		return true
-	case 1:
-		return n < len(b) && b[n] == o.lit[0]
-	default:
+	if l := len(o.lit); l > 8 || n+8 > len(b) {
 		return len(b)-n >= l && string(b[n:n+l]) == o.lit
 	}
+	return o.short.begins(b[n:])
 }
 
 // text is the length of the text at the start of b that ends where o's fixed
@@ -624,7 +622,7 @@ func (o *op) text(b []byte) int {
 	first := o.lit[0]
 	within := b
 	if o.shape == shapeToken {
-		n := bytes.IndexByte(b, ' ')
+		n := indexShort(b, ' ')
 		if first == ' ' {
 			return n
 		}
@@ -634,7 +632,7 @@ func (o *op) text(b []byte) int {
 	}
 	from := 0
 	for {
-		n := bytes.IndexByte(within[from:], first)
+		n := indexShort(within[from:], first)
 		if n < 0 {
 			return -1
 		}

@@ -12,14 +12,13 @@ import (
 // (HTTP/0.9), the target may hold spaces, and all of it may be garbage such as a
 // TLS hello, which has neither.
 func splitRequest(r []byte) (method, path []byte) {
-	sp := bytes.IndexByte(r, ' ')
+	sp := indexShort(r, ' ')
 	if sp <= 0 || sp > 32 {
 		return nil, nil
 	}
 	method = r[:sp]
 	for _, c := range method {
-		// A token of RFC 9110; '\\' is what binary bytes are logged as.
-		if c <= ' ' || c >= 0x7f || c == '\\' || c == '"' || c == '{' || c == '(' || c == '<' || c == '/' || c == ':' {
+		if !methodByte[c] {
 			return nil, nil
 		}
 	}
@@ -37,6 +36,15 @@ func splitRequest(r []byte) (method, path []byte) {
 	}
 	return nil, nil
 }
+
+// methodByte are the bytes that a method may have: those of a token of RFC 9110, more
+// or less; '\\' is what binary bytes are logged as.
+var methodByte = func() (t [256]bool) {
+	for c := byte(' ' + 1); c < 0x7f; c++ {
+		t[c] = bytes.IndexByte([]byte(`\"{(</:`), c) < 0
+	}
+	return t
+}()
 
 var (
 	httpSlash     = []byte("HTTP/")
