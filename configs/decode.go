@@ -387,13 +387,25 @@ func (d *decoder) given(n *yaml.Node, path string) string {
 	return d.show(path, n.Value)
 }
 
+// instead names what the file holds where a group was expected. A text is not repeated:
+// it may be the secret of a field that is not named, or "token:x" without its space.
+func (d *decoder) instead(n *yaml.Node) string {
+	if n.Kind != yaml.ScalarNode || n.Value == "" {
+		return d.given(n, "")
+	}
+	if name, value, ok := strings.Cut(n.Value, ":"); ok && isName(name) && !strings.HasPrefix(value, "//") {
+		return "a text; a space belongs behind the colon of name: value"
+	}
+	return "a text"
+}
+
 // group decodes a mapping into a struct.
 func (d *decoder) group(n *yaml.Node, v reflect.Value, path string) {
 	if isNull(n) { // "denials:" with everything below it commented out
 		return
 	}
 	if n.Kind != yaml.MappingNode {
-		d.problem(path, "must be a group of settings (name: value), not %s", d.given(n, path))
+		d.problem(path, "must be a group of settings (name: value), not %s", d.instead(n))
 		return
 	}
 	known := map[string]field{}
@@ -418,7 +430,7 @@ func (d *decoder) names(n *yaml.Node, v reflect.Value, path string, f field) {
 		return
 	}
 	if n.Kind != yaml.MappingNode {
-		d.problem(path, "must be a group of settings (name: value), not %s", d.given(n, path))
+		d.problem(path, "must be a group of settings (name: value), not %s", d.instead(n))
 		return
 	}
 	m := reflect.MakeMap(v.Type())
@@ -575,7 +587,11 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, path string, f field) {
 	}
 	if n.Kind != yaml.SequenceNode {
 		if !f.one || (elem.Kind() == reflect.Struct) != (n.Kind == yaml.MappingNode) {
-			d.problem(path, "must be %s, not %s", listOf(elem, f.one), d.given(n, path))
+			what := d.given(n, path)
+			if elem.Kind() == reflect.Struct {
+				what = d.instead(n)
+			}
+			d.problem(path, "must be %s, not %s", listOf(elem, f.one), what)
 			return
 		}
 		d.single[path] = true
@@ -591,7 +607,7 @@ func (d *decoder) list(n *yaml.Node, v reflect.Value, path string, f field) {
 // namedList decodes a mapping of names to groups.
 func (d *decoder) namedList(n *yaml.Node, v reflect.Value, path string) {
 	if n.Kind != yaml.MappingNode {
-		d.problem(path, "must be a group of names, each with its settings, not %s", d.given(n, path))
+		d.problem(path, "must be a group of names, each with its settings, not %s", d.instead(n))
 		return
 	}
 	d.entries(n, path, func(key, value *yaml.Node) {

@@ -162,9 +162,8 @@ func (d *decoder) syntax(err error, data []byte, pair [2]string) {
 			message = w.plain
 		}
 	}
-	if name, found := strings.CutPrefix(message, "unknown anchor '"); found {
-		name, _, _ = strings.Cut(name, "'")
-		message = "the alias *" + name + " names no anchor (&" + name + "); if it is a text such as a glob, put it in quotes"
+	if strings.HasPrefix(message, "unknown anchor '") {
+		message = "the alias (*) names no anchor (&); if it is a text such as a glob or a password, put it in quotes"
 	}
 	if e.ContextMsg == "while scanning a quoted scalar" && e.ContextMark.Line > 0 {
 		at = mark{e.ContextMark.Line, e.ContextMark.Column}
@@ -184,7 +183,7 @@ func (d *decoder) syntax(err error, data []byte, pair [2]string) {
 // root decodes the top group; it returns false if there is none.
 func (d *decoder) root(n *yaml.Node, c *Config) bool {
 	if n.Kind != yaml.MappingNode {
-		d.problemAt(mark{n.Line, n.Column}, "", "must be a group of settings (name: value) such as \"sources:\", not %s", d.given(n, ""))
+		d.problemAt(mark{n.Line, n.Column}, "", "must be a group of settings (name: value) such as \"sources:\", not %s", d.instead(n))
 		return false
 	}
 	d.value(n, reflect.ValueOf(c).Elem(), "", field{})

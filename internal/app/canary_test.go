@@ -434,9 +434,10 @@ sinks:
 	ask("POST", "/v1/slack/interactions", click, "X-Slack-Request-Timestamp", ts, "X-Slack-Signature", "v0="+hex.EncodeToString(mac.Sum(nil)))
 	ask("POST", "/v1/slack/interactions", click, "X-Slack-Request-Timestamp", ts, "X-Slack-Signature", "v0=cnry")
 	ask("POST", "/v1/incidents/"+id+"/silence", `{"for":"1h","by":"bob"}`, ops...)
-	for _, path := range []string{"/v1/markers", "/v1/silences", "/v1/incidents/" + id + "/acknowledge", "/v1/markers/github", "/v1/dead-letters/resend"} {
+	for _, path := range []string{"/v1/markers", "/v1/silences", "/v1/incidents/" + id + "/acknowledge", "/v1/incidents/" + id + "/merge", "/v1/incidents/cnry/reopen", "/v1/markers/github", "/v1/dead-letters/resend"} {
 		ask("POST", path, `{"cnry":"cnry`, ops...)
 		ask("POST", path, `{"cnry":"cnry"}`, ops...)
+		ask("POST", path, `{"into":"cnry"}`, ops...)
 		ask("POST", path, `{}`, "Authorization", "Bearer cnrywrong", "X-Hub-Signature-256", "sha256=cnry", "Content-Type", "cnry")
 	}
 	for _, path := range []string{"/cnry?token=cnry", "/v1/incidents/cnry?token=cnry", "/v1/markers/cnry/verdict", "/v1/incidents?state=cnry&cnry=cnry", "/v1/who?hash=cnry"} {

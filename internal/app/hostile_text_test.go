@@ -147,7 +147,7 @@ func TestHostileText(t *testing.T) {
 	// What a log can not do to an incident, a person or a marker can.
 	evil := strings.Join(evils[:7], " ")
 	at := time.Date(2026, 11, 17, 11, 0, 0, 0, time.UTC)
-	act := &incident.Act{By: evil, ID: evil, Via: evil, At: at, Until: at.Add(time.Hour)}
+	act := &incident.Act{By: evil, ID: evil, Via: evil, At: at, Until: at.Add(time.Hour), Other: evil}
 	var told []incident.Transition
 	var worst []*incident.Transition
 	for _, id := range c.order {
@@ -157,7 +157,7 @@ func TestHostileText(t *testing.T) {
 		t.Fatalf("no incident:\n%s", out.String())
 	}
 	last := told[len(told)-1]
-	for i, kind := range []incident.Kind{incident.Acknowledged, incident.Silenced, incident.Unsilenced, incident.Assigned, incident.Escalated, incident.ResolvedKind, incident.Reopened} {
+	for i, kind := range []incident.Kind{incident.Acknowledged, incident.Silenced, incident.Unsilenced, incident.Assigned, incident.Escalated, incident.MergedKind, incident.Split, incident.ResolvedKind, incident.Reopened} {
 		x := last
 		x.Seq, x.Kind, x.At, x.Act = last.Seq+1+i, kind, at, act
 		in := &x.Incident
@@ -165,8 +165,9 @@ func TestHostileText(t *testing.T) {
 		in.MarkerInfo = &incident.MarkerInfo{Kind: evil, Service: evil, Version: evil, Previous: evil, Time: at}
 		in.FixInfo, in.Causes, in.Version, in.Rules = in.MarkerInfo, append(evils, in.Causes...), evil, []incident.RuleCount{{Name: evil, Denials: 7}}
 		in.AccessRule = &incident.AccessRule{Text: evil, Routes: []string{evil}, Roles: []string{evil}, Hint: evil}
+		in.Merged, in.MergedInto = []incident.Part{{ID: evil, Scope: in.Scope}}, evil
 		if kind == incident.ResolvedKind {
-			in.State, in.Resolution, in.ResolvedAt = incident.Resolved, incident.Dismissed, &at
+			in.State, in.Resolution, in.ResolvedAt = incident.Resolved, incident.Merged, &at
 		}
 		told = append(told, x)
 	}
