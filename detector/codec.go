@@ -22,7 +22,7 @@ type Writer interface {
 }
 
 // stateVersion is the first byte of every block.
-const stateVersion = 9
+const stateVersion = 10
 
 // ErrState is wrapped by Load's errors: the blocks are not what Save wrote.
 var ErrState = errors.New("the detector's state cannot be read")
@@ -417,10 +417,10 @@ func (f *finding) put(w *wire.Writer) error {
 	w.Bool(f.accepted)
 	w.String(f.flag)
 	w.String(f.version)
-	for _, x := range [...]int64{f.opened, f.started, f.resolved, f.awake, f.from, f.requests, f.denials, f.calmSince} {
+	for _, x := range [...]int64{f.opened, f.started, f.resolved, f.awake, f.from, f.requests, f.denials, f.calmSince, f.refused} {
 		w.Int(x)
 	}
-	for _, x := range [...]float64{f.share, f.rate, f.base, f.expected, f.calm} {
+	for _, x := range [...]float64{f.share, f.rate, f.base, f.wallX, f.wallN, f.wallM, f.expected, f.calm, f.over} {
 		w.Float(x)
 	}
 	for _, x := range [...]float32{f.calmX, f.calmN, f.calmM} {
@@ -905,8 +905,8 @@ func (f *finding) get(r *wire.Reader, j *judge, cells int) {
 	f.opened, f.started, f.resolved = getTime(r), getTime(r), getTime(r)
 	f.awake, f.from = getTime(r), getTime(r)
 	f.requests, f.denials = r.Int(), r.Int()
-	f.calmSince = getTime(r)
-	for _, x := range [...]*float64{&f.share, &f.rate, &f.base, &f.expected, &f.calm} {
+	f.calmSince, f.refused = getTime(r), getTime(r)
+	for _, x := range [...]*float64{&f.share, &f.rate, &f.base, &f.wallX, &f.wallN, &f.wallM, &f.expected, &f.calm, &f.over} {
 		*x = baseline.GetFloat64(r)
 	}
 	for _, x := range [...]*float32{&f.calmX, &f.calmN, &f.calmM} {

@@ -14,9 +14,15 @@ const (
 	reopenWithin int64 = 60 * 60
 	acceptAfter  int64 = 24 * 3600
 	calmSlots          = 5
-	// calmEvidence is what must speak for the base rate, against the incident's,
-	// since it last did not.
+	// calmEvidence is what must speak for the base rate, against the incident's, since
+	// it last did not, beside a price for how often it may have begun to: the log of the
+	// refusals, or of those who got in, until then. halfEvidence is what must speak
+	// against half of the incident.
 	calmEvidence = 5
+	halfEvidence = 1.5
+	// wellKnown is the denials too many, or too few, from which on the size of a wall is
+	// known. More might be those of a time in which it was over.
+	wellKnown = 100
 	maxCauses    = 64
 	maxRules     = 64
 	// together is how much of the score of two findings one scope must reach to
@@ -77,7 +83,10 @@ type finding struct {
 	// after the finding was reopened.
 	awake, from int64
 	share       float64 // of the wall that came up, or down
-	rate, base  float64 // when it was located
+	rate, base  float64 // of the requests that share is measured by
+	// wallX denials of wallN requests that count, wallM expected, are these: since it was
+	// located, but for what speaks for recovery, until enough is known.
+	wallX, wallN, wallM float64
 
 	requests, denials int64
 	expected          float64
@@ -95,18 +104,20 @@ type finding struct {
 	// kept is set while its incident is open, from whatever vantage.
 	kept bool
 
-	calm      float64 // evidence for recovery
+	calm      float64 // evidence for recovery, against half of the wall
 	calmSince int64   // the slot in which it left zero
+	over      float64 // evidence against the wall since then
+	refused   int64   // the end of the last slot that left none for recovery
 	// calmX denials of calmN requests were seen since then, calmM expected.
 	calmX, calmN, calmM float32
 	// The current slot's sums: denials, requests, expected denials, and the
-	// log-likelihood ratio of the wall.
+	// log-likelihood ratios of the wall and of half of it.
 	sx, sn, sm float32
-	llr        float64
+	llr, half  float64
 }
 
 // begin prepares for the counts of a slot.
-func (f *finding) begin() { f.sx, f.sn, f.sm, f.llr = 0, 0, 0, 0 }
+func (f *finding) begin() { f.sx, f.sn, f.sm, f.llr, f.half = 0, 0, 0, 0, 0 }
 
 // win is a window of the finding's kind.
 func (f *finding) win(since int64) window {
@@ -160,9 +171,8 @@ func (j *judge) follow(f *finding, t *touched, r baseline.Rate) {
 	f.sx += x
 	f.sn += n
 	f.sm += n * float32(p)
-	// Half the wall: what was located first may be more than the truth, and a wall
-	// of which half is left is not gone.
-	f.llr += baseline.WallRatio(float64(n), float64(x), p, f.dir, f.share/2)
+	f.llr += baseline.WallRatio(float64(n), float64(x), p, f.dir, f.share)
+	f.half += baseline.WallRatio(float64(n), float64(x), p, f.dir, f.share/2)
 }
 
 // witness adds who was refused in one slot of the past on the finding's cells.
@@ -365,7 +375,7 @@ func (j *judge) size(f *finding) {
 		}
 	}
 	if n > 0 {
-		f.measure(x/n, m/n)
+		f.measure(x, n, m)
 	}
 }
 
@@ -380,16 +390,24 @@ func (j *judge) firstSeen(s scope) int64 {
 func (j *judge) locate(f *finding, l *located) {
 	f.scope = l.scope
 	f.known, f.rules = l.win.known, l.win.rules
-	f.measure(float64(l.X/l.N), float64(l.M/l.N))
-	f.calm = 0
+	f.measure(float64(l.X), float64(l.N), float64(l.M))
+	f.calm, f.refused = 0, j.end()
 }
 
-// measure takes over the rate of refusals, and what is normal.
-func (f *finding) measure(rate, base float64) {
-	f.rate, f.base = rate, base
-	share := (f.rate - f.base) / max(1-f.base, 1e-3)
+// measure takes over how large the wall is, by x of n requests refused where m were
+// expected. No wall is whole: one request more may come through it, or be refused of
+// those that it lets in.
+func (f *finding) measure(x, n, m float64) {
+	f.wallX, f.wallN, f.wallM = x, n, m
+	f.rate, f.base = x/n, m/n
+	n++
 	if f.dir == baseline.Down {
-		share = (f.base - f.rate) / max(f.base, 1e-3)
+		x++
+		m++
+	}
+	share := (x - m) / max(n-m, 1e-3*n)
+	if f.dir == baseline.Down {
+		share = (m - x) / max(m, 1e-3*n)
 	}
 	f.share = min(max(share, 0.002), 0.995)
 }
@@ -563,15 +581,15 @@ func (j *judge) tend(partial bool) {
 				j.size(f)
 			}
 		}
-		recovered := seen != nil && j.recovered(f, partial) && age >= calmSlots
+		recovered, old := seen != nil && j.recovered(f, partial) && age >= calmSlots, now-f.awake >= acceptAfter
 		switch {
-		case now-f.awake >= acceptAfter:
-			j.adopt(f)
-		case recovered && j.narrow(f):
-		case recovered:
+		case recovered && !old && j.narrow(f):
+		case recovered, old && f.calm > 0 && f.over >= calmEvidence: // too few came for more
 			f.resolved = now
 			j.show(f.mask, true)
 			j.reset(f.scope)
+		case old:
+			j.adopt(f)
 		}
 	}
 }
@@ -659,16 +677,24 @@ func (j *judge) recovered(f *finding, partial bool) bool {
 		return false
 	}
 	if f.sn > 0 {
-		was := f.calm
-		f.calm = max(0, f.calm-f.llr)
-		if was == 0 {
-			f.calmSince, f.calmX, f.calmN, f.calmM = j.start, 0, 0, 0
+		if f.calm == 0 {
+			f.calmSince, f.calmX, f.calmN, f.calmM, f.over = j.start, 0, 0, 0, 0
 		}
+		f.calm = max(0, f.calm-f.half)
+		f.over -= f.llr
 		f.calmX += f.sx
 		f.calmN += f.sn
 		f.calmM += f.sm
+		if f.calm == 0 {
+			f.refused = j.end()
+		}
+		if f.calm == 0 && math.Abs(f.wallX-f.wallM) < wellKnown {
+			f.measure(f.wallX+float64(f.calmX), f.wallN+float64(f.calmN), f.wallM+float64(f.calmM))
+		}
 	}
-	if f.calm < calmEvidence || j.end()-f.calmSince < calmSlots*j.step {
+	price := math.Log1p(min(f.wallX, f.wallN-f.wallX))
+	// A wall of which half is left is not gone, but that is rare.
+	if f.calm < halfEvidence || f.over < calmEvidence+price || j.end()-f.calmSince < calmSlots*j.step {
 		return false
 	}
 	x, n, m := float64(f.calmX), float64(f.calmN), float64(f.calmM)

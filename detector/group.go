@@ -27,6 +27,8 @@ const (
 	topRules    = 5
 	// A marker names incidents that begin up to this long after it.
 	blameWithin = 2 * time.Hour
+	// mendsWithin is how long people may still be refused after the change that mends it.
+	mendsWithin = 30 * time.Minute
 )
 
 // member is a finding that belongs to a group.
@@ -481,17 +483,18 @@ func (d *Detector) attribute(g *group, step int64) {
 }
 
 // mended names the latest change that the recovery followed, after the one that the
-// incident did.
+// incident did. One after which people were refused for longer than changes take to reach
+// everybody is not it.
 func (d *Detector) mended(g *group) {
 	inc := &g.inc
 	inc.Fix, inc.FixInfo = "", nil
 	if inc.Resolution != incident.Recovered || g.lead == nil {
 		return
 	}
+	from := instant(g.lead.refused).Add(-mendsWithin)
 	// What spoke for recovery began in this slot; like an onset it may be a slot early.
-	began := instant(g.lead.calmSince)
-	to := began.Add(time.Duration(2*g.judge.step) * time.Second)
-	for i := len(d.marks) - 1; i >= 0 && d.marks[i].Time.After(inc.StartedAt) && !d.marks[i].Time.Before(began.Add(-blameWithin)); i-- {
+	to := instant(g.lead.calmSince + 2*g.judge.step)
+	for i := len(d.marks) - 1; i >= 0 && d.marks[i].Time.After(inc.StartedAt) && !d.marks[i].Time.Before(from); i-- {
 		m := &d.marks[i].Marker
 		if m.Time.After(to) || m.ID == inc.Marker || !marked(attributed(m), &inc.Scope) {
 			continue

@@ -167,7 +167,7 @@ func (j *judge) reopen(f *finding) bool {
 	if len(j.past.slots) > 0 {
 		f.from = max(f.from, j.past.slots[0].start)
 	}
-	f.resolved, f.awake, f.calm = 0, j.end(), 0
+	f.resolved, f.awake, f.calm, f.refused = 0, j.end(), 0, end
 	j.hide(f)
 	if f.accepted {
 		j.restore(f, end)
