@@ -23,8 +23,8 @@ const (
 	// wellKnown is the denials too many, or too few, from which on the size of a wall is
 	// known. More might be those of a time in which it was over.
 	wellKnown = 100
-	maxCauses    = 64
-	maxRules     = 64
+	maxCauses = 64
+	maxRules  = 64
 	// together is how much of the score of two findings one scope must reach to
 	// stand for both.
 	together = 0.8
@@ -156,7 +156,7 @@ func (j *judge) what(w window, dir int8, t *pastCount) (n, x float32, p float64,
 		n, x, share, _, ok := j.doors(t, dir)
 		return n, x, float64(share), ok && n > 0
 	case w.known:
-		return t.nc, t.yc, float64(j.usual(c).Share()), true
+		return t.nc, t.yc, float64(j.usual(c).Share()), j.telling(c)
 	}
 	return t.nc, t.xc, float64(j.normal(c).Share()), true
 }
