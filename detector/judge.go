@@ -619,7 +619,7 @@ func (j *judge) cap(l *slots.Leaf, id int32, n, x float32, sampled uint8, p *pas
 	// would look like a fall.
 	if j.normal(&j.cells[id]).Share() > oftenRefused {
 		for _, who := range l.Entered {
-			if _, refused := slices.BinarySearchFunc(l.Hits, who, func(h slots.Hit, id uint64) int { return cmp.Compare(h.Identity, id) }); !refused && j.buckets.empty(who, uint32(j.start)) {
+			if _, refused := slices.BinarySearchFunc(l.Hits, who, against); !refused && j.buckets.empty(who, uint32(j.start)) {
 				gone++
 			}
 		}
@@ -733,6 +733,15 @@ func (j *judge) judgeSlot(c *slots.Closed) {
 	if j.class == event.Refused {
 		j.breaches(baseline.Down)
 	}
+}
+
+// against compares a hit with an identity; one of a valid refusal, the last of its
+// identity, is behind it.
+func against(h slots.Hit, id uint64) int {
+	if c := cmp.Compare(h.Identity, id); c != 0 || h.Class != event.Valid {
+		return c
+	}
+	return 1
 }
 
 // oftenRefused is the rate of refusals from which on it matters who is let in.

@@ -361,6 +361,9 @@ type ruleCount struct {
 	n    int64
 }
 
+// Rule describes a declared rule by its id, nil if there is none of that id.
+func (d *Detector) Rule(id uint64) *incident.AccessRule { return d.cfg.Access.Describe(id) }
+
 // rule is the declared rule that a finding breaks, nil if it is not about one.
 func (j *judge) rule(f *finding) *incident.AccessRule {
 	var top ruleCount

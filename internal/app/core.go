@@ -38,6 +38,7 @@ const (
 	bucketDesk      = "desk"
 	bucketDiary     = "diary"
 	bucketRefusals  = "refusals"
+	bucketValid     = "valid_refusals"
 	bucketMeta      = "core"
 )
 
@@ -126,6 +127,7 @@ type core struct {
 	desk   *routing.Desk
 	diary  diary
 	denied refusals
+	valid  refusals  // those that the access rules ask for
 	born   time.Time // of the state; zero in replay
 
 	in    chan *tally.Block
@@ -163,7 +165,7 @@ type core struct {
 }
 
 func newCore(sc slots.Config, dc detector.Config, clock *collect.Clock, log *slog.Logger) *core {
-	return &core{
+	c := &core{
 		ledger: slots.New(sc), det: detector.New(dc), clock: clock, log: log,
 		desk: routing.NewDesk(routing.New(&routing.Config{}, nil)), diary: newDiary(),
 		in: make(chan *tally.Block, 64), calls: make(chan func()), done: make(chan struct{}),
@@ -172,6 +174,8 @@ func newCore(sc slots.Config, dc detector.Config, clock *collect.Clock, log *slo
 		timelines: map[string][]incident.Transition{}, untold: map[string]bool{},
 		unjudged: map[string][]span{},
 	}
+	c.valid.rule = c.ruleText
+	return c
 }
 
 // now is the wall clock in nanoseconds, event.NoTime in replay.
@@ -255,6 +259,7 @@ func (c *core) advance() {
 		if c.store != nil {
 			c.diary.note(s, c.ledger.Sources)
 			c.denied.note(s)
+			c.valid.note(s)
 		}
 		c.clock.SetClosed(s.Vantage, s.Start)
 		// Streams that wait for the watermark may go on between slots.
@@ -438,6 +443,9 @@ func (c *core) cut() error {
 		if err := c.denied.save(bucket{tx, bucketRefusals}); err != nil {
 			return err
 		}
+		if err := c.valid.save(bucket{tx, bucketValid}); err != nil {
+			return err
+		}
 		return c.outbox.Enqueue(tx, c.pending)
 	})
 	c.lastCut, c.cutTook = time.Now(), time.Since(start)
@@ -462,6 +470,7 @@ func (c *core) cut() error {
 	c.desk.Saved()
 	c.diary.saved()
 	c.denied.saved()
+	c.valid.saved()
 	c.outbox.Add(c.pending)
 	c.pending, c.fresh = c.pending[:0], c.fresh[:0]
 	return nil
@@ -550,6 +559,9 @@ func (c *core) load(s *state.Store) error {
 		return err
 	}
 	if err := s.View(bucketRefusals, func(k string, v []byte) error { return damaged(c.denied.load(k, v)) }); err != nil {
+		return err
+	}
+	if err := s.View(bucketValid, func(k string, v []byte) error { return damaged(c.valid.load(k, v)) }); err != nil {
 		return err
 	}
 	if err := s.View(bucketDiary, func(k string, v []byte) error { return damaged(c.diary.load(k, v)) }); err != nil {

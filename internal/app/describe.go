@@ -44,7 +44,13 @@ func DescribeIncidents(list []incident.Incident, colour bool) string {
 }
 
 // DescribeQuiet says that no incident came within a time.
-func DescribeQuiet(d time.Duration) string { return "no incident within " + alerts.Span(d) + "\n" }
+func DescribeQuiet(d time.Duration) string {
+	words := alerts.Span(d)
+	if d%time.Minute != 0 {
+		words = d.String()
+	}
+	return "no incident within " + words + "\n"
+}
 
 // maxShown bounds a name of another's making in output, in runes.
 const maxShown = 60

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/denywatch/denywatch/alerts"
 	"github.com/denywatch/denywatch/detector/slots"
 	"github.com/denywatch/denywatch/internal/access"
 	"github.com/denywatch/denywatch/internal/event"
@@ -25,6 +26,10 @@ const (
 	// maxSlotRefusals bounds the records of a slot. Bare addresses, of which scanners
 	// have many, are left out first.
 	maxSlotRefusals = 5000
+	// maxValidRefusals and maxSlotValid bound the same of refusals that the access rules
+	// ask for, so that they never take the place of others.
+	maxValidRefusals = 4 << 20
+	maxSlotValid     = 500
 	// refusalsVersion is the version of a block's form.
 	refusalsVersion = 1
 )
@@ -32,6 +37,9 @@ const (
 // refusals remembers who was refused where, by keyed hashes: a block for each closed
 // slot that refused somebody. It is asked rarely, so that a question reads all of it.
 type refusals struct {
+	// rule names an access rule; nil where refusals that rules ask for are left out, else
+	// only these are remembered.
+	rule   func(id uint64) string
 	blocks []refusalBlock // oldest first
 	size   int
 	next   uint64
@@ -68,24 +76,43 @@ func (r *refusals) note(c *slots.Closed) {
 	var records []record
 	for i := range c.Leaves {
 		l := &c.Leaves[i]
-		var at [event.Denials]int // of the class's place, plus one
+		type kind struct {
+			class event.Denial
+			rule  uint64
+		}
+		var at map[kind]int // the place, plus one
 		for k := range l.Hits {
 			h := &l.Hits[k]
-			if h.Class == event.NotDenied || h.Denials == 0 {
+			if h.Class == event.NotDenied || h.Denials == 0 || (h.Class == event.Valid) != (r.rule != nil) {
 				continue
 			}
-			if at[h.Class] == 0 {
-				places = append(places, placeOf(l, h.Class))
-				at[h.Class] = len(places)
+			of := kind{class: h.Class}
+			if r.rule != nil {
+				of.rule = h.Rule
 			}
-			records = append(records, record{at[h.Class] - 1, h})
+			if at == nil {
+				at = map[kind]int{}
+			}
+			if at[of] == 0 {
+				p := placeOf(l, h.Class)
+				if r.rule != nil {
+					p.cause = r.rule(h.Rule)
+				}
+				places = append(places, p)
+				at[of] = len(places)
+			}
+			records = append(records, record{at[of] - 1, h})
 		}
 	}
 	if len(records) == 0 {
 		return
 	}
 	sampled := c.Sampled > 0
-	if len(records) > maxSlotRefusals {
+	mostBytes, mostRecords := maxRefusals, maxSlotRefusals
+	if r.rule != nil {
+		mostBytes, mostRecords = maxValidRefusals, maxSlotValid
+	}
+	if len(records) > mostRecords {
 		slices.SortStableFunc(records, func(a, b record) int {
 			switch {
 			case a.hit.Named == b.hit.Named:
@@ -95,7 +122,7 @@ func (r *refusals) note(c *slots.Closed) {
 			}
 			return 1
 		})
-		records, sampled = records[:maxSlotRefusals], true
+		records, sampled = records[:mostRecords], true
 	}
 	w := &wire.Writer{B: make([]byte, 0, 64+20*len(records))}
 	w.Uint(refusalsVersion)
@@ -120,7 +147,7 @@ func (r *refusals) note(c *slots.Closed) {
 	}
 	r.add(refusalBlock{seq: r.next, start: c.Start, b: w.B})
 	r.fresh++
-	for len(r.blocks) > 1 && (r.size > maxRefusals || r.blocks[0].start < c.Start-int64(maxRefusalAge/time.Second)) {
+	for len(r.blocks) > 1 && (r.size > mostBytes || r.blocks[0].start < c.Start-int64(maxRefusalAge/time.Second)) {
 		r.size -= len(r.blocks[0].b)
 		r.gone = append(r.gone, r.blocks[0].seq)
 		r.blocks = r.blocks[1:]
@@ -239,8 +266,36 @@ func (r *refusals) find(hash uint64, account bool, step int64) web.Refused {
 			x.From, x.To = earlier(x.From, time.Unix(start, 0).UTC()), later(x.To, time.Unix(start+step, 0).UTC())
 		})
 	}
-	slices.SortStableFunc(out.Refusals, func(a, b web.Refusal) int { return cmp.Or(b.To.Compare(a.To), cmp.Compare(b.Denials, a.Denials)) })
+	sortRefusals(out.Refusals)
 	return out
+}
+
+func sortRefusals(list []web.Refusal) {
+	slices.SortStableFunc(list, func(a, b web.Refusal) int { return cmp.Or(b.To.Compare(a.To), cmp.Compare(b.Denials, a.Denials)) })
+}
+
+// who tells where somebody was refused, as find does, also as the access rules ask for.
+func (c *core) who(hash uint64, account bool) web.Refused {
+	out := c.denied.find(hash, account, c.ledger.Step())
+	for i := range out.Refusals {
+		out.Refusals[i].Incidents = c.involved(&out.Refusals[i])
+	}
+	valid := c.valid.find(hash, account, c.ledger.Step())
+	for _, x := range valid.Refusals {
+		x.Rule, x.Cause, x.Incidents = x.Cause, "", []string{}
+		out.Refusals = append(out.Refusals, x)
+	}
+	out.RulesSince, out.Incomplete = valid.Since, out.Incomplete || valid.Incomplete
+	sortRefusals(out.Refusals)
+	return out
+}
+
+// ruleText is a declared access rule in one line, empty if it is not declared any more.
+func (c *core) ruleText(id uint64) string {
+	if r := c.det.Rule(id); r != nil {
+		return alerts.Clean(r.Text, maxLine)
+	}
+	return ""
 }
 
 func earlier(a, b time.Time) time.Time {

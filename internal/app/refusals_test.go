@@ -72,6 +72,39 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// TestValidRefusals: whom the access rules keep out is remembered apart, with the rule.
+func TestValidRefusals(t *testing.T) {
+	denied, valid := &refusals{}, &refusals{rule: func(id uint64) string { return fmt.Sprintf("deny rule %d", id) }}
+	slot := refusing(600, "/billing/upgrade", event.Refused, 2)
+	keeps := refusing(600, "/exports/{id}", event.Valid, 2, 4)
+	for i := range keeps.Leaves[1].Hits {
+		keeps.Leaves[1].Hits[i].Rule = 5 + uint64(i)
+	}
+	slot.Leaves = append(slot.Leaves, keeps.Leaves...)
+	for _, r := range []*refusals{denied, valid} {
+		r.note(slot)
+	}
+	if got := denied.find(2, false, 60); len(got.Refusals) != 1 || got.Refusals[0].Route != "/billing/upgrade" {
+		t.Errorf("refused %+v", got)
+	}
+	for id, rule := range map[uint64]string{2: "deny rule 5", 4: "deny rule 6"} {
+		got := valid.find(id, false, 60)
+		if len(got.Refusals) != 1 || got.Refusals[0].Route != "/exports/{id}" || got.Refusals[0].Class != "valid" || got.Refusals[0].Cause != rule || got.Refusals[0].Layer != "app" {
+			t.Errorf("validly refused %+v", got)
+		}
+	}
+	var many []uint64
+	for i := range uint64(2 * maxSlotValid) {
+		many = append(many, 1000+i)
+	}
+	for i := range int64(1000) {
+		valid.note(refusing(60*i, "/x", event.Valid, many...))
+	}
+	if valid.size > maxValidRefusals || len(valid.blocks) < 100 {
+		t.Errorf("%d bytes in %d blocks", valid.size, len(valid.blocks))
+	}
+}
+
 // TestRefusalsAreBounded: the oldest goes first, and of a busy slot the bare addresses.
 func TestRefusalsAreBounded(t *testing.T) {
 	r := &refusals{}
@@ -158,12 +191,14 @@ func TestDescribeRefused(t *testing.T) {
 	got := DescribeRefused(&client.Refused{Since: at.AddDate(0, 0, -7), Incomplete: true, Refusals: []client.Refusal{
 		{Route: "/billing/upgrade", Role: "member", Geo: "DE", Layer: "app", Cause: "app_policy", Vantage: "app", From: at, To: at.Add(40 * time.Minute), Denials: 8, Incidents: []string{"ab12"}},
 		{Route: "/x\x1b[2J", Vantage: "web", Layer: "unknown", From: at, To: at.Add(time.Minute), Denials: 1},
-	}})
+		{Route: "/exports/{id}", Role: "viewer", Class: "valid", Layer: "app", Vantage: "app", From: at, To: at.Add(time.Minute), Denials: 3, Rule: "deny /exports/** role=viewer"},
+	}, RulesSince: at.AddDate(0, 0, -1)})
 	const want = `Refused (remembered since Tue 17 Nov 10:04):
   Tue 24 Nov 10:04 – 10:44  /billing/upgrade, role member, country DE: 8 refusals by the app (app_policy), seen from the app, incident ab12
   Tue 24 Nov 10:04 – 10:05  /x [2J: 1 refusal, seen from the web, part of no incident
+  Tue 24 Nov 10:04 – 10:05  /exports/{id}, role viewer: 3 refusals by the app, seen from the app, as your access rule says: deny /exports/** role=viewer
 In busy minutes not everybody could be remembered.
-Refusals that the access rules ask for are not remembered by person; denywatch check --route says what they ask for.
+Of refusals that the access rules ask for not all are remembered, and since Mon 23 Nov 10:04; denywatch check --route says what they ask for.
 `
 	if got != want {
 		t.Errorf("got\n%s", got)

@@ -11,17 +11,14 @@ import (
 	"github.com/denywatch/denywatch/configs"
 	"github.com/denywatch/denywatch/internal/client"
 	"github.com/denywatch/denywatch/internal/collect"
+	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/web"
 )
 
 // Who implements web.Backend.
 func (b backend) Who(ctx context.Context, hash uint64, account bool) (out web.Refused, err error) {
 	err = b.d.core.post(ctx, func() {
-		c := b.d.core
-		out = c.denied.find(hash, account, c.ledger.Step())
-		for i := range out.Refusals {
-			out.Refusals[i].Incidents = c.involved(&out.Refusals[i])
-		}
+		out = b.d.core.who(hash, account)
 	})
 	return out, err
 }
@@ -88,7 +85,12 @@ func DescribeRefused(r *client.Refused) string {
 			by += " (" + alerts.Clean(x.Cause, maxShown) + ")"
 		}
 		part := ", part of no incident"
-		if len(x.Incidents) > 0 {
+		switch {
+		case x.Class == event.Valid.String() && x.Rule == "":
+			part = ", as an access rule says"
+		case x.Class == event.Valid.String():
+			part = ", as your access rule says: " + alerts.Clean(x.Rule, maxLine)
+		case len(x.Incidents) > 0:
 			part = ", incident " + printable(strings.Join(x.Incidents, ", "))
 		}
 		fmt.Fprintf(&b, "  %s  %s: %s%s, seen from the %s%s\n", fromTo(x.From.UTC(), x.To.UTC()), where, count(int(x.Denials), "refusal", "refusals"), by, printable(x.Vantage), part)
@@ -96,6 +98,8 @@ func DescribeRefused(r *client.Refused) string {
 	if r.Incomplete {
 		b.WriteString("In busy minutes not everybody could be remembered.\n")
 	}
-	b.WriteString("Refusals that the access rules ask for are not remembered by person; denywatch check --route says what they ask for.\n")
+	if !r.RulesSince.IsZero() {
+		b.WriteString("Of refusals that the access rules ask for not all are remembered, and since " + r.RulesSince.UTC().Format("Mon 2 Jan 15:04") + "; denywatch check --route says what they ask for.\n")
+	}
 	return b.String()
 }

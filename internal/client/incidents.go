@@ -167,6 +167,8 @@ func (c *Client) Drop(ctx context.Context, id string) error {
 type Refused struct {
 	// Since is how far back it remembers; zero if nobody.
 	Since time.Time `json:"since"`
+	// RulesSince is the same for refusals that the declared access rules ask for.
+	RulesSince time.Time `json:"rules_since"`
 	// Incomplete tells that in some minute more were refused than it could remember.
 	Incomplete bool      `json:"incomplete"`
 	Refusals   []Refusal `json:"refusals"`
@@ -182,6 +184,7 @@ type Refusal struct {
 	Class     string    `json:"class"`
 	Layer     string    `json:"layer"`
 	Cause     string    `json:"cause"`
+	Rule      string    `json:"rule"` // that asks for them, if they are of class valid
 	From      time.Time `json:"from"`
 	To        time.Time `json:"to"`
 	Denials   uint64    `json:"denials"`

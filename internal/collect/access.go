@@ -25,7 +25,7 @@ type leafID struct {
 
 // declared tells what the access model makes of the event: the class of a refusal,
 // event.Valid if the model asks for it, and the decision, whose rule is 0 if the event
-// breaks none.
+// breaks none, or is the one that asks for it.
 func (s *Stream) declared(id leafID, class event.Denial) (event.Denial, access.Decision) {
 	d := s.decide(id)
 	return broken(&s.ev, class, d)
@@ -121,14 +121,14 @@ func (c *Config) query(e *event.Event, service string) access.Query {
 	}
 }
 
-// broken tells the class of an event and whether it breaks the rule of a decision. A
+// broken tells the class of an event and which rule of a decision it breaks, or keeps. A
 // redirect is no leak, for it may lead to the log-in; nor does a challenge, or that
 // nobody is signed in, break anything: whoever asks may get in after it.
 func broken(e *event.Event, class event.Denial, d access.Decision) (event.Denial, access.Decision) {
 	switch d.Verdict {
 	case access.Deny:
 		if class != event.NotDenied {
-			return event.Valid, access.Decision{}
+			return event.Valid, d
 		}
 		if e.Status/100 == 2 {
 			return class, d

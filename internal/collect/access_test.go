@@ -69,10 +69,10 @@ func TestAccessModel(t *testing.T) {
 		{"403 /billing/plans GET user=u role=member", "refused breaks 0", event.App},
 		{"200 /billing/plans GET user=u role=member", "let in", event.App},
 		{"403 /billing/plans GET user=u role=viewer", "refused", event.App},
-		{"403 /billing/export GET user=u role=member plan=free", "valid", event.App},
+		{"403 /billing/export GET user=u role=member plan=free", "valid by 1", event.App},
 		{"403 /billing/export GET user=u role=member plan=pro", "refused breaks 0", event.App},
 		{"403 /billing/export GET user=u role=member", "refused", event.App}, // on which plan?
-		{"403 /admin/users GET user=u role=viewer", "valid", event.App},
+		{"403 /admin/users GET user=u role=viewer", "valid by 2", event.App},
 		{"403 /admin/users GET user=u role=admin", "refused breaks 3", event.App},
 		{"403 /admin/users GET user=u role=viewer role=admin", "refused breaks 3", event.App},
 		{"401 /admin/users GET user=u role=admin", "unauthorized", event.App}, // may sign in and come again
@@ -87,7 +87,7 @@ func TestAccessModel(t *testing.T) {
 		{"403 /beta GET user=u flag=beta flag=dark", "refused breaks 4", event.App},
 		{"403 /beta GET user=u flag=dark", "refused", event.App},
 		{"200 /embargo GET geo=KP", "let in breaks 5", event.Web},
-		{"451 /embargo GET geo=KP", "valid", event.Edge},
+		{"451 /embargo GET geo=KP", "valid by 5", event.Edge},
 		{"200 /embargo GET geo=DE", "let in", event.Web},
 	} {
 		m := accessRules(t)
@@ -117,7 +117,11 @@ func TestAccessModel(t *testing.T) {
 				continue
 			}
 			n, _ := m.Find(h.Rule)
-			got += fmt.Sprint(" breaks ", n)
+			if h.Class == event.Valid {
+				got += fmt.Sprint(" by ", n)
+			} else {
+				got += fmt.Sprint(" breaks ", n)
+			}
 			if h.Presumed {
 				got += " presumed"
 			}
@@ -128,7 +132,7 @@ func TestAccessModel(t *testing.T) {
 		if got != c.want {
 			t.Errorf("%v %s: got %q, want %q", c.vantage, c.line, got, c.want)
 		}
-		if got == "valid" && (len(g.hits) != 0 || len(g.splits) != 1) {
+		if explained == "valid" && (len(g.hits) != 1 || g.hits[0].Class != event.Valid || len(g.splits) != 1) {
 			t.Errorf("%s: a valid refusal has hits %v, splits %v", c.line, g.hits, g.splits)
 		}
 		var e event.Event
@@ -165,7 +169,7 @@ func TestAccessByLeaf(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.drain()
-	if len(g.leaves) != 1 || g.leaves[0].Leaked != 2 || g.leaves[0].Denied[event.Valid] != 1 || len(g.hits) != 2 || g.leaves[0].Status[tally.S2xx] != 4 {
+	if len(g.leaves) != 1 || g.leaves[0].Leaked != 2 || g.leaves[0].Denied[event.Valid] != 1 || len(g.hits) != 3 || g.leaves[0].Status[tally.S2xx] != 4 {
 		t.Fatalf("got %+v, %+v", g.leaves, g.hits)
 	}
 }

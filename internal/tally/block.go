@@ -136,7 +136,8 @@ type Split struct {
 type Hit struct {
 	Leaf uint32
 	// Class is the class of the denials counted here; of class NotDenied Denials
-	// counts the requests that leaked. Valid denials have no hits.
+	// counts the requests that leaked. Of class Valid Requests and Denials are the
+	// same, and not all who were refused so are told of.
 	Class event.Denial
 	// Named is set when the identity is a user or an account, not a bare address.
 	Named bool
@@ -144,7 +145,8 @@ type Hit struct {
 	// its role (access.Decision).
 	Presumed bool
 	// Rule is the id of the access rule that is broken by this: it lets the identity
-	// in, or, of class NotDenied, keeps it out. 0 if there is none.
+	// in, or, of class NotDenied, keeps it out; of class Valid the rule that asks for
+	// it. 0 if there is none.
 	Rule uint64
 	// Identity and Account are keyed hashes; Account is 0 when unknown.
 	Identity, Account uint64

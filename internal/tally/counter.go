@@ -90,6 +90,10 @@ type slot struct {
 	refused []refused
 	changed []int32 // positions in refused
 	sampled uint8
+
+	valid   []Hit            // of class Valid, not taken yet
+	validAt map[uint64]int32 // by key: the place in valid
+	validN  int              // how many there were
 }
 
 // page is the counts of neighbouring leaves: a leaf's are found without an index, and
@@ -168,8 +172,9 @@ func (c *Counter) Add(leaf uint32, st Status, weight uint32, identity uint64, r 
 	}
 	key := mixKey(identity, leaf)
 	if r != nil {
-		// Who is refused as he should be needs no remembering.
-		if r.Class != event.Valid {
+		if r.Class == event.Valid {
+			s.validly(key, leaf, identity, r)
+		} else {
 			s.person(key, leaf, identity, r.Class == event.NotDenied, r)
 		}
 		return
@@ -456,6 +461,32 @@ func (s *slot) hit(w *who, leaf uint32, identity uint64, r *Refusal) {
 	s.changed = append(s.changed, w.hit-1)
 }
 
+// maxValid bounds the identities of a slot of whom it is told that they were refused as
+// the rules ask for: nobody judges by them, they are there for who asks about somebody.
+const maxValid = 1000
+
+// validly counts a refusal that the access rules ask for. Whoever is refused as he should
+// be is apart from those whose requests are counted.
+func (s *slot) validly(key uint64, leaf uint32, identity uint64, r *Refusal) {
+	i, known := s.validAt[key]
+	if !known {
+		if s.validN >= maxValid {
+			return
+		}
+		if s.validAt == nil {
+			s.validAt = map[uint64]int32{}
+		}
+		s.validN++
+		i = int32(len(s.valid))
+		s.validAt[key] = i
+		s.valid = append(s.valid, Hit{Leaf: leaf, Class: r.Class, Identity: identity})
+	}
+	h := &s.valid[i]
+	h.Requests++
+	h.Denials++
+	h.Account, h.Named, h.Rule = max(h.Account, r.Account), h.Named || r.Named, max(h.Rule, r.Rule)
+}
+
 // Breaks chooses one of two rules that an identity breaks on a leaf, with other
 // methods or flags, 0 for none: the same in any order, a sure one before a presumed
 // one.
@@ -514,6 +545,9 @@ func (c *Counter) Take(b *Block) {
 			d.Hits = append(d.Hits, x)
 		}
 		s.changed = s.changed[:0]
+		d.Hits = append(d.Hits, s.valid...)
+		s.valid = s.valid[:0]
+		clear(s.validAt)
 	}
 }
 
@@ -536,7 +570,7 @@ func (c *Counter) Forget(closed int64) {
 		*s = slot{
 			pages: s.pages, unseen: s.unseen[:0], unseenAt: s.unseenAt, splits: s.splits[:0], flags: s.flags[:0], flagAt: s.flagAt,
 			unexplained: s.unexplained[:0], reasons: s.reasons[:0], entered: s.entered[:0],
-			who: s.who, refused: s.refused[:0], changed: s.changed[:0],
+			who: s.who, refused: s.refused[:0], changed: s.changed[:0], valid: s.valid[:0], validAt: s.validAt,
 		}
 		c.free = append(c.free, s)
 	}

@@ -18,7 +18,7 @@ type who struct {
 
 // TestTakeAnywhere: however often the counts are taken, they add up to the same,
 // and a refused identity is told with all its requests. So is one that leaked; valid
-// refusals are counted and tell of nobody. A line that stands for several events is one
+// refusals are told apart, with the rule that asks for them. A line that stands for several events is one
 // line of its identity, and the others were not seen.
 func TestTakeAnywhere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
@@ -34,6 +34,7 @@ func TestTakeAnywhere(t *testing.T) {
 			class event.Denial
 		}
 		rules, wantRules := map[broken]uint64{}, map[broken]uint64{}
+		keptOut, wantKeptOut := map[who]uint32{}, map[who]uint32{}
 		var b tally.Block
 		take := func() {
 			c.Take(&b)
@@ -53,8 +54,11 @@ func TestTakeAnywhere(t *testing.T) {
 				}
 				for _, h := range d.Hits {
 					k := who{d.Slot, h.Leaf, h.Identity}
-					rules[broken{k, h.Class}] = h.Rule
-					if h.Class == event.NotDenied {
+					rules[broken{k, h.Class}] = max(h.Rule, rules[broken{k, h.Class}])
+					if h.Class == event.Valid && h.Requests == h.Denials {
+						keptOut[k] += h.Denials
+					}
+					if h.Class == event.NotDenied || h.Class == event.Valid {
 						continue
 					}
 					gotReq[k] += h.Requests
@@ -84,8 +88,11 @@ func TestTakeAnywhere(t *testing.T) {
 				b := broken{k, event.Refused}
 				wantRules[b] = max(wantRules[b], rule)
 			case 2:
-				r = &tally.Refusal{Class: event.Valid, Layer: event.LayerApp, Identity: k.identity}
+				r = &tally.Refusal{Class: event.Valid, Layer: event.LayerApp, Identity: k.identity, Rule: rule}
 				wantValid += weight
+				wantKeptOut[k]++
+				b := broken{k, event.Valid}
+				wantRules[b] = max(wantRules[b], rule)
 				denied += weight
 				miss.Denied[event.Valid] = weight - 1
 			case 3:
@@ -136,6 +143,9 @@ func TestTakeAnywhere(t *testing.T) {
 		if leaked != wantLeaked || valid != wantValid || len(rules) != len(wantRules) {
 			t.Fatalf("%d leaked of %d, %d valid of %d, %d breaches of %d", leaked, wantLeaked, valid, wantValid, len(rules), len(wantRules))
 		}
+		if !maps.Equal(keptOut, wantKeptOut) {
+			t.Fatalf("kept out %v, want %v", keptOut, wantKeptOut)
+		}
 		for b, rule := range wantRules {
 			if rules[b] != rule {
 				t.Fatalf("%v breaks %d, told %d", b, rule, rules[b])
@@ -146,6 +156,28 @@ func TestTakeAnywhere(t *testing.T) {
 			t.Fatalf("%d slots kept", c.Slots())
 		}
 	})
+}
+
+// TestValidIsBounded: of those who are refused as the rules ask for some are told, and all
+// are counted.
+func TestValidIsBounded(t *testing.T) {
+	c := tally.NewCounter()
+	var b tally.Block
+	told, counted := 0, uint32(0)
+	for i := range uint64(50_000) {
+		c.Slot(0)
+		c.Add(uint32(i%7), tally.S403, 1, i*0x9e3779b97f4a7c15, &tally.Refusal{Class: event.Valid, Identity: i})
+		if i%9999 == 0 || i == 49_999 {
+			c.Take(&b)
+			told += len(b.Slots[0].Hits)
+			for _, l := range b.Slots[0].Leaves {
+				counted += l.Denied[event.Valid]
+			}
+		}
+	}
+	if told != 1000 || counted != 50_000 {
+		t.Errorf("%d told, %d counted", told, counted)
+	}
 }
 
 // TestSampling: a flood of identities is bounded, and what is kept is a fair

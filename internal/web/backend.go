@@ -105,11 +105,12 @@ type DeadLetter struct {
 	Sendable bool `json:"sendable"`
 }
 
-// Refused is where somebody was refused, as far as is remembered. Refusals that the
-// declared access rules ask for are not.
+// Refused is where somebody was refused, as far as is remembered.
 type Refused struct {
 	// Since is how far back memory reaches; zero if nobody is remembered at all.
 	Since time.Time `json:"since,omitzero"`
+	// RulesSince is the same for refusals that the declared access rules ask for.
+	RulesSince time.Time `json:"rules_since,omitzero"`
 	// Incomplete tells that in some minute more were refused than could be remembered.
 	Incomplete bool `json:"incomplete,omitempty"`
 	// Refusals are by place and reason, the latest first.
@@ -124,9 +125,11 @@ type Refusal struct {
 	Role    string `json:"role"`
 	Geo     string `json:"geo"`
 	// Class is the class of the refusals, Layer who refused, Cause its own word.
+	// It is valid if Rule, a declared access rule, asks for them.
 	Class string `json:"class"`
 	Layer string `json:"layer"`
 	Cause string `json:"cause"`
+	Rule  string `json:"rule,omitempty"`
 	// From and To are the first and the last, to a slot's length.
 	From    time.Time `json:"from"`
 	To      time.Time `json:"to"`
