@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"runtime"
+	"runtime/metrics"
 	"slices"
 	"strings"
 	"sync"
@@ -514,16 +515,16 @@ func TestThousandSenders(t *testing.T) {
 	watch := make(chan struct{})
 	var watching sync.WaitGroup
 	watching.Go(func() {
-		var m runtime.MemStats
+		// What is held, as the collector found it last: how far garbage piles up depends
+		// on how busy the machine is.
+		m := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
 		for {
 			select {
 			case <-watch:
 				return
 			case <-time.After(20 * time.Millisecond):
-				runtime.ReadMemStats(&m)
-				if in := m.HeapInuse; in > peak.Load() {
-					peak.Store(in)
-				}
+				metrics.Read(m)
+				peak.Store(max(peak.Load(), m[0].Value.Uint64()))
 			}
 		}
 	})
@@ -584,7 +585,7 @@ func TestThousandSenders(t *testing.T) {
 	if st.Spool.Syncs > st.Batches {
 		t.Error("more syncs than batches")
 	}
-	if !raceOn && peak.Load() > 256<<20 { // with that of the senders
+	if !raceOn && peak.Load() > 160<<20 { // with that of the senders
 		t.Errorf("the heap grew to %d MiB", peak.Load()>>20)
 	}
 }

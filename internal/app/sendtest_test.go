@@ -13,6 +13,34 @@ import (
 	"github.com/denywatch/denywatch/configs"
 )
 
+// TestSlackFromReadme: what the README says of Slack, word for word, works at once with
+// the tokens that it names.
+func TestSlackFromReadme(t *testing.T) {
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, section, _ := strings.Cut(string(readme), "\n## Set up Slack\n")
+	_, section, _ = strings.Cut(section, "```yaml\n")
+	text, _, ok := strings.Cut(section, "```")
+	if !ok {
+		t.Fatal("the README shows no configuration for Slack")
+	}
+	s := slackfake.New(t)
+	text = fmt.Sprintf("state: %s\nsources: [{ files: /var/log/nginx/access.log }]\n%s", t.TempDir(), strings.Replace(text, "channel:", "api_url: "+s.URL()+", channel:", 1))
+	cfg, _, err := configs.Parse([]byte(text), "test.yaml", func(name string) (string, bool) {
+		v, ok := map[string]string{"SLACK_TOKEN": slackfake.Token, "SLACK_APP_TOKEN": slackfake.AppToken}[name]
+		return v, ok
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := SendTest(t.Context(), cfg, &out); err != nil || !strings.Contains(out.String(), "slack: works: posted as denywatch in fake; the channel can be searched; channels are found by name; pictures can be sent; clicks on buttons come in; deleted the message\n") {
+		t.Errorf("%v\n%s", err, out.String())
+	}
+}
+
 // TestSendTest: every place is told, each says what to mend, and nothing is left.
 func TestSendTest(t *testing.T) {
 	s := slackfake.New(t)
