@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"maps"
 	"math"
+	"math/bits"
 	"slices"
 	"strings"
 	"time"
@@ -244,6 +245,7 @@ type Ledger struct {
 	spareOpen    []unexplained
 	spareEntered []entered
 	entered      []uint64 // what Closed.Leaves[].Entered share
+	places       []int32  // of distinct: 1 + the place in its list, by hash
 	// before holds the reasons of each vantage's last closed slot.
 	before [event.Vantages]reasons
 	// What changed since Save: blocks of totals, sources, slots by vantage.
@@ -476,12 +478,7 @@ func (l *Ledger) applySlot(st *stream, src *Source, d *tally.SlotDelta) {
 	if len(slot.entered) > maxEntered {
 		// Streams share people, and after a restart tell of them again: the sample must
 		// not depend on it.
-		told := make(map[entered]struct{}, len(slot.entered))
-		slot.entered = slices.DeleteFunc(slot.entered, func(e entered) bool {
-			n := len(told)
-			told[e] = struct{}{}
-			return len(told) == n
-		})
+		slot.entered = l.distinct(slot.entered)
 	}
 	for len(slot.entered) > maxEntered && slot.enteredAt < 16 {
 		slot.enteredAt++
@@ -530,6 +527,28 @@ func (l *Ledger) applySlot(st *stream, src *Source, d *tally.SlotDelta) {
 			slot.hits += len(a.Hits)
 		}
 	}
+}
+
+// distinct drops repeats from list.
+func (l *Ledger) distinct(list []entered) []entered {
+	size := 1 << bits.Len(uint(2*len(list))) // at most half of it is filled
+	l.places = slices.Grow(l.places[:0], size)[:size]
+	clear(l.places)
+	n := 0
+	for _, e := range list {
+		hi, lo := bits.Mul64(e.identity^uint64(e.key.n), 0xd6e8feb86659fd93)
+		i := int(hi^lo) & (size - 1)
+		for l.places[i] != 0 && list[l.places[i]-1] != e {
+			i = (i + 1) & (size - 1)
+		}
+		if l.places[i] == 0 {
+			list[n] = e
+			n++
+			l.places[i] = int32(n)
+		}
+	}
+	clear(list[n:])
+	return list[:n]
 }
 
 // kept reports whether an identity is among the 1 in 2^n that are kept.
