@@ -28,7 +28,7 @@ const (
 	// people who used to get in.
 	FirstKnownGuess = 0.002
 	// MaxHold bounds in seconds how long overlapping probations can freeze a
-	// baseline.
+	// baseline, and how long a slow rise can keep it from learning.
 	MaxHold = 6 * 3600
 )
 
@@ -130,16 +130,21 @@ func (c *Cell) Thaw() { c.hold, c.since = 0, 0 }
 // During a hold everything waits. known tells that it is known who used to get in.
 func (c *Cell) Turn(discount float32, known bool) {
 	if c.hold != 0 {
-		c.k1 += c.k0
-		c.n1 += c.n0
-		c.u1 += c.u0
-	} else {
-		c.K *= discount
-		c.N *= discount
-		c.U *= discount
-		c.M *= discount
-		c.take(known)
+		c.Wait()
+		return
 	}
+	c.K *= discount
+	c.N *= discount
+	c.U *= discount
+	c.M *= discount
+	c.take(known)
+}
+
+// Wait ends one learning period in which nothing is learned: what is newest waits too.
+func (c *Cell) Wait() {
+	c.k1 += c.k0
+	c.n1 += c.n0
+	c.u1 += c.u0
 	c.k0, c.n0, c.u0 = 0, 0, 0
 }
 

@@ -235,7 +235,7 @@ func TestDispersion(t *testing.T) {
 	for i := range 2000 { // swings of 20 % around the expectation
 		s := Part(10_000, 1000+float32(200*(1-2*(i%2))), RateOf(0.1))
 		d.Add(&s)
-		d.Learn(&l, &c)
+		d.Learn(&l, &c, true)
 	}
 	if v := d.Sigma2(&l, &c); v < 0.02 || v > 0.06 {
 		t.Errorf("swings of 0.2 have the variance %v", v)

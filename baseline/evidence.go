@@ -62,12 +62,29 @@ type Scale struct {
 	Phi, Sigma2 float32
 	// N is the number of requests behind the expectation.
 	N float32
+	// Slow is by how many nats less the evidence must be that noise could explain: the
+	// log of how many slots the noise stands for that Sigma2 measures.
+	Slow float32
 }
 
-// of is the factor that the evidence l of alternative j, gathered over the
-// binomial variance v, must be divided by; perV is requests per unit of variance.
-func (s *Scale) of(j int, l, v, perV float32) float32 {
-	return s.Phi + s.Sigma2*2*l/(Grid[j]*Grid[j]) + v*perV/(s.N+Trust)
+// beyond reports whether the evidence l of alternative j, gathered over the binomial
+// variance v, is beyond the threshold h; perV is requests per unit of variance. What noise explains goes by the shift that was
+// seen where that is larger than the alternative: between two of them noise would seem to
+// explain more than it can. s is a slot of the series, for its mix of rates.
+func (sc *Scale) beyond(h float32, j int, l, v, perV float32, s *Sum) bool {
+	need := h * (sc.Phi + v*perV/(sc.N+Trust))
+	if l <= need {
+		return false
+	}
+	d := Grid[j]
+	if s.V > 0 {
+		n, m := v*perV, v*s.M/s.V
+		x := (l + v*s.D[j]/s.V) / d
+		if seen := LogOdds(float64(x/n)) - LogOdds(float64(m/n)); math.Abs(seen) > math.Abs(float64(d)) && seen*float64(d) > 0 {
+			d = float32(seen)
+		}
+	}
+	return l > need+max(h-sc.Slow, 0)*sc.Sigma2*2*l/(d*d)
 }
 
 // Evidence is a mixture CUSUM: for every alternative the log-likelihood ratio
@@ -119,7 +136,7 @@ func (e *Evidence) add(s *Sum, slot uint16, h float32, sc *Scale, lo, hi int) (u
 		}
 		e.l[j] = l
 		e.v[j] += s.V
-		if l > h*sc.of(j, l, e.v[j], perV) {
+		if sc.beyond(h, j, l, e.v[j], perV, s) {
 			if j < Ups {
 				up = true
 			} else {
@@ -156,7 +173,7 @@ func (e *Evidence) Damp(dir int8) {
 func (e *Evidence) Calm(dir int8, h float32, sc *Scale) bool {
 	lo, hi := side(dir)
 	for j := lo; j < hi; j++ {
-		if l := e.l[j]; l >= h*sc.of(j, l, 0, 0) {
+		if l := e.l[j]; l >= h*(sc.Phi+sc.Sigma2*2*l/(Grid[j]*Grid[j])) {
 			return false
 		}
 	}

@@ -65,25 +65,36 @@ func (c *Clumping) Phi() float32 {
 	return float32(min(max(c.r2/c.v, 1), 2.5))
 }
 
-// Learn ends a period: its residual, cut at 16 variances, teaches the series, its
-// level and the clumping.
-func (d *Dispersion) Learn(l *Level, c *Clumping) {
+// Numbers of variances at which a residual is cut. For noise it is three standard
+// deviations: what is larger is more likely a change. The clumps of small series are
+// larger than that.
+const (
+	extremeNoise = 9
+	extremeClump = 16
+)
+
+// Learn ends a period: its residual, cut where it is extreme, teaches its level, the
+// clumping and, with own, the series itself.
+func (d *Dispersion) Learn(l *Level, c *Clumping, own bool) {
 	if d.v <= 0 {
 		d.Drop()
 		return
 	}
 	r2 := (d.x - d.m) * (d.x - d.m)
-	r2 = min(r2, 16*(c.Phi()*d.v+d.Sigma2(l, c)*d.v*d.v+1))
-	d.s2 = d.s2*dispersionDiscount + r2
-	d.s1 = d.s1*dispersionDiscount + d.v
-	d.sv = d.sv*dispersionDiscount + d.v*d.v
+	usual := c.Phi()*d.v + d.Sigma2(l, c)*d.v*d.v + 1
+	noise := min(r2, extremeNoise*usual)
+	if own {
+		d.s2 = d.s2*dispersionDiscount + noise
+		d.s1 = d.s1*dispersionDiscount + d.v
+		d.sv = d.sv*dispersionDiscount + d.v*d.v
+	}
 	if d.v > 1 {
-		l.r2 += float64(r2)
+		l.r2 += float64(noise)
 		l.v += float64(d.v)
 		l.vv += float64(d.v) * float64(d.v)
 	}
 	if d.v > 0.3 && d.v < 6 {
-		c.r2 = c.r2*0.99999 + float64(r2)
+		c.r2 = c.r2*0.99999 + float64(min(r2, extremeClump*usual))
 		c.v = c.v*0.99999 + float64(d.v)
 	}
 	d.Drop()

@@ -78,7 +78,8 @@ type judge struct {
 	start   int64 // the slot being judged
 	flushed int64 // when a learning period last ended
 	h       float32
-	learn   int64 // seconds of silence after born
+	slow    float32 // log of the slots of a learning period, see baseline.Scale
+	learn   int64   // seconds of silence after born
 
 	cells  []cell
 	cellID finder // by cell.key
@@ -140,6 +141,14 @@ const (
 	// settle is how long after a cold start noise and season are not learned: the
 	// baselines are still too young.
 	settle = 6 * 3600
+	// grownAfter is how long after a cold start what rises is learned all the same: the
+	// first day is all anybody knows of most rates.
+	grownAfter = 24 * 3600
+	// waitRequests is how many requests the baseline of a series must know.
+	waitRequests = 100
+	// stirPart is the part of the threshold from which on a residual is no noise, risePart
+	// of a rise that has not stood for long.
+	stirPart, risePart = 0.6, 0.3
 )
 
 func newJudge(v event.Vantage, service string, class event.Denial, learn int64) *judge {
@@ -207,6 +216,7 @@ func (j *judge) setStep(step int64) {
 		}
 	}
 	j.step = step
+	j.slow = float32(math.Log(float64(max(baseline.Lag/step, 1))))
 	for i := range j.decay5 {
 		dt := float64(int64(i) * step)
 		j.decay5[i] = float32(math.Exp(-dt / shortTau))
@@ -780,7 +790,7 @@ func (j *judge) apart(c *cell) uint16 {
 
 // scale is how much of a series' evidence noise explains.
 func (j *judge) scale(se *series) baseline.Scale {
-	return baseline.Scale{Phi: j.clump.Phi(), Sigma2: se.Sigma2(&j.levels[se.level], &j.clump), N: se.n}
+	return baseline.Scale{Phi: j.clump.Phi(), Sigma2: se.Sigma2(&j.levels[se.level], &j.clump), N: se.n, Slow: j.slow}
 }
 
 // reset makes the series that share cells with s start from zero.
@@ -810,16 +820,41 @@ func (j *judge) turnHour(old, hour int64) {
 // probation does not end clean yet.
 func (j *judge) suspect(c *cell) bool {
 	for _, s := range c.parents {
-		if s < 0 {
-			continue
-		}
-		se := &j.series[s]
-		sc := j.scale(se)
-		if !se.Calm(baseline.Up, j.h/2, &sc) {
+		if s >= 0 && !j.calm(&j.series[s], baseline.Up, 0.5) {
 			return true
 		}
 	}
 	return false
+}
+
+// rising reports whether a cell is part of something that may be rising and has not for
+// long: what it shows must not become normal before it can be judged. Where next to nothing
+// is known yet it is what is normal.
+func (j *judge) rising(c *cell) bool {
+	for _, s := range c.parents {
+		if s >= 0 && j.series[s].n >= waitRequests && !j.calm(&j.series[s], baseline.Up, 0.5) && j.lasts(&j.series[s], baseline.Up) < baseline.MaxHold {
+			return true
+		}
+	}
+	return false
+}
+
+// calm reports whether a series is below a part of the threshold in a direction.
+func (j *judge) calm(se *series, dir int8, part float32) bool {
+	sc := j.scale(se)
+	return se.Calm(dir, part*j.h, &sc)
+}
+
+// lasts is for how many seconds a series' strongest evidence for a direction has stood.
+func (j *judge) lasts(se *series, dir int8) int64 {
+	_, age := se.Best(dir, j.number())
+	return int64(age) * j.step
+}
+
+// creeps reports whether a series may be rising slowly: it would soon take that for noise of
+// its own, and never tell of it. What stands for long without becoming an incident is noise.
+func (j *judge) creeps(se *series) bool {
+	return !j.calm(se, baseline.Up, risePart) && j.lasts(se, baseline.Up) < baseline.MaxHold
 }
 
 // relearn makes the series' baselines and all expectations anew. Evidence that
@@ -874,6 +909,7 @@ func (j *judge) turn() {
 	j.flushed = now
 	epochs := map[int32]*baseline.Epoch{}
 	known := j.visitors.age(now) >= knowAfter
+	grown := now >= j.born+grownAfter
 	for i := range j.cells {
 		c := &j.cells[i]
 		// Who is a stranger changes faster than rates do.
@@ -884,6 +920,8 @@ func (j *judge) turn() {
 			c.Forget()
 		case c.Ends(now) && j.suspect(c) && c.Extend(now+baseline.Lag):
 			c.Turn(discount, known)
+		case grown && !c.Held() && j.rising(c):
+			c.Wait()
 		case c.Ends(now):
 			g := c.group()
 			if epochs[g] == nil {
@@ -910,12 +948,11 @@ func (j *judge) turn() {
 	old := now >= j.born+settle
 	for i := range j.series {
 		se := &j.series[i]
-		sc := j.scale(se)
-		if !old || !se.Calm(baseline.Up, 0.6*j.h, &sc) || !se.Calm(baseline.Down, 0.6*j.h, &sc) {
+		if !old || !j.calm(se, baseline.Up, stirPart) || !j.calm(se, baseline.Down, stirPart) {
 			se.Drop()
 			continue
 		}
-		se.Dispersion.Learn(&j.levels[se.level], &j.clump)
+		se.Dispersion.Learn(&j.levels[se.level], &j.clump, !grown || !j.creeps(se))
 	}
 	for l := range j.levels {
 		j.levels[l].Age()

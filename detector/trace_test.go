@@ -80,7 +80,7 @@ func TestTraceIsWhatTheIncidentStates(t *testing.T) {
 		}
 		d = again
 	}
-	if traces < 20 || calm < 20*traces {
+	if traces < 20 || calm < 10*traces {
 		t.Errorf("%d traces with %d points before the onset: the feed shows too little", traces, calm)
 	}
 }
