@@ -24,6 +24,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -160,6 +161,11 @@ type Notifier interface {
 	// Errors hold no secrets and nothing that was logged; they are stored and
 	// shown.
 	Notify(ctx context.Context, d *Delivery) (memory json.RawMessage, err error)
+}
+
+// Worse reports whether a severity is more urgent than another.
+func Worse(s, than incident.Severity) bool {
+	return slices.Index(incident.Severities, s) > slices.Index(incident.Severities, than)
 }
 
 // Poster is a Notifier whose sink shows texts to people, so that it takes posts too.

@@ -3,6 +3,7 @@ package alerts
 import (
 	"cmp"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -511,7 +512,11 @@ func (w *writer) contrast(over bool) string {
 	if w.in.Direction == incident.Down {
 		state = "still refused"
 	}
-	return upper(list(parts, contrastNames)) + be + state + "."
+	names := list(parts, contrastNames)
+	if last := len(parts) - 1; last > 0 && slices.ContainsFunc(parts, func(s string) bool { return strings.Contains(s, " and ") }) {
+		names = strings.Join(parts[:last], ", ") + ", and " + parts[last] + ","
+	}
+	return upper(names) + be + state + "."
 }
 
 // dayClock is how a time of another day is written.
@@ -913,7 +918,7 @@ func (w *writer) acted(kind incident.Kind) string {
 		if w.act == nil {
 			return "no longer silenced, for the time is over"
 		}
-		return "no longer silenced" + by
+		return "silence ended" + by
 	case incident.Reopened:
 		if w.act == nil {
 			return ""

@@ -82,6 +82,15 @@ func textCases() []textCase {
 	})
 	add("the same while two versions run", incident.Grew, 12, func(in *incident.Incident) { in.Version = "v2.31.0" })
 	add("the same, opened again", incident.Reopened, 55, func(in *incident.Incident) { in.Identities, in.Accounts = 1190, 130 })
+	add("the same and another, merged", incident.MergedKind, 20, func(in *incident.Incident) {
+		in.Merged = []incident.Part{{ID: "ab12", Scope: incident.Scope{Service: "shop", Route: "/billing/plans", Role: "editor"}}, {ID: "cd34", Scope: incident.Scope{Prefix: "/docs"}}}
+	})
+	add("the other, merged", incident.ResolvedKind, 20, func(in *incident.Incident) {
+		in.Resolution, in.MergedInto = incident.Merged, "ef56"
+	})
+	add("roles and another route are fine", incident.Opened, 3, func(in *incident.Incident) {
+		in.Contrast = append(in.Contrast, incident.Contrast{Scope: incident.Scope{Service: "shop", Route: "/home", Role: "member"}})
+	})
 	add("one person", incident.Opened, 3, func(in *incident.Incident) { in.Identities, in.Accounts = 1, 1 })
 	add("one person, recovered", incident.ResolvedKind, 1, func(in *incident.Incident) { in.Identities, in.Accounts = 1, 0 })
 	add("a country, whole site, at the edge", incident.Opened, 6, func(in *incident.Incident) {
@@ -428,7 +437,10 @@ func TestActs(t *testing.T) {
 		{incident.Silenced, ada, "", "/reports refuses role viewer", "silenced by Ada [2J until 11:21"},
 		{incident.Silenced, &incident.Act{By: "ci", Until: at.Add(24 * time.Hour)}, "", "/reports refuses role viewer", "silenced by ci until 19 Nov 10:21"},
 		{incident.Unsilenced, nil, "", "/reports refuses role viewer", "no longer silenced, for the time is over"},
-		{incident.Unsilenced, ada, "", "/reports refuses role viewer", "no longer silenced by Ada [2J"},
+		{incident.Unsilenced, ada, "", "/reports refuses role viewer", "silence ended by Ada [2J"},
+		{incident.Reopened, ada, "", "Again: /reports refuses role viewer", "opened again by Ada [2J"},
+		{incident.MergedKind, &incident.Act{By: "ci", Other: "ab12<!channel>\n"}, "", "/reports refuses role viewer", "merged with incident ab12<!channel> by ci"},
+		{incident.Split, &incident.Act{Other: "ab12"}, "", "/reports refuses role viewer", "now without incident ab12, parted"},
 		{incident.Assigned, nil, "", "/reports refuses role viewer", "now with team growth"},
 		{incident.Escalated, nil, "", "/reports refuses role viewer", "not acknowledged yet: more people are told"},
 		{incident.ResolvedKind, ada, incident.Accepted, "The new normal: how /reports treats role viewer", "taken as the new normal by Ada [2J after 17 min"},

@@ -118,7 +118,7 @@ func TestActs(t *testing.T) {
 	for kind, want := range map[incident.Kind]string{
 		incident.Acknowledged: "  Acknowledged by ada.\n",
 		incident.Assigned:     "  Now with team growth.\n",
-		incident.Unsilenced:   "  No longer silenced by ada. 61 % of their requests are refused (usually 0.4 %). 212 people on 38 accounts.\n",
+		incident.Unsilenced:   "  Silence ended by ada. 61 % of their requests are refused (usually 0.4 %). 212 people on 38 accounts.\n",
 		incident.Escalated:    "  Not acknowledged yet: more people are told. 61 % of their requests are refused (usually 0.4 %). 212 people on 38 accounts.\n",
 	} {
 		tr.Kind = kind

@@ -167,7 +167,7 @@ func (n *Notifier) Notify(ctx context.Context, d *alerts.Delivery) (json.RawMess
 	if len(d.Memory) > 0 {
 		_ = json.Unmarshal(d.Memory, &thread) // a thread that is lost begins anew
 	}
-	if t.Kind == incident.Grew && thread.Root != "" && thread.Severity == t.Incident.Severity {
+	if t.Kind == incident.Grew && thread.Root != "" && !alerts.Worse(t.Incident.Severity, thread.Severity) {
 		return nil, nil
 	}
 	p := ofIncident(t)
@@ -226,9 +226,51 @@ const timeout = 15 * time.Second
 // maxSubject bounds a subject, in runes.
 const maxSubject = 200
 
-// send sends one message as a part of a thread.
+// send sends one message as a part of a thread. If the server refuses one of several
+// recipients for good the others are told all the same, each by himself.
 func (n *Notifier) send(ctx context.Context, target, id string, thread *memory, p *page, picture []byte) error {
-	m, err := n.message(target, id, thread, p, picture)
+	to, err := n.recipients(target)
+	if err == nil {
+		err = n.sendTo(ctx, to, id, thread, p, picture)
+	}
+	if !errors.Is(err, errRecipient) || len(to) == 1 {
+		return err
+	}
+	told := 0
+	for i := range to {
+		switch one := n.sendTo(ctx, to[i:i+1], id, thread, p, picture); {
+		case one == nil:
+			told++
+		case !errors.Is(one, errRecipient):
+			return one
+		}
+	}
+	if told == 0 {
+		return err
+	}
+	n.opt.Log.Error("the mail server refuses some recipients; the others were told: mend to", "refused", len(to)-told, "told", told)
+	return nil
+}
+
+// recipients are the addresses of a target, or the sink's own.
+func (n *Notifier) recipients(target string) ([]string, error) {
+	if target == "" {
+		return n.conf.To, nil
+	}
+	list, err := netmail.ParseAddressList(target)
+	if err != nil {
+		return nil, &alerts.Error{Kind: alerts.Permanent, Refused: true, Err: errors.New("email: the target is no list of addresses")}
+	}
+	to := make([]string, len(list))
+	for i, a := range list {
+		to[i] = a.String()
+	}
+	return to, nil
+}
+
+// sendTo sends one message to some recipients.
+func (n *Notifier) sendTo(ctx context.Context, to []string, id string, thread *memory, p *page, picture []byte) error {
+	m, err := n.message(to, id, thread, p, picture)
 	if err != nil {
 		return &alerts.Error{Kind: alerts.Permanent, Refused: true, Err: fmt.Errorf("email: the message cannot be written: %w", err)}
 	}
@@ -307,20 +349,9 @@ func (n *Notifier) client(ctx context.Context) (c *mail.Client, free func(), err
 }
 
 // message writes a page as a mail.
-func (n *Notifier) message(target, id string, thread *memory, p *page, picture []byte) (*mail.Msg, error) {
+func (n *Notifier) message(to []string, id string, thread *memory, p *page, picture []byte) (*mail.Msg, error) {
 	m := mail.NewMsg()
 	m.FromMailAddress(n.from)
-	to := n.conf.To
-	if target != "" {
-		list, err := netmail.ParseAddressList(target)
-		if err != nil {
-			return nil, errors.New("the target is no list of addresses")
-		}
-		to = nil
-		for _, a := range list {
-			to = append(to, a.String())
-		}
-	}
 	if err := m.To(to...); err != nil {
 		return nil, errors.New("an address cannot be used")
 	}
@@ -378,6 +409,9 @@ func refused(err error) *alerts.Error {
 	return e
 }
 
+// errRecipient is why a message is not taken if the server refuses a recipient for good.
+var errRecipient = errors.New("a recipient: mend to")
+
 // failed makes an error of a message that was not taken. What the server said is not
 // repeated: it may hold parts of the message.
 func failed(err error) *alerts.Error {
@@ -394,14 +428,16 @@ func failed(err error) *alerts.Error {
 	case mail.ErrSMTPMailFrom:
 		what = "the sender: mend from, or user and password"
 	case mail.ErrSMTPRcptTo:
-		what = "a recipient: mend to"
+		what = errRecipient.Error()
 	}
 	switch {
 	case code == 0:
 		e.Kind, e.Err = alerts.Temporary, errors.New("email: the connection broke before the server had taken the message")
 	case code < 500:
 		e.Kind, e.Err = alerts.Temporary, fmt.Errorf("email: the server answered %d to %s; it is tried again", code, what)
-	case s.Reason == mail.ErrSMTPMailFrom || s.Reason == mail.ErrSMTPRcptTo:
+	case s.Reason == mail.ErrSMTPRcptTo:
+		e.Kind, e.Err = alerts.Misconfigured, fmt.Errorf("email: the server refuses (%d) %w", code, errRecipient)
+	case s.Reason == mail.ErrSMTPMailFrom:
 		e.Kind, e.Err = alerts.Misconfigured, fmt.Errorf("email: the server refuses (%d) %s", code, what)
 	default:
 		e.Err = fmt.Errorf("email: the server refuses (%d) %s", code, what)

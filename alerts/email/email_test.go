@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"flag"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"slices"
@@ -240,6 +241,29 @@ func TestTroubles(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestOneRecipientIsWrong: the others are told all the same, and the operator is told.
+func TestOneRecipientIsWrong(t *testing.T) {
+	s := newServer(t, func(s *server) { s.unknown = "gone@" })
+	c := config(s)
+	c.To = []string{"oncall@example.com", "gone@example.com", "ada@example.com"}
+	var log bytes.Buffer
+	n := open(t, s, c, email.Options{Log: slog.New(slog.NewTextHandler(&log, nil))})
+	d := step(1, incident.Opened, incident.High)
+	if _, err := n.Notify(t.Context(), &d); err != nil {
+		t.Fatal(err)
+	}
+	var to []string
+	for _, m := range s.messages() {
+		to = append(to, m.to...)
+	}
+	if got := strings.Join(to, " "); !strings.Contains(got, "oncall@") || !strings.Contains(got, "ada@") || strings.Contains(got, "gone@") || len(to) != 2 {
+		t.Errorf("told %s", got)
+	}
+	if !strings.Contains(log.String(), "refused=1 told=2") || strings.Contains(log.String(), "@") {
+		t.Errorf("log %s", log.String())
 	}
 }
 

@@ -28,6 +28,7 @@ type server struct {
 	startTLS bool
 	implicit bool
 	password string // empty: nobody has to log in
+	unknown  string // recipients that are refused
 
 	mu     sync.Mutex
 	reply  map[string]string // by command, instead of the usual one
@@ -147,6 +148,10 @@ func (s *server) serve(c net.Conn) {
 			m = message{from: rest, encrypted: encrypted}
 			say("250 ok")
 		case "RCPT":
+			if s.unknown != "" && strings.Contains(rest, s.unknown) {
+				say("550 5.1.1 nobody of that name")
+				continue
+			}
 			m.to = append(m.to, rest)
 			say("250 ok")
 		case "DATA":

@@ -93,7 +93,11 @@ func (p *page) text() string {
 			b.WriteString(s + "\n\n")
 		}
 	}
-	para(p.Headline)
+	if p.Badge != "" {
+		para("[" + p.Badge + "] " + p.Headline)
+	} else {
+		para(p.Headline)
+	}
 	for _, l := range p.Lead {
 		para(l)
 	}

@@ -301,7 +301,9 @@ func (d *Desk) Take(t incident.Transition, now time.Time, quietly bool) ([]incid
 		l.Raised++
 	case incident.MergedKind:
 		if t.Act != nil {
-			l.inherit(d.lives[t.Act.Other])
+			if o := d.lives[t.Act.Other]; o != nil {
+				l.inherit(d.life(o.id))
+			}
 		}
 	}
 	if l.Silence == nil && !l.Loud && t.Kind != incident.Unsilenced && l.State == incident.Open {
@@ -310,8 +312,8 @@ func (d *Desk) Take(t incident.Transition, now time.Time, quietly bool) ([]incid
 		}
 	}
 	// From here on it is told no more until it is steady; this one still is.
-	flapping := now.Before(l.Steady)
-	if t.Kind == incident.Reopened && len(l.Back) >= flaps || flapping && news(t.Kind) {
+	flapping := now.Before(l.Steady) && news(&t)
+	if t.Kind == incident.Reopened && len(l.Back) >= flaps || flapping {
 		l.Steady = now.Add(steadyTime)
 	}
 	dec := d.decorate(&t.Incident, l)
@@ -328,10 +330,11 @@ func (d *Desk) Take(t incident.Transition, now time.Time, quietly bool) ([]incid
 	if quietly {
 		return out, nil
 	}
-	if flapping && news(t.Kind) {
+	if flapping {
 		l.Behind = true
 		return out, nil
 	}
+	l.Behind = l.Behind && l.Silence != nil
 	var ds []alerts.Delivery
 	for i := range out {
 		ds = append(ds, d.tell(l, &out[i], dec, now)...)
@@ -342,9 +345,6 @@ func (d *Desk) Take(t incident.Transition, now time.Time, quietly bool) ([]incid
 // inherit makes who knows of another incident, or is to hear of it, hear of this one: the
 // other became a part of it.
 func (l *life) inherit(o *life) {
-	if o == nil {
-		return
-	}
 	knows := func(to alerts.Dest) bool {
 		return slices.ContainsFunc(l.Told, func(x told) bool { return x.Dest == to })
 	}
@@ -358,11 +358,12 @@ func (l *life) inherit(o *life) {
 			l.Waiting = append(l.Waiting, w)
 		}
 	}
+	o.Waiting = nil
 }
 
-// news reports whether a transition is one that the detector makes.
-func news(k incident.Kind) bool {
-	return k == incident.Opened || k == incident.Grew || k == incident.Reopened || k == incident.ResolvedKind
+// news reports whether a transition is one that the detector makes by itself.
+func news(t *incident.Transition) bool {
+	return t.Act == nil && slices.Contains([]incident.Kind{incident.Opened, incident.Grew, incident.Reopened, incident.ResolvedKind}, t.Kind)
 }
 
 // Tell tells now what a transition that was taken quietly would have told.
@@ -380,8 +381,10 @@ func (d *Desk) tell(l *life, t *incident.Transition, dec Decision, now time.Time
 	switch {
 	case t.Kind == incident.ResolvedKind, t.Kind == incident.Acknowledged, t.Kind == incident.Silenced:
 		// That only concerns those who know of it.
-	case l.Silence != nil:
+	case l.Silence != nil && t.Act == nil:
 		return nil
+	case l.Silence != nil:
+		// What people do is shown where it is known.
 	default:
 		places = d.router.Places(dec)
 	}

@@ -359,6 +359,33 @@ func TestFlapping(t *testing.T) {
 	o.expect("slack a1 23 reopened")
 }
 
+// TestPeopleAreShownWhileQuiet: what people do to an incident that flaps or is silenced is
+// shown where it is known.
+func TestPeopleAreShownWhileQuiet(t *testing.T) {
+	o := open(t, shop())
+	in := at("/search")
+	ada := &incident.Act{By: "ada"}
+	o.step(incident.Opened, in)
+	for range 4 {
+		o.pass(time.Minute, time.Minute)
+		o.step(incident.ResolvedKind, in)
+		o.step(incident.Reopened, in)
+	}
+	o.told = nil
+	o.by(incident.ResolvedKind, in, ada)
+	o.expect("slack a1 10 resolved")
+	o.pass(2*time.Hour, time.Minute)
+	o.expect() // nothing is new since
+	o.by(incident.Reopened, in, ada)
+	o.do(incident.Silenced, in, o.now.Add(time.Hour))
+	o.by(incident.ResolvedKind, in, ada)
+	o.by(incident.Reopened, in, ada)
+	o.expect("slack a1 11 reopened", "slack a1 12 silenced", "slack a1 13 resolved", "slack a1 14 reopened")
+	in.Identities, in.UsedToGetIn = 90, 90
+	o.step(incident.Grew, in)
+	o.expect()
+}
+
 // TestEscalation: what nobody acknowledges is told to another team, a bounded number of
 // times.
 func TestEscalation(t *testing.T) {

@@ -17,6 +17,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
@@ -100,7 +101,7 @@ func (n *Notifier) Notify(ctx context.Context, d *alerts.Delivery) (json.RawMess
 	if len(d.Memory) > 0 {
 		_ = json.Unmarshal(d.Memory, &told) // told once more if it cannot be read
 	}
-	if t.Kind == incident.Grew && told.Severity == t.Incident.Severity {
+	if t.Kind == incident.Grew && told.Severity != "" && !alerts.Worse(t.Incident.Severity, told.Severity) {
 		return nil, nil
 	}
 	x := style.Render(*t)
@@ -191,14 +192,14 @@ func (n *Notifier) post(text string) error {
 }
 
 // status finds an HTTP status in what the library says: nothing else tells what went
-// wrong.
-var status = regexp.MustCompile(`\b[345][0-9]{2}\b`)
+// wrong. A port, behind a colon, and a number of bytes or of an address are none.
+var status = regexp.MustCompile(`(?:^|[\s(\[="'])([345][0-9]{2})(?:$|[\s)\],;"'])`)
 
 // explain makes an error of the library fit to be shown: its text may hold the URL and
 // what the server answered.
 func explain(err error) *alerts.Error {
-	if found := status.FindString(err.Error()); found != "" {
-		if code, convErr := strconv.Atoi(found); convErr == nil {
+	if found := status.FindStringSubmatch(err.Error()); found != nil {
+		if code, convErr := strconv.Atoi(found[1]); convErr == nil && http.StatusText(code) != "" {
 			e := alerts.StatusError(code, nil, time.Time{})
 			e.Err = fmt.Errorf("shoutrrr: %w", e.Err)
 			return e

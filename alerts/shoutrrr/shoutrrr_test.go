@@ -91,10 +91,14 @@ func TestTexts(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, d := range []alerts.Delivery{step(2, incident.Grew, incident.Medium), step(3, incident.Grew, incident.High), step(4, incident.ResolvedKind, incident.High)} {
+	for _, d := range []alerts.Delivery{step(2, incident.Grew, incident.Medium), step(3, incident.Grew, incident.High), step(4, incident.Grew, incident.Low), step(5, incident.ResolvedKind, incident.High)} {
 		d.Memory = memory
-		if _, err := n.Notify(t.Context(), &d); err != nil {
+		m, err := n.Notify(t.Context(), &d)
+		if err != nil {
 			t.Fatal(err)
+		}
+		if m != nil {
+			memory = m
 		}
 	}
 	post := alerts.NewPost(&alerts.Post{ID: "d", Headline: "Yesterday: nothing wrong", Parts: []alerts.Part{{Title: "Watched", Lines: []string{"3 sources"}}}}, alerts.Dest{Sink: "shoutrrr"})
@@ -138,6 +142,23 @@ func TestTroubles(t *testing.T) {
 	_, err := n.Notify(t.Context(), &d)
 	if e, ok := errors.AsType[*alerts.Error](err); !ok || e.Kind != alerts.Temporary || strings.Contains(err.Error(), "hush") {
 		t.Errorf("nobody there: %v", err)
+	}
+}
+
+// TestExplain: a number in what the library says is not always a status.
+func TestExplain(t *testing.T) {
+	for text, kind := range map[string]alerts.ErrorKind{
+		"dial tcp 192.0.2.7:443: connect: connection refused": alerts.Temporary,
+		"read tcp 10.0.0.1:51311->192.0.2.7:400: broken pipe": alerts.Temporary,
+		"got HTTP 401 Unauthorized":                           alerts.Misconfigured,
+		"unexpected response status code 429":                 alerts.Temporary,
+		"server returned response status \"400 Bad Request\"": alerts.Permanent,
+		"chat not found (Error code: 400)":                    alerts.Permanent,
+		"failed: 399, 599 and 443 are none":                   alerts.Temporary,
+	} {
+		if e := explain(errors.New(text)); e.Kind != kind || strings.Contains(e.Error(), "192.0.2.7") {
+			t.Errorf("%s: %v, %v", text, e.Kind, e)
+		}
 	}
 }
 
