@@ -120,6 +120,9 @@ func (s *Season) Learn(x, m float32) {
 	s.cm += m
 }
 
+// Forget lets what the current hour saw so far teach nothing.
+func (s *Season) Forget() { s.cx, s.cm = 0, 0 }
+
 // Turn ends the hour old, which teaches when learn is set, and begins hour.
 func (s *Season) Turn(old, hour int, learn bool) {
 	if learn {

@@ -22,7 +22,7 @@ type Writer interface {
 }
 
 // stateVersion is the first byte of every block.
-const stateVersion = 10
+const stateVersion = 11
 
 // ErrState is wrapped by Load's errors: the blocks are not what Save wrote.
 var ErrState = errors.New("the detector's state cannot be read")
@@ -97,6 +97,7 @@ func (d *Detector) putScans(w *wire.Writer) error {
 		for _, x := range [...]int64{s.from, s.to, s.requests, s.denials} {
 			w.Int(x)
 		}
+		w.Bool(s.crowd)
 		for _, p := range [...]*people{&s.who, &s.strangers} {
 			if err := p.put(w); err != nil {
 				return err
@@ -554,6 +555,7 @@ func (d *Detector) getScans(r *wire.Reader) {
 		s.scope = j.getScope(r)
 		s.from, s.to = getTime(r), getTime(r)
 		s.requests, s.denials = r.Int(), r.Int()
+		s.crowd = r.Bool()
 		s.who.get(r)
 		s.strangers.get(r)
 		for range r.Len(2) {

@@ -150,12 +150,16 @@ func (d *Detector) Close(c *slots.Closed) []incident.Transition {
 			part.Partial = true
 			seen = &part
 		}
-		j.prowls = d.prowling(j)
 		j.close(seen, j.leaves, &room)
 		d.observe(j)
 		d.cells[j.class] += len(j.cells) - had
 		if len(j.series) != before || j.turned {
 			j.h = float32(baseline.Threshold(d.series(), d.cfg.AlertsPerWeek, c.Step))
+		}
+	}
+	for _, j := range d.judges {
+		if j.vantage == c.Vantage {
+			d.suspectScans(j)
 		}
 	}
 	// Who got in is remembered after everybody was judged by what was known before.

@@ -477,7 +477,7 @@ func (j *judge) show(mask uint16, forget bool) {
 		if forget {
 			c.Forget()
 			c.Thaw()
-			c.x5, c.n5, c.m5, c.x40, c.n40, c.m40 = 0, 0, 0, 0, 0, 0
+			c.blank()
 		}
 	}
 }

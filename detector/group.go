@@ -123,7 +123,6 @@ func (d *Detector) settle(c *slots.Closed) []incident.Transition {
 			tell(g, kind)
 		}
 		j.changed = j.changed[:0]
-		d.suspectScans(j)
 	}
 	for _, g := range d.groups {
 		if g.inc.State != incident.Open || !d.concerns(g, c.Vantage) {

@@ -41,6 +41,9 @@ func (c *cell) group() int32 {
 	return c.parents[lvRoute]
 }
 
+// blank empties the windows of a scan: what they hold was no ordinary traffic.
+func (c *cell) blank() { c.x5, c.n5, c.m5, c.x40, c.n40, c.m40 = 0, 0, 0, 0, 0, 0 }
+
 // series is a sum of cells that is judged.
 type series struct {
 	baseline.Evidence
@@ -125,8 +128,7 @@ type judge struct {
 	// those of them that look like scans.
 	rejected []scope
 	suspects []suspicion
-	prowls   []*suspect // suspected scans that go on
-	exempt   []string   // config first_visit
+	exempt   []string // config first_visit
 
 	access *access.Model
 	least  int // people who make a breach of a rule an incident

@@ -66,12 +66,6 @@ func (p *people) estimate() {
 	p.exact = nil
 }
 
-// has reports whether an identity was added, as long as they are counted exactly.
-func (p *people) has(id uint64) bool {
-	_, ok := p.exact[id]
-	return ok
-}
-
 func (p *people) count() int64 {
 	if p.sketch != nil {
 		return int64(p.sketch.Estimate())

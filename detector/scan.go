@@ -22,7 +22,10 @@ const (
 	minFall      = 1.3
 	minFallRate  = 0.01
 	minFallShare = 0.3
-	halved       = 2 // the change of a scan that about halves a rate
+	// stillThere is the share of a rise that the slots which are remembered in detail must
+	// show of a longer window, or it is over.
+	stillThere = 0.25
+	halved     = 2 // the change of a scan that about halves a rate
 	// and it must have stood for so long, in seconds: what was seen only since may be a
 	// trouble that was learned, and that is over.
 	minWall int64 = 24 * 3600
@@ -409,15 +412,15 @@ func (j *judge) alarm(fired []int32, dir int8, known bool) {
 			l = a
 			explained = l.scope
 		}
-		switch j.accept(&l) {
+		switch v := j.accept(&l); v {
 		case worthy:
 			explained = j.open(&l, fired)
 		case mended:
 			j.mend(&l)
 		case exchanged:
 			j.announce(j.markerScope(l.scope), dir, j.start, j.start)
-		case scanning:
-			j.suspects = append(j.suspects, suspicion{l.scope, max(since, l.win.since)})
+		case scanning, crowded:
+			j.suspects = append(j.suspects, suspicion{l.scope, max(since, l.win.since), v == crowded})
 			fallthrough
 		default:
 			j.damp(slices.DeleteFunc(slices.Clone(fired), func(s int32) bool { return !explained.overlaps(&j.book, j.series[s].scope) }), dir, known)
@@ -457,7 +460,8 @@ const (
 	tooLittle verdict = iota
 	exchanged         // others of another class make up for it
 	mended            // what was expected was only guessed, or a trouble that is over
-	scanning          // only a few, or strangers, are refused: it looks like a scan
+	scanning          // only a few are refused: it looks like a scan
+	crowded           // more strangers than usual are: it looks like one of many addresses
 	worthy
 )
 
@@ -557,18 +561,22 @@ func (j *judge) exchange(l *located) bool {
 }
 
 // many decides whether a rise hits enough people, and not just strangers: half of
-// the least evidence must remain without the identities that were refused most,
-// and without those never let in anywhere, as far as they are more than is usual.
+// the least evidence must remain without the identities that were refused most. If
+// more of them than is usual were never let in anywhere, all these are a crowd that
+// proves nothing, and if they are the most, what the others show must be an alarm by
+// itself: a crowd comes for hours, and the least evidence comes by chance.
 func (j *judge) many(l *located) verdict {
 	type share struct {
 		named, met bool
-		x          float64
+		x          float64 // denials
+		w          float64 // how far the window still sees him
 	}
 	var who []share
 	at := map[uint64]int{}
 	weight := 1.0
 	cut := 0.0
-	var remembered float64          // denials of the window that the detailed past still has
+	var remembered, asked float64   // denials and requests of the window that the detailed past still has
+	refused := map[int32]float64{}  // hits by route
 	others := map[uint64]struct{}{} // who must not count as known
 	for i := len(j.past.slots) - 1; i >= 0; i-- {
 		p := &j.past.slots[i]
@@ -580,8 +588,9 @@ func (j *judge) many(l *located) verdict {
 		weight = max(weight, float64(uint64(1)<<min(p.sampled, 31)))
 		for k := range p.counts {
 			if t := &p.counts[k]; j.cells[t.cell].mask == 0 && l.scope.has(&j.book, &j.cells[t.cell]) {
-				_, x, _, _ := j.what(l.win, l.dir, t)
+				n, x, _, _ := j.what(l.win, l.dir, t)
 				remembered += float64(x) * l.win.weight(p.start, j.start)
+				asked += float64(n) * l.win.weight(p.start, j.start)
 			}
 		}
 		for k := range p.hits {
@@ -590,14 +599,11 @@ func (j *judge) many(l *located) verdict {
 			if !l.scope.has(&j.book, c) || c.mask != 0 {
 				continue
 			}
-			prowls := (h.met || h.known) && j.prowler(l.scope, h.id)
-			if l.win.known && (prowls || !h.known) {
+			if l.win.known && !h.known {
 				others[h.id] = struct{}{}
-				if h.known && h.counted {
-					cut += w
-				}
 				continue
 			}
+			refused[c.route] += w
 			n, ok := at[h.id]
 			if !ok {
 				n = len(who)
@@ -605,27 +611,34 @@ func (j *judge) many(l *located) verdict {
 				who = append(who, share{})
 			}
 			who[n].named = who[n].named || h.named
-			who[n].met = who[n].met || h.met && !prowls
+			who[n].met = who[n].met || h.met
+			who[n].w = max(who[n].w, w)
 			if h.counted {
 				who[n].x += w
 			}
 		}
+	}
+	if base := float64(l.M / l.N); l.win.since == 0 && remembered-asked*base <= stillThere*asked*(float64(l.X/l.N)-base) {
+		return tooLittle // it is over
 	}
 	if len(at)+len(others) == 0 {
 		// The log names no identities at all: each denial had to count.
 		return worthy
 	}
 	named, met := 0, 0
-	var strange, familiar float64
+	var strange, familiar float64  // denials
+	var everybody, unknown float64 // people
 	for _, s := range who {
 		if s.named {
 			named++
 		}
+		everybody += s.w
 		if s.met {
 			met++
 			familiar += s.x
 		} else {
 			strange += s.x
+			unknown += s.w
 		}
 	}
 	people := float64(len(who)) * weight
@@ -635,24 +648,22 @@ func (j *judge) many(l *located) verdict {
 	if j.isNew(l.scope) && float64(named)*weight < minPeople && people < minStrangers {
 		return tooLittle
 	}
-	usual := j.strangers(l.scope, float64(len(who)))
+	usual := j.strangers(l.scope, refused)
 	guarded := usual < 1 && !l.win.known
-	if guarded {
-		if float64(max(named, met))*weight < minPeople && people < minStrangers {
-			return scanning
-		}
-		cut = max(0, strange-(familiar+1)*usual/(1-usual))
+	if guarded && float64(max(named, met))*weight < minPeople && people < minStrangers {
+		return scanning
 	}
+	everybody, unknown = everybody/weight, unknown/weight
+	crowd := guarded && unknown > usual*everybody && baseline.Divergence(unknown, everybody, usual*everybody) > crowdEvidence
 	if l.win.known {
 		// Of so many strangers some are taken for known.
 		cut += seen.FalseRate * float64(len(others)) * weight
 	}
 	// Where refusals are rare, a few people who try again and again are no crowd.
 	few := people < minStrangers && float64(l.M) < seldom*float64(l.N)
-	counted := !guarded || cut == 0
 	var xs []float64
 	for _, s := range who {
-		if !s.met && !counted {
+		if !s.met && crowd {
 			continue
 		}
 		if few && s.x > 1 {
@@ -666,6 +677,9 @@ func (j *judge) many(l *located) verdict {
 	for _, x := range xs[:min(3, (len(xs)+7)/8)] {
 		cut += x
 	}
+	if crowd {
+		cut += strange
+	}
 	// What is older was refused to the same people, as far as anybody knows.
 	if remembered > 0 {
 		cut *= max(1, float64(l.X)/remembered)
@@ -674,10 +688,16 @@ func (j *judge) many(l *located) verdict {
 	if few {
 		least = minEvidence
 	}
-	if l.Without(cut) < least*l.phi {
-		return scanning
+	if crowd && strange > familiar {
+		least = float64(j.h)
 	}
-	return worthy
+	switch {
+	case l.Without(cut) >= least*l.phi:
+		return worthy
+	case crowd:
+		return crowded
+	}
+	return scanning
 }
 
 // isNew reports whether a scope is a route, or a prefix, that nobody knew: it

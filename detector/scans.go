@@ -18,10 +18,12 @@ const (
 	scanGap int64 = 60 * 60
 )
 
-// suspicion is a rejected rise of one slot, since an onset if that is not 0.
+// suspicion is a rejected rise of one slot, since an onset if that is not 0; crowd tells
+// that it was one of strangers.
 type suspicion struct {
 	scope
 	since int64
+	crowd bool
 }
 
 // suspect is a suspected scan.
@@ -29,6 +31,7 @@ type suspect struct {
 	judge    int
 	scope    scope
 	from, to int64 // the first slot, the end of the last one that was counted
+	crowd    bool  // of strangers, whose refusals the windows of the scan still hold
 
 	requests, denials int64
 	who, strangers    people
@@ -38,23 +41,6 @@ type suspect struct {
 type routeCount struct {
 	route int32
 	n     int64
-}
-
-// prowling returns the suspected scans that go on where the judge watches.
-func (d *Detector) prowling(j *judge) (on []*suspect) {
-	for _, s := range d.scans {
-		if s.judge == j.index && j.end()-s.to <= scanGap {
-			on = append(on, s)
-		}
-	}
-	return on
-}
-
-// prowler reports whether an identity was a stranger when a scan that goes on in a scope
-// began, or when it joined: being let in meanwhile does not make it somebody who ought to
-// get in. Of more strangers than are counted exactly nobody can say.
-func (j *judge) prowler(s scope, id uint64) bool {
-	return slices.ContainsFunc(j.prowls, func(p *suspect) bool { return p.strangers.has(id) && p.scope.overlaps(&j.book, s) })
 }
 
 // suspectScans takes down what the judge rejected in this slot.
@@ -68,7 +54,7 @@ func (d *Detector) suspectScans(j *judge) {
 			if x.since == 0 || x.since > j.start {
 				s.from, s.to = j.start, j.start
 			}
-			if s.count(j); s.denials < minScan {
+			if s.count(j, x.crowd); s.denials < minScan {
 				continue
 			}
 			j.unlearn(x.scope)
@@ -83,24 +69,49 @@ func (d *Detector) suspectScans(j *judge) {
 		if x.scope.contains(&j.book, s.scope) {
 			s.scope = x.scope
 		}
-		s.count(j)
+		s.count(j, x.crowd)
+	}
+	for _, s := range d.scans {
+		if s.judge == j.index && s.crowd && j.end()-s.to >= calmSlots*j.step {
+			s.end(j)
+		}
 	}
 }
 
 // unlearn lets what a scope saw lately teach nothing: it was a scan, whose end would look
-// like a wall that vanished. The old epoch stays the judge.
+// like a wall that vanished, and which would pass for noise and for the season. The old
+// epoch stays the judge.
 func (j *judge) unlearn(s scope) {
 	for i := range j.cells {
 		if c := &j.cells[i]; c.mask == 0 && s.has(&j.book, c) {
 			c.Forget()
 			c.Thaw()
+			j.seasons[c.season].Forget()
+			j.markCell(int32(i))
+		}
+	}
+	for i := range j.series {
+		if se := &j.series[i]; s.overlaps(&j.book, se.scope) {
+			se.Drop()
+			j.markSeries(int32(i))
+		}
+	}
+}
+
+// end empties the windows after a crowd: for hours its refusals would be found again in
+// them.
+func (s *suspect) end(j *judge) {
+	s.crowd = false
+	for i := range j.cells {
+		if c := &j.cells[i]; c.mask == 0 && s.scope.has(&j.book, c) {
+			c.blank()
 			j.markCell(int32(i))
 		}
 	}
 }
 
-// count adds the slots since the last one.
-func (s *suspect) count(j *judge) {
+// count adds the slots since the last one. The strangers of a crowd prowl from now on.
+func (s *suspect) count(j *judge, crowd bool) {
 	for i := range j.past.slots {
 		p := &j.past.slots[i]
 		if p.start < s.to {
@@ -131,10 +142,13 @@ func (s *suspect) count(j *judge) {
 			s.who.add(h.id)
 			if !h.met {
 				s.strangers.add(h.id)
+				if crowd {
+					j.visitors.prowlers.Add(h.id, j.start)
+				}
 			}
 		}
 	}
-	s.to = j.end()
+	s.to, s.crowd = j.end(), s.crowd || crowd
 }
 
 // Scans returns the suspected scans that are remembered, the oldest first.

@@ -1,9 +1,8 @@
 package detector
 
 import (
-	"errors"
 	"fmt"
-	"math"
+	"maps"
 	"slices"
 	"time"
 
@@ -22,10 +21,15 @@ const (
 	// several slots comes once, and who came for the first time is a stranger until
 	// then: whoever looks around gets in somewhere.
 	sessionHalf = 30 * time.Minute
+	// prowlHalf is the same for who was refused as a stranger in a suspected scan: he
+	// stays one for a day or two.
+	prowlHalf = 24 * time.Hour
 	// visitBytes bounds one of the two generations of one service and vantage,
-	// sessionBytes that of who is here, visitBytesAll all of them together.
+	// sessionBytes that of who is here and prowlBytes of who prowls, visitBytesAll all
+	// of them together.
 	visitBytes    = 4 << 20
 	sessionBytes  = 256 << 10
+	prowlBytes    = 256 << 10
 	visitBytesAll = 256 << 20
 	// knowAfter is the age in seconds from which on it is learned how often people
 	// who used to get in are refused, judgeAfter from which on that is evidence and
@@ -48,9 +52,12 @@ const (
 	// them.
 	rarely = 0.1
 	mostly = 0.5
-	// strangerPrior is how many visitors' worth the share of strangers in a scope
-	// is trusted to be the service's.
+	// strangerPrior is how many visitors' worth the share of strangers on a route is
+	// trusted to be the service's, and that in a scope there to be the route's.
 	strangerPrior = 5
+	// crowdEvidence is by how many nats there must be more strangers than usual to be a
+	// crowd, which is some four in a hundred by chance.
+	crowdEvidence = 1.5
 )
 
 // visitors is who was let in lately at one service, as one vantage sees it. A nil
@@ -59,6 +66,26 @@ type visitors struct {
 	// filter holds identities, and identities on a route; here those on a route that
 	// were let in within the hour, and who were so for the first time.
 	filter, here *seen.Filter
+	// prowlers holds the strangers of suspected scans. They stay strangers: being let
+	// in now and then does not make them people who ought to get in.
+	prowlers *seen.Filter
+}
+
+// memories are the filters of a visitors, with the names of their blocks and their
+// bounds.
+func (v *visitors) memories() [3]memory {
+	return [3]memory{
+		{"visitors", &v.filter, visitBytes, visitHalf},
+		{"here", &v.here, sessionBytes, sessionHalf},
+		{"prowlers", &v.prowlers, prowlBytes, prowlHalf},
+	}
+}
+
+type memory struct {
+	name   string
+	filter **seen.Filter
+	bytes  int
+	half   time.Duration
 }
 
 // visits is who was let in lately, by service and vantage in order of creation.
@@ -66,37 +93,47 @@ type visits []*visitors
 
 // add makes and numbers the memory of one service and vantage.
 func (vs *visits) add() *visitors {
-	v := &visitors{seen.New(vs.options(visitBytes, visitHalf)), seen.New(vs.options(sessionBytes, sessionHalf))}
+	v := new(visitors)
+	for _, m := range v.memories() {
+		*m.filter = seen.New(vs.options(&m))
+	}
 	*vs = append(*vs, v)
 	return v
 }
 
-func (vs *visits) options(bytes int, half time.Duration) seen.Options {
-	return seen.Options{Bytes: bytes, Half: half, Grant: func(n int) bool { return n+vs.bytes() <= visitBytesAll }}
+func (vs *visits) options(m *memory) seen.Options {
+	return seen.Options{Bytes: m.bytes, Half: m.half, Grant: func(n int) bool { return n+vs.bytes() <= visitBytesAll }}
 }
 
 // bytes is the memory of all.
 func (vs *visits) bytes() (n int) {
 	for _, v := range *vs {
-		n += v.filter.Bytes() + v.here.Bytes()
+		for _, m := range v.memories() {
+			n += (*m.filter).Bytes()
+		}
 	}
 	return n
 }
 
 // save and load keep number i of them.
 func (vs *visits) save(i int, all bool, put func(key string, value []byte) error) error {
-	v := (*vs)[i]
-	return errors.Join(
-		v.filter.Save(all, func(key string, value []byte) error { return put(fmt.Sprintf("visitors/%d/%s", i, key), value) }),
-		v.here.Save(all, func(key string, value []byte) error { return put(fmt.Sprintf("here/%d/%s", i, key), value) }))
+	for _, m := range (*vs)[i].memories() {
+		if err := (*m.filter).Save(all, func(key string, value []byte) error { return put(fmt.Sprintf("%s/%d/%s", m.name, i, key), value) }); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (vs *visits) load(i int, get func(key string) []byte) error {
-	v := (*vs)[i]
-	var err, err2 error
-	v.filter, err = seen.Load(vs.options(visitBytes, visitHalf), func(key string) []byte { return get(fmt.Sprintf("visitors/%d/%s", i, key)) })
-	v.here, err2 = seen.Load(vs.options(sessionBytes, sessionHalf), func(key string) []byte { return get(fmt.Sprintf("here/%d/%s", i, key)) })
-	return errors.Join(err, err2)
+	for _, m := range (*vs)[i].memories() {
+		f, err := seen.Load(vs.options(&m), func(key string) []byte { return get(fmt.Sprintf("%s/%d/%s", m.name, i, key)) })
+		if err != nil {
+			return fmt.Errorf("%s: %w", m.name, err)
+		}
+		*m.filter = f
+	}
+	return nil
 }
 
 // routeHash stands for a route in the memory of visitors.
@@ -108,15 +145,15 @@ const (
 	novice   = 1
 )
 
-// knows reports whether an identity was let in on the route.
+// knows reports whether an identity was let in on the route, and does not prowl.
 func (v *visitors) knows(id, route uint64) bool {
-	return v != nil && v.filter.Has(seen.Pair(id, route))
+	return v != nil && v.filter.Has(seen.Pair(id, route)) && !v.prowlers.Has(id)
 }
 
-// met reports whether an identity was let in anywhere, and not for the first time
-// just now.
+// met reports whether an identity was let in anywhere, not for the first time just
+// now, and does not prowl.
 func (v *visitors) met(id uint64) bool {
-	return v != nil && v.filter.Has(seen.Pair(id, anywhere)) && !v.here.Has(seen.Pair(id, novice))
+	return v != nil && v.filter.Has(seen.Pair(id, anywhere)) && !v.here.Has(seen.Pair(id, novice)) && !v.prowlers.Has(id)
 }
 
 // ask counts the visitors of a leaf who just came to its route, up to some, and
@@ -126,7 +163,7 @@ func (v *visitors) ask(entered []uint64, route uint64) (in, strangers float32) {
 		return 0, 0
 	}
 	for _, id := range entered[:min(len(entered), askAtMost)] {
-		if v.here.Has(seen.Pair(id, route)) {
+		if v.here.Has(seen.Pair(id, route)) || v.prowlers.Has(id) {
 			continue
 		}
 		in++
@@ -139,8 +176,9 @@ func (v *visitors) ask(entered []uint64, route uint64) (in, strangers float32) {
 
 // turn lets time pass.
 func (v *visitors) turn(now int64) {
-	v.filter.Turn(now)
-	v.here.Turn(now)
+	for _, m := range v.memories() {
+		(*m.filter).Turn(now)
+	}
 }
 
 // enter remembers who got in during a slot.
@@ -153,7 +191,7 @@ func (v *visitors) enter(leaves []slots.Leaf, now int64) {
 		for _, id := range leaves[i].Entered {
 			// Not again while he is here, so that who never leaves counts every hour.
 			k := seen.Pair(id, route)
-			if v.here.Has(k) {
+			if v.here.Has(k) || v.prowlers.Has(id) {
 				continue
 			}
 			v.here.Add(k, now)
@@ -174,28 +212,36 @@ func (v *visitors) age(now int64) int64 {
 	return now - v.filter.Since()
 }
 
-// strangers is the share, at most, of people never met before that is usual among
-// those who are let in: of the n people of a scope as many may be strangers by
-// chance. It is 1 while nobody can tell.
-func (j *judge) strangers(s scope, n float64) float64 {
+// strangers is the share of people never met before that is usual among those who are
+// let in where people of a scope are refused, by how often on which route: somebody
+// who reads the public pages is no sign of who comes to the others. It is 1 while
+// nobody can tell.
+func (j *judge) strangers(s scope, refused map[int32]float64) float64 {
 	age := j.visitors.age(j.start)
 	if age < 0 || j.visitors.filter.Keys() < fewVisitors {
 		return 1
 	}
-	var in, new float64
-	for i := range j.cells {
-		if c := &j.cells[i]; c.in > 0 && s.has(&j.book, c) {
-			in += float64(c.in)
-			new += float64(c.new)
-		}
-	}
+	shrink := func(in, new, above float64) float64 { return (new + strangerPrior*above) / (in + strangerPrior) }
 	usual := 1.0
 	if j.in > 0 {
 		usual = float64(j.new / j.in)
 	}
-	p := (new + strangerPrior*usual) / (in + strangerPrior)
-	p += 1.5 * math.Sqrt(p*(1-p)/max(n, 1))
-	return min(1, p+max(0, 1-float64(age)/float64(judgeAfter)))
+	var sum, weights float64
+	for _, route := range slices.Sorted(maps.Keys(refused)) {
+		var in, new, inside, newInside float64
+		for i := j.routes[route].cells; i >= 0; i = j.cells[i].next {
+			c := &j.cells[i]
+			in += float64(c.in)
+			new += float64(c.new)
+			if s.has(&j.book, c) {
+				inside += float64(c.in)
+				newInside += float64(c.new)
+			}
+		}
+		sum += refused[route] * shrink(inside, newInside, shrink(in, new, usual))
+		weights += refused[route]
+	}
+	return min(1, sum/max(weights, 1e-9)+max(0, 1-float64(age)/float64(judgeAfter)))
 }
 
 // hot is a series in which people who used to get in are refused, with the

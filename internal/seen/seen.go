@@ -139,7 +139,7 @@ type Filter struct {
 // New returns an empty filter.
 func New(o Options) *Filter {
 	o.Bytes = min(max(o.Bytes/page*page, page), maxBytes)
-	return &Filter{opt: o, since: -1}
+	return &Filter{opt: o, since: -1, dirty: true}
 }
 
 // mix spreads a key over all bits (the finaliser of MurmurHash3).

@@ -140,6 +140,17 @@ func TestRestarts(t *testing.T) {
 	}
 }
 
+// TestRestartOfNothing: what never held a key is saved too.
+func TestRestartOfNothing(t *testing.T) {
+	o, kept := seen.Options{Bytes: 64 << 10, Half: week}, blocks{}
+	if err := seen.New(o).Save(false, kept.put); err != nil {
+		t.Fatal(err)
+	}
+	if f, err := seen.Load(o, kept.get); err != nil || f.Keys() != 0 || f.Since() != -1 {
+		t.Errorf("%+v, %v", f, err)
+	}
+}
+
 // TestSaveIsSmall: a cut writes what is new, not the whole filter.
 func TestSaveIsSmall(t *testing.T) {
 	f := seen.New(seen.Options{Bytes: 4 << 20, Half: week})
