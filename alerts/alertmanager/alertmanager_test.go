@@ -34,6 +34,7 @@ type alert struct {
 	Annotations map[string]string `json:"annotations"`
 	StartsAt    time.Time         `json:"startsAt"`
 	EndsAt      time.Time         `json:"endsAt"`
+	Link        string            `json:"generatorURL"`
 }
 
 // fake keeps what it is sent.
@@ -327,11 +328,14 @@ receivers: [{ name: test, webhook_configs: [{ url: %q }] }]
 		})
 	}
 	run()
+	const link = "https://watch.example.com/v1/incidents/i1"
 	var memory json.RawMessage
 	tell := func(s incident.Transition) {
 		t.Helper()
 		for range 2 { // the second try after an uncertain one
-			m, err := n.Notify(t.Context(), delivery(s, memory))
+			d := delivery(s, memory)
+			d.URL = link
+			m, err := n.Notify(t.Context(), d)
 			if err != nil {
 				t.Fatalf("%v\n%s", err, p.Stderr.Tail())
 			}
@@ -358,7 +362,7 @@ receivers: [{ name: test, webhook_configs: [{ url: %q }] }]
 	}
 	defer resp.Body.Close()
 	var active []alert
-	if err := json.NewDecoder(resp.Body).Decode(&active); err != nil || len(active) != 1 || active[0].Labels["route"] != "/billing/upgrade" {
+	if err := json.NewDecoder(resp.Body).Decode(&active); err != nil || len(active) != 1 || active[0].Labels["route"] != "/billing/upgrade" || active[0].Link != link {
 		t.Errorf("%v: %+v", err, active)
 	}
 	tell(step("i1", 3, incident.Grew, incident.Critical))
