@@ -339,6 +339,11 @@ func (p *partition) deliver(ctx context.Context, f fetched) error {
 
 // join adds the messages of a batch to the lines.
 func (p *partition) join(ctx context.Context, b *batch) error {
+	if p.inflated.Len() >= batchBytes { // lines enough were joined: their memory is used again
+		if err := p.flush(ctx, p.next); err != nil {
+			return err
+		}
+	}
 	if len(p.lines) == 0 {
 		p.inflated.Reset()
 	}

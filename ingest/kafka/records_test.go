@@ -1,12 +1,17 @@
 package kafka
 
 import (
+	"context"
 	"encoding/binary"
+	"fmt"
 	"hash/crc32"
 	"log/slog"
 	"testing"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/twmb/franz-go/pkg/kmsg"
+
+	"github.com/denywatch/denywatch/ingest"
 )
 
 var fetchKeys = []kmsg.Key{kmsg.Fetch}
@@ -79,6 +84,80 @@ func TestDeliverDoesNotAllocate(t *testing.T) {
 	}); n > 5 {
 		t.Errorf("%v allocations for 1000 messages", n)
 	}
+}
+
+// compressed is a batch with its records compressed by zstd.
+func compressed(t testing.TB, batch []byte) []byte {
+	t.Helper()
+	z, err := zstd.NewWriter(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	out := z.EncodeAll(batch[batchHead:], append([]byte(nil), batch[:batchHead]...))
+	binary.BigEndian.PutUint32(out[8:], uint32(len(out)-batchMeta))
+	binary.BigEndian.PutUint16(out[21:], 4)
+	return seal(out)
+}
+
+// inflating is an answer of some batches, which together hold more than the memory that
+// is kept for them.
+func inflating(t testing.TB) (set []byte, messages int64) {
+	t.Helper()
+	values := make([]string, 10_000)
+	for i := range values {
+		values[i] = fmt.Sprintf(`192.0.2.%d - - [01/Jan/2026:00:00:00 +0000] "GET /a/%d HTTP/1.1" 200 1 "-" "Mozilla/5.0 (X11; Linux x86_64)"`, i%250, i)
+	}
+	for messages*100 < 3*keptBytes {
+		set = append(set, compressed(t, testBatch(messages, values...))...)
+		messages += int64(len(values))
+	}
+	return set, messages
+}
+
+// roomy takes lines and remembers the largest buffer that they lay in.
+type roomy struct {
+	nobody
+	p    *partition
+	most int
+}
+
+func (r *roomy) Batch(context.Context, *ingest.Batch) error {
+	r.most = max(r.most, r.p.inflated.Cap())
+	return nil
+}
+
+// TestInflatesIntoOneBuffer: however many compressed batches an answer has, one buffer
+// that is kept serves them all.
+func TestInflatesIntoOneBuffer(t *testing.T) {
+	set, n := inflating(t)
+	p := benchPartition()
+	r := &roomy{p: p}
+	p.handler = r
+	for range 2 {
+		p.next = 0
+		if err := p.deliver(t.Context(), fetched{high: n, stable: n, set: set}); err != nil || p.next != n {
+			t.Fatal(err, p.next)
+		}
+	}
+	if r.most > keptBytes || p.inflated.Cap() == 0 {
+		t.Errorf("%d bytes, of which %d are kept", r.most, p.inflated.Cap())
+	}
+	if got := p.count.messages.Load(); got != uint64(2*n) {
+		t.Errorf("%d messages, want %d", got, 2*n)
+	}
+}
+
+func BenchmarkDeliverCompressed(b *testing.B) {
+	set, n := inflating(b)
+	p := benchPartition()
+	b.ReportAllocs()
+	for b.Loop() {
+		p.next = 0
+		if err := p.deliver(b.Context(), fetched{high: n, stable: n, set: set}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(n), "ns/message")
 }
 
 func BenchmarkDeliver(b *testing.B) {
