@@ -22,7 +22,7 @@ type Writer interface {
 }
 
 // stateVersion is the first byte of every block.
-const stateVersion = 11
+const stateVersion = 12
 
 // ErrState is wrapped by Load's errors: the blocks are not what Save wrote.
 var ErrState = errors.New("the detector's state cannot be read")
@@ -418,7 +418,7 @@ func (f *finding) put(w *wire.Writer) error {
 	w.Bool(f.accepted)
 	w.String(f.flag)
 	w.String(f.version)
-	for _, x := range [...]int64{f.opened, f.started, f.resolved, f.awake, f.from, f.requests, f.denials, f.calmSince, f.refused} {
+	for _, x := range [...]int64{f.opened, f.started, f.latest, f.resolved, f.awake, f.from, f.requests, f.denials, f.calmSince, f.refused} {
 		w.Int(x)
 	}
 	for _, x := range [...]float64{f.share, f.rate, f.base, f.wallX, f.wallN, f.wallM, f.expected, f.calm, f.over} {
@@ -904,7 +904,7 @@ func (f *finding) get(r *wire.Reader, j *judge, cells int) {
 	f.dir = getDir(r)
 	f.fresh, f.known, f.rules, f.accepted = r.Bool(), r.Bool(), r.Bool(), r.Bool()
 	f.flag, f.version = strings.Clone(r.String()), strings.Clone(r.String())
-	f.opened, f.started, f.resolved = getTime(r), getTime(r), getTime(r)
+	f.opened, f.started, f.latest, f.resolved = getTime(r), getTime(r), getTime(r), getTime(r)
 	f.awake, f.from = getTime(r), getTime(r)
 	f.requests, f.denials = r.Int(), r.Int()
 	f.calmSince, f.refused = getTime(r), getTime(r)

@@ -77,8 +77,8 @@ type finding struct {
 	accepted bool
 	former   []former
 	// opened and resolved are ends of slots, started is the start of one; resolved
-	// is 0 while open.
-	opened, started, resolved int64
+	// is 0 while open. It may have begun as late as in the slot that starts at latest.
+	opened, started, latest, resolved int64
 	// awake and from are opened and started of the current episode: they differ
 	// after the finding was reopened.
 	awake, from int64
@@ -322,7 +322,8 @@ func (j *judge) open(l *located, fired []int32) scope {
 		if f.mask = j.freeMask(); f.mask == 0 {
 			break
 		}
-		since := max(j.onset(l, fired), f.resolved)
+		since, _ := j.onset(l, fired)
+		since = max(since, f.resolved)
 		f.resolved, f.awake, f.from, f.accepted = 0, now, since, false
 		j.locate(f, l)
 		j.hide(f)
@@ -340,7 +341,7 @@ func (j *judge) open(l *located, fired []int32) scope {
 	}
 	j.nextUID++
 	f.uid = j.nextUID
-	f.started = j.onset(l, fired)
+	f.started, f.latest = j.onset(l, fired)
 	f.from = f.started
 	f.fresh = l.dir == baseline.Up && !l.win.known && !l.win.rules && j.isNew(l.scope) && f.started-j.firstSeen(l.scope) <= newOnset
 	j.locate(f, l)
@@ -412,13 +413,19 @@ func (f *finding) measure(x, n, m float64) {
 	f.share = min(max(share, 0.002), 0.995)
 }
 
+// onsetDoubt is by how many nats an onset may be less likely than the best one.
+const onsetDoubt = 2
+
 // onset estimates the start of the slot in which the change began: the start
-// that makes the located shift most likely, over the detailed past. What began
-// earlier is told by the evidence of the series that fired.
-func (j *judge) onset(l *located, fired []int32) int64 {
+// that makes the located shift most likely, over the detailed past, and the latest
+// one that is nearly as likely. What began earlier is told by the evidence of the
+// series that fired.
+func (j *judge) onset(l *located, fired []int32) (at, latest int64) {
 	change := l.Change()
-	best, at, sum := math.Inf(-1), j.start, 0.0
+	best, sum := math.Inf(-1), 0.0
+	at = j.start
 	oldest := j.start
+	var likely []float64 // by slot, the newest first
 	for i := len(j.past.slots) - 1; i >= 0; i-- {
 		p := &j.past.slots[i]
 		for k := range p.counts {
@@ -431,12 +438,17 @@ func (j *judge) onset(l *located, fired []int32) int64 {
 			}
 		}
 		oldest = p.start
+		likely = append(likely, sum)
 		if sum > best {
 			best, at = sum, p.start
 		}
 	}
+	latest = at
+	if i := slices.IndexFunc(likely, func(x float64) bool { return x >= best-onsetDoubt }); i >= 0 {
+		latest = j.past.slots[len(j.past.slots)-1-i].start
+	}
 	if at > oldest {
-		return at
+		return at, latest
 	}
 	var most float32
 	for _, s := range fired {
@@ -448,7 +460,7 @@ func (j *judge) onset(l *located, fired []int32) int64 {
 			at = min(oldest, j.start-int64(age)*j.step)
 		}
 	}
-	return max(at, j.born)
+	return max(at, j.born), latest
 }
 
 // hide masks the cells of a finding: they leave every series and teach nothing.
@@ -534,9 +546,10 @@ func (j *judge) recount(f *finding, since int64) {
 func (j *judge) widen(f *finding, l *located) {
 	j.show(f.mask, false)
 	first := f.from == f.started
-	f.from = min(f.from, j.onset(l, nil))
+	at, latest := j.onset(l, nil)
+	f.from = min(f.from, at)
 	if first {
-		f.started = f.from
+		f.started, f.latest = f.from, latest
 	}
 	j.locate(f, l)
 	j.hide(f)

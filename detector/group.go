@@ -402,7 +402,8 @@ func (d *Detector) refresh(g *group, now int64) (open bool) {
 			inc.Resolution = incident.Accepted
 		}
 	}
-	d.attribute(g, lead.j.step)
+	latest := slices.MinFunc(counted, func(a, b sight) int { return cmp.Compare(a.f.latest, b.f.latest) }).f.latest
+	d.attribute(g, instant(latest+2*lead.j.step))
 	inc.Statuses = d.refusing(inc.Class)
 	inc.Severity = incident.ByNumbers(inc)
 	return open
@@ -459,13 +460,13 @@ func layer(f *finding) event.Layer {
 	return best
 }
 
-// attribute names the latest change that the incident followed.
-func (d *Detector) attribute(g *group, step int64) {
+// attribute names the latest change that the incident followed, which may have begun
+// as late as at to. What came after people were told, such as a rollback, was not the
+// cause.
+func (d *Detector) attribute(g *group, to time.Time) {
 	inc := &g.inc
 	inc.Marker, inc.MarkerInfo = "", nil
-	// The onset may be estimated a slot early; what came after people were told, such
-	// as a rollback, was not the cause.
-	from, to := inc.StartedAt.Add(-blameWithin), inc.StartedAt.Add(time.Duration(2*step)*time.Second)
+	from := inc.StartedAt.Add(-blameWithin)
 	if !inc.OpenedAt.After(to) {
 		to = inc.OpenedAt.Add(-time.Nanosecond)
 	}

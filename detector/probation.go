@@ -154,7 +154,8 @@ func (j *judge) accustom(mask uint16) {
 // mend makes what a scope shows since it fell its baseline, for no more than it is: what
 // was expected was a guess, or learned in a trouble.
 func (j *judge) mend(l *located) {
-	sums := j.sums(window{since: j.onset(l, nil)}, l.dir)
+	onset, _ := j.onset(l, nil)
+	sums := j.sums(window{since: onset}, l.dir)
 	in := func(c *cell) bool { return c.mask == 0 && l.scope.has(&j.book, c) }
 	j.relevel(in, func(i int) (x, n float32) { return sums[i][0], sums[i][1] }, 0)
 	for i := range j.cells {

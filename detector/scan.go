@@ -535,7 +535,7 @@ func (l *located) matters() bool {
 // onset: who was refused with a 403 is refused with a 404 now, and nothing changed
 // for him.
 func (j *judge) exchange(l *located) bool {
-	onset := j.onset(l, nil)
+	onset, _ := j.onset(l, nil)
 	var n, own, others [2]float64 // before the onset and since
 	for i := range j.past.slots {
 		p := &j.past.slots[i]
