@@ -15,8 +15,9 @@ const (
 	// reopenable is for how long after its end, in seconds of event time, somebody can
 	// say that an incident is not over.
 	reopenable int64 = 24 * 3600
-	// maxOver bounds the findings of a judge that are remembered for that.
-	maxOver = 50
+	// maxOver bounds the findings of a judge that are remembered for that: they are written
+	// with every slot.
+	maxOver = 20
 	// maxFormer bounds the cells of a judge whose baseline from before an acceptance is
 	// remembered.
 	maxFormer = 1 << 15
