@@ -705,7 +705,7 @@ func (j *judge) recovered(f *finding, partial bool) bool {
 			f.measure(f.wallX+float64(f.calmX), f.wallN+float64(f.calmN), f.wallM+float64(f.calmM))
 		}
 	}
-	price := math.Log1p(min(f.wallX, f.wallN-f.wallX))
+	price := math.Log1p(float64(max(min(f.denials, f.requests-f.denials), 0)))
 	// A wall of which half is left is not gone, but that is rare.
 	if f.calm < halfEvidence || f.over < calmEvidence+price || j.end()-f.calmSince < calmSlots*j.step {
 		return false
