@@ -518,14 +518,32 @@ func (l *Ledger) applySlot(st *stream, src *Source, d *tally.SlotDelta) {
 			a.hits = len(a.Hits)
 		}
 	}
-	for slot.hits > maxHits {
-		slot.sampled++
-		slot.hits = 0
-		for _, a := range slot.leaves {
-			a.Hits = slices.DeleteFunc(a.Hits, func(h Hit) bool { return !kept(h.Identity, slot.sampled) })
+	if slot.hits > maxHits+maxHits/4 {
+		slot.sample(maxHits)
+	}
+}
+
+// sample keeps no more than so many hits, of one identity in 2^sampled. Many may be of
+// the same people: how finely they are sampled must not depend on how often they were told
+// of, nor on cuts, which add them up.
+func (s *openSlot) sample(most int) {
+	if s.hits <= most {
+		return
+	}
+	for _, a := range s.leaves {
+		a.mergeHits()
+	}
+	for {
+		s.hits = 0
+		for _, a := range s.leaves {
+			a.Hits = slices.DeleteFunc(a.Hits, func(h Hit) bool { return !kept(h.Identity, s.sampled) })
 			a.hits = len(a.Hits)
-			slot.hits += len(a.Hits)
+			s.hits += a.hits
 		}
+		if s.hits <= most {
+			return
+		}
+		s.sampled++
 	}
 }
 
@@ -788,6 +806,7 @@ func (l *Ledger) close(v int, start int64, partial bool) *Closed {
 		l.before[v] = nil
 		return &l.out
 	}
+	slot.sample(maxHits)
 	l.out.Sampled = slot.sampled
 	l.explain(v, slot)
 	l.enter(slot, start)
