@@ -72,6 +72,7 @@ type slot struct {
 	start int64
 	dirty bool
 	pages []*page // by leaf / pageLeaves
+	spare []page  // of which pages are taken
 	// unseen and its index, by leaf 1 + the position, stay empty while every line stands
 	// for one event.
 	unseen   []LeafUnseen
@@ -101,6 +102,10 @@ type slot struct {
 type page [pageLeaves]LeafCount
 
 const pageLeaves = 8
+
+// sparePages are made at once at most: a large site has thousands of pages, and most of
+// its slots see some for the first time.
+const sparePages = 64
 
 // who is one identity on one leaf.
 type who struct {
@@ -291,7 +296,11 @@ func (s *slot) addPage(at int) {
 	if at >= len(s.pages) {
 		s.pages = append(s.pages, make([]*page, at+1-len(s.pages))...)
 	}
-	p := new(page)
+	if len(s.spare) == 0 {
+		s.spare = make([]page, min(1+len(s.pages)/8, sparePages))
+	}
+	p := &s.spare[0]
+	s.spare = s.spare[1:]
 	for i := range p {
 		p[i].Leaf = uint32(at*pageLeaves + i)
 	}
@@ -568,7 +577,7 @@ func (c *Counter) Forget(closed int64) {
 		}
 		clear(s.who)
 		*s = slot{
-			pages: s.pages, unseen: s.unseen[:0], unseenAt: s.unseenAt, splits: s.splits[:0], flags: s.flags[:0], flagAt: s.flagAt,
+			pages: s.pages, spare: s.spare, unseen: s.unseen[:0], unseenAt: s.unseenAt, splits: s.splits[:0], flags: s.flags[:0], flagAt: s.flagAt,
 			unexplained: s.unexplained[:0], reasons: s.reasons[:0], entered: s.entered[:0],
 			who: s.who, refused: s.refused[:0], changed: s.changed[:0], valid: s.valid[:0], validAt: s.validAt,
 		}
