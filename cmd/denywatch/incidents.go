@@ -69,7 +69,11 @@ func (c *listCmd) Run(e *env) error {
 	if c.Output == "json" {
 		return e.json(list)
 	}
-	_, err = fmt.Fprint(e.stdout, app.DescribeIncidents(list, e.colour(e.stdout)))
+	text := app.DescribeIncidents(list, e.colour(e.stdout))
+	if len(list) == 0 {
+		text = app.DescribeNone(state, c.Team)
+	}
+	_, err = fmt.Fprint(e.stdout, text)
 	return err
 }
 

@@ -59,6 +59,7 @@ func ReplayAgainst(ctx context.Context, opt ReplayOptions, other *configs.Config
 		return 0, errors.New("standard input (-) can be read only once; give --against a file")
 	}
 	var told [2][]incident.Incident
+	var by [2]*core
 	var failed error
 	for i, cfg := range []*configs.Config{opt.Config, other} {
 		if cfg == nil {
@@ -68,7 +69,7 @@ func ReplayAgainst(ctx context.Context, opt ReplayOptions, other *configs.Config
 		if c == nil {
 			return 0, err
 		}
-		told[i], failed = incidents, err
+		told[i], by[i], failed = incidents, c, err
 	}
 	diff := compare(told[0], told[1])
 	n := 0
@@ -77,11 +78,13 @@ func ReplayAgainst(ctx context.Context, opt ReplayOptions, other *configs.Config
 			n++
 		}
 	}
-	write := differences
+	var err error
 	if opt.JSON {
-		write = differencesJSON
+		err = differencesJSON(opt.Stdout, diff)
+	} else {
+		err = differences(opt.Stdout, opt.Colour, diff, by)
 	}
-	return n, errors.Join(write(opt.Stdout, opt.Colour, diff), failed)
+	return n, errors.Join(err, failed)
 }
 
 // compare pairs the incidents that tell of the same: they move the same way, their
@@ -145,7 +148,7 @@ func overlap(a *incident.Scope, b incident.Scope) bool {
 	return web.Overlaps(marker.Scope{Service: list(a.Service), Prefix: list(a.Prefix), Route: list(a.Route), Role: list(a.Role), Geo: list(a.Geo)}, b)
 }
 
-func differencesJSON(out io.Writer, _ bool, diff []Difference) error {
+func differencesJSON(out io.Writer, diff []Difference) error {
 	w := bufio.NewWriter(out)
 	e := json.NewEncoder(w)
 	e.SetEscapeHTML(false)
@@ -162,17 +165,19 @@ var signs = map[Change]struct{ sign, colour string }{
 	Same: {"=", "2"}, Added: {"+", "32"}, Dropped: {"-", "31"}, Later: {"›", "33"}, Earlier: {"‹", "36"},
 }
 
-func differences(out io.Writer, colour bool, diff []Difference) error {
+// differences writes them for people, each incident in the words of the configuration
+// that tells it, of both in those of the other one.
+func differences(out io.Writer, colour bool, diff []Difference, by [2]*core) error {
 	w := bufio.NewWriter(out)
 	counts := map[Change]int{}
 	for i := range diff {
 		d := &diff[i]
 		counts[d.Change]++
-		in := d.Other
+		in, c := d.Other, by[1]
 		if in == nil {
-			in = d.Incident
+			in, c = d.Incident, by[0]
 		}
-		text := alerts.Render(incident.Transition{Kind: incident.Opened, At: in.OpenedAt, Incident: *in})
+		text := alerts.Render(c.opening(in))
 		note := ""
 		switch d.Change {
 		case Later, Earlier:

@@ -48,6 +48,13 @@ func TestReplayAgainst(t *testing.T) {
 	if err := json.Unmarshal([]byte(text), &d); err != nil || n != 1 || d.Change != Added || d.Incident != nil || d.Other == nil {
 		t.Errorf("%d differences (%v):\n%s", n, err, text)
 	}
+	own := configs.Default()
+	own.Routing.Templates.Headline = "{{.Role}}s are locked out of {{.Route}}"
+	for _, c := range [][2]*configs.Config{{own, blind}, {blind, own}, {configs.Default(), own}} {
+		if _, text := run(c[0], c[1], false); !strings.Contains(text, "s are locked out of /") {
+			t.Errorf("the team's own words are missing:\n%s", text)
+		}
+	}
 	n, text = run(nil, configs.Default(), false)
 	if n != 0 || !strings.Contains(text, "tells the same: 1 incident") {
 		t.Errorf("%d differences:\n%s", n, text)

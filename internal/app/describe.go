@@ -12,11 +12,29 @@ import (
 	"github.com/denywatch/denywatch/internal/incident"
 )
 
+// DescribeNone says that no incident is known of a state and a team, each of any if it is
+// empty. That nothing is wrong it says only where all open ones were asked for.
+func DescribeNone(state incident.State, team string) string {
+	words := "no incident "
+	if team != "" {
+		words += "of team " + alerts.Clean(team, maxShown) + " "
+	}
+	switch state {
+	case incident.Open:
+		words += "is open"
+	case incident.Resolved:
+		words += "that is over is known"
+	default:
+		words += "is known"
+	}
+	if team == "" && state != incident.Resolved {
+		return "Nothing wrong: " + words + ".\n"
+	}
+	return "N" + words[1:] + ".\n"
+}
+
 // DescribeIncidents lists incidents for a terminal, a line or two each.
 func DescribeIncidents(list []incident.Incident, colour bool) string {
-	if len(list) == 0 {
-		return "Nothing wrong: no incident is known.\n"
-	}
 	var b strings.Builder
 	for i := range list {
 		in := &list[i]
