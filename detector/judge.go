@@ -818,11 +818,11 @@ func (j *judge) turnHour(old, hour int64) {
 	}
 }
 
-// suspect reports whether a cell is part of something that may be rising: then a
+// suspect reports whether a cell is part of something that may be changing: then a
 // probation does not end clean yet.
 func (j *judge) suspect(c *cell) bool {
 	for _, s := range c.parents {
-		if s >= 0 && !j.calm(&j.series[s], baseline.Up, 0.5) {
+		if s >= 0 && (!j.calm(&j.series[s], baseline.Up, 0.5) || !j.calm(&j.series[s], baseline.Down, 0.5)) {
 			return true
 		}
 	}
