@@ -650,7 +650,9 @@ func (j *judge) many(l *located) verdict {
 	}
 	usual := j.strangers(l.scope, refused)
 	guarded := usual < 1 && !l.win.known
-	if guarded && float64(max(named, met))*weight < minPeople && people < minStrangers {
+	// So few may all be new by chance, where most are.
+	chance := 1.5 * math.Sqrt(usual*(1-usual)/float64(len(who)))
+	if guarded && usual+chance < 1 && float64(max(named, met))*weight < minPeople && people < minStrangers {
 		return scanning
 	}
 	everybody, unknown = everybody/weight, unknown/weight
