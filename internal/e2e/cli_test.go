@@ -433,8 +433,8 @@ func incidentsCLI(t *testing.T, d *daemon) {
 		says string
 	}{
 		{[]string{"incidents"}, 0, id},
-		{[]string{"incidents", "list", "--state", "resolved"}, 0, "Nothing wrong"},
-		{[]string{"incidents", "--team", "nobody"}, 0, "Nothing wrong"},
+		{[]string{"incidents", "list", "--state", "resolved"}, 0, "No incident that is over is known."},
+		{[]string{"incidents", "--team", "nobody"}, 0, "No incident of team nobody is known."},
 		{[]string{"incidents", "ack", id, "--by", "ada"}, 0, "Acknowledged by ada."},
 		{[]string{"incidents", "silence", id, "--for", "2h", "--by", "ada"}, 0, "Silenced by ada until"},
 		{[]string{"silences"}, 0, "incident " + id},
