@@ -64,7 +64,7 @@ func TestKillAnywhere(t *testing.T) {
 	f := newFeed(logs, newTraffic(seed, old))
 	f.past(t, began.Add(-3*time.Hour), began, 3*3600*12)
 	written := time.Now() // on a slow machine that took a minute
-	live := wall{"/projects/{id}/export", "editor", written.Add(20 * time.Second), written.Add(50 * time.Second)}
+	live := wall{"/projects/{id}/export", "editor", written.Add(20 * time.Second), written.Add(80 * time.Second)}
 	f.walls = append(f.walls, live)
 
 	// The writer goes on for as long as somebody listens. Nothing rotates before
