@@ -124,10 +124,7 @@ func (b *bin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 // mailbox takes mail, and adds what people would see of it to the bin.
 func (b *bin) mailbox(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	ln := servertest.Listen(t)
 	var wg sync.WaitGroup
 	serve := func(c net.Conn) {
 		defer c.Close()
@@ -278,11 +275,7 @@ func TestCanaries(t *testing.T) {
 	broker, syslogPort := canaryTopics(t, now), servertest.FreePort(t)
 	var lns [2]net.Listener
 	for i := range lns {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		lns[i] = ln
+		lns[i] = servertest.Listen(t)
 	}
 	base, pushed := "http://"+lns[0].Addr().String(), "http://"+lns[1].Addr().String()
 	cfg, _, err := configs.Parse(fmt.Appendf(nil, `

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"strings"
 	"testing"
@@ -15,6 +14,7 @@ import (
 	"github.com/twmb/franz-go/pkg/kgo"
 
 	"github.com/denywatch/denywatch/configs"
+	"github.com/denywatch/denywatch/internal/servertest"
 )
 
 // get returns the body of a page of the daemon.
@@ -78,10 +78,7 @@ sources:
 	// day runs the daemon until it has read n messages and, together with the days
 	// before, counted and committed all.
 	day := func(n, all int) {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
+		ln := servertest.Listen(t)
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() {

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -20,6 +19,7 @@ import (
 
 	"github.com/denywatch/denywatch/configs"
 	"github.com/denywatch/denywatch/internal/marker"
+	"github.com/denywatch/denywatch/internal/servertest"
 )
 
 // safeBuffer is a log that a running daemon writes to.
@@ -73,10 +73,7 @@ markers:
 	}
 	// day runs the daemon until it has counted results.
 	day := func(results map[string]int) (log string, list []marker.Marker) {
-		ln, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
+		ln := servertest.Listen(t)
 		out := &safeBuffer{}
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error, 1)

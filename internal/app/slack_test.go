@@ -12,7 +12,6 @@ import (
 	"io"
 	"log/slog"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/url"
 	"os"
@@ -25,6 +24,7 @@ import (
 	"github.com/denywatch/denywatch/alerts/slack/slackfake"
 	"github.com/denywatch/denywatch/configs"
 	"github.com/denywatch/denywatch/internal/incident"
+	"github.com/denywatch/denywatch/internal/servertest"
 )
 
 // wallNow is an application's log of three hours in which one role is refused on one
@@ -67,10 +67,7 @@ sinks:
 	if err != nil {
 		t.Fatal(err)
 	}
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	ln := servertest.Listen(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	out := &safeBuffer{}

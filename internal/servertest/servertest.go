@@ -44,12 +44,20 @@ func Lack(t *testing.T, what string) {
 // FreePort is a port of 127.0.0.1 that nobody listens on now.
 func FreePort(t *testing.T) int {
 	t.Helper()
+	l := Listen(t)
+	defer l.Close()
+	return l.Addr().(*net.TCPAddr).Port
+}
+
+// Listen listens on a port of 127.0.0.1 that nobody else has. The caller closes it, or
+// hands it to somebody who does.
+func Listen(t *testing.T) net.Listener {
+	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().(*net.TCPAddr).Port
+	return l
 }
 
 // Unprivileged is a user, with its group, for the workers of a server that is

@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -15,6 +14,7 @@ import (
 
 	"github.com/denywatch/denywatch/internal/incident"
 	"github.com/denywatch/denywatch/internal/marker"
+	"github.com/denywatch/denywatch/internal/servertest"
 )
 
 func verdictOf(t *testing.T, w *httptest.ResponseRecorder) marker.Outcome {
@@ -87,10 +87,7 @@ func TestVerdictStops(t *testing.T) {
 		return nil
 	}
 	s, l := newServer(t, Config{}, f)
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
+	ln := servertest.Listen(t)
 	ctx, stop := context.WithCancel(context.Background())
 	served := make(chan error, 1)
 	go func() { served <- s.Serve(ctx, ln) }()
