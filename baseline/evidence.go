@@ -62,15 +62,16 @@ type Scale struct {
 	Phi, Sigma2 float32
 	// N is the number of requests behind the expectation.
 	N float32
-	// Slow is by how many nats less the evidence must be that noise could explain: the
-	// log of how many slots the noise stands for that Sigma2 measures.
+	// Slow is by how many nats the threshold is lower for what noise explains: the log of
+	// how many slots one draw of the noise lasts that Sigma2 measures.
 	Slow float32
 }
 
 // beyond reports whether the evidence l of alternative j, gathered over the binomial
-// variance v, is beyond the threshold h; perV is requests per unit of variance. What noise explains goes by the shift that was
-// seen where that is larger than the alternative: between two of them noise would seem to
-// explain more than it can. s is a slot of the series, for its mix of rates.
+// variance v, is beyond the threshold h; perV is requests per unit of variance. What
+// noise explains goes by the shift that was seen where that is larger than the
+// alternative: between two of them noise would seem to explain more than it can. s is a
+// slot of the series, for its mix of rates.
 func (sc *Scale) beyond(h float32, j int, l, v, perV float32, s *Sum) bool {
 	need := h * (sc.Phi + v*perV/(sc.N+Trust))
 	if l <= need {

@@ -17,8 +17,8 @@ var ErrUnlike = errors.New("they cannot be one")
 
 // Merge makes two open incidents one, because somebody says that they have one cause:
 // what is behind the first is a part of the other from now on, whose numbers are of both,
-// and the first is over. It returns what happened to each of them. What is in one already
-// moves along. Reopen of the first takes it back.
+// and the first is over. It returns what happened to each of them. What the first had taken
+// in becomes a part of the other like the first itself. Reopen takes each of them out again.
 //
 // Requests are never counted twice: of two parts that different vantages or classes see
 // and whose scopes overlap only the one of the incident itself counts, or the one that

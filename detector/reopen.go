@@ -45,7 +45,7 @@ type former struct {
 // since its end counts, as far as is remembered in detail. From then on it is an open
 // incident like any other: if nobody is refused any more it recovers by evidence, five
 // slots later at the earliest, and after another day it is accepted. One that was merged
-// is by itself again, with what it brought; it need not be over there.
+// is by itself again, without what it had taken in before; it need not be over there.
 //
 // It returns what happened, to the incident first. The error is ErrGone or ErrTaken, with
 // words for that person. Like Close it has a single caller; what it changes is durable

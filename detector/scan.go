@@ -22,13 +22,13 @@ const (
 	minFall      = 1.3
 	minFallRate  = 0.01
 	minFallShare = 0.3
-	// stillThere is the share of a rise that the slots which are remembered in detail must
-	// show of a longer window, or it is over.
-	stillThere = 0.25
-	halved     = 2 // the change of a scan that about halves a rate
+	halved       = 2 // the change of a scan that about halves a rate
 	// and it must have stood for so long, in seconds: what was seen only since may be a
 	// trouble that was learned, and that is over.
 	minWall int64 = 24 * 3600
+	// stillThere is the share of a rise that the slots which are remembered in detail must
+	// show of a longer window, or it is over.
+	stillThere = 0.25
 	// A rise needs this many distinct identities. On a route without history it
 	// needs as many that an application names, or more addresses: crawlers try
 	// unknown paths all day.

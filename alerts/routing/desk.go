@@ -29,7 +29,8 @@ const (
 
 // Desk keeps who was told of which incident, and decides what is told when: whoever
 // was told of an incident is told of its growth and its end, also when its scope and
-// owner changed, or when it became a part of another. It has a single writer. Times are given to it, by the wall clock.
+// owner changed, or when it became a part of another. It has a single writer. Times are
+// given to it, by the wall clock.
 type Desk struct {
 	router  *Router
 	lives   map[string]*life

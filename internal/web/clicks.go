@@ -9,7 +9,8 @@ import (
 // called concurrently.
 type Clicks interface {
 	// Take does what a request asks for and returns the status to answer, and the JSON if
-	// Slack asked for any; the error says why it is not 200. It checks the signature of the body and that it is new.
+	// Slack asked for any; the error says why it is not 200. It checks the signature of
+	// the body and that it is new.
 	Take(ctx context.Context, h http.Header, body []byte) (status int, answer []byte, err error)
 }
 

@@ -22,8 +22,9 @@ const index = `denywatch: who is refused that should get in, and what stands ope
                             what it looked like over time, and what is usual
   GET  /v1/incidents/{id}/chart.png
                             the same as a picture
-  POST /v1/incidents/{id}/acknowledge|silence|unsilence|accept|dismiss
-                            what a person decided: {"by":"ada","for":"2h"}
+  POST /v1/incidents/{id}/acknowledge|silence|unsilence|accept|dismiss|reopen|merge
+                            what a person decided: {"by":"ada","for":"2h"};
+                            to merge {"into":"ID"}
   GET  /v1/silences         what is not told for a while
   POST /v1/silences         silence a scope: {"scope":{"route":"/x"},"for":"2h"}
   DELETE /v1/silences/{id}  take a silence back, of a scope or an incident
