@@ -22,7 +22,7 @@ type Writer interface {
 }
 
 // stateVersion is the first byte of every block.
-const stateVersion = 12
+const stateVersion = 13
 
 // ErrState is wrapped by Load's errors: the blocks are not what Save wrote.
 var ErrState = errors.New("the detector's state cannot be read")
@@ -42,7 +42,8 @@ func (d *Detector) Save(w Writer) (err error) {
 	s.block("scans", d.dirty, d.putScans)
 	// Trials name their markers by place.
 	s.block("trials", d.dirty || d.dirtyMarks, d.putTrials)
-	for i := range *d.visits {
+	for i, v := range *d.visits {
+		s.block(sessionsKey(i), d.dirty, v.sessions.put)
 		if s.err == nil {
 			s.err = d.visits.save(i, s.all, w.Put)
 		}
@@ -73,6 +74,9 @@ func (s *saver) block(key string, dirty bool, put func(*wire.Writer) error) {
 		s.err = s.w.Put(key, s.buf.B)
 	}
 }
+
+// sessionsKey is the block of the sessions of a service and vantage.
+func sessionsKey(i int) string { return fmt.Sprintf("sessions/%d", i) }
 
 func (d *Detector) putHead(w *wire.Writer) error {
 	for _, l := range d.last {
@@ -504,6 +508,9 @@ func (l loader) block(key string, get func(*wire.Reader)) error {
 func (d *Detector) load(l loader) error {
 	err := errors.Join(l.block("head", d.getHead), l.block("markers", d.getMarks))
 	for i := 0; i < len(*d.visits) && err == nil; i++ {
+		if err = l.block(sessionsKey(i), (*d.visits)[i].sessions.get); err != nil {
+			break
+		}
 		if err = d.visits.load(i, func(key string) []byte { return l[key] }); err != nil {
 			err = fmt.Errorf("%w: visitors %d: %w", ErrState, i, err)
 		}

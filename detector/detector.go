@@ -165,7 +165,7 @@ func (d *Detector) Close(c *slots.Closed) []incident.Transition {
 	// Who got in is remembered after everybody was judged by what was known before.
 	for _, j := range d.judges {
 		if j.class == event.Refused && j.vantage == c.Vantage {
-			j.visitors.enter(j.leaves, c.Start)
+			j.visitors.enter(c, j.leaves, min(maxSessions, sessionsAll/len(*d.visits)))
 		}
 		j.leaves = nil
 	}

@@ -23,30 +23,49 @@ func visit(start int64, from, to uint64, refused ...uint64) *slots.Closed {
 	return &slots.Closed{Vantage: event.Web, Start: start, Step: 60, Leaves: []slots.Leaf{l}}
 }
 
-// TestEarlierSlotsOnly: somebody let in and refused in one slot did not use to get
-// in; in the next slot he did. Who came just now is no stranger only after a while.
-func TestEarlierSlotsOnly(t *testing.T) {
+// TestKnownByTheirSessions: whoever is let in is known when his session is over, an hour
+// later at most, unless he was mostly refused in it; then he is not for a day or two. Who
+// was known stays so, however long he is refused.
+func TestKnownByTheirSessions(t *testing.T) {
 	d := New(Defaults())
-	last := func() pastHit {
+	now := int64(600_000)
+	slot := func(from, to uint64, refused ...uint64) {
+		d.Close(visit(now, from, to, refused...))
+		now += 60
+	}
+	expect := func(when string, id uint64, known, met bool) {
+		t.Helper()
+		slot(1, 2, id)
 		p := d.judges[0].past.slots
-		return p[len(p)-1].hits[0]
+		if h := p[len(p)-1].hits[0]; h.known != known || h.met != met {
+			t.Fatalf("%s: %d is %+v", when, id, h)
+		}
 	}
-	d.Close(visit(600_000, 1, 50, 7))
-	if h := last(); h.known || h.met {
-		t.Fatalf("known in his first slot: %+v", h)
+	slot(1, 50, 7)
+	expect("a minute later", 7, false, false)
+	for range 3 { // more often let in than refused
+		slot(7, 8)
 	}
-	d.Close(visit(600_060, 1, 2, 7))
-	if h := last(); !h.known || h.met {
-		t.Fatalf("a minute later: %+v", h)
+	for range 5 {
+		slot(1, 2, 9)
 	}
-	d.Close(visit(600_060+2*3600, 1, 2, 7))
-	if h := last(); !h.known || !h.met {
-		t.Fatalf("two hours later: %+v", h)
+	now += 2 * 3600
+	expect("two hours later", 7, true, true)
+	expect("who was mostly refused", 9, false, false)
+	slot(9, 10)
+	expect("a stranger", 7777, false, false)
+	for range 90 {
+		slot(1, 2, 20)
 	}
-	d.Close(visit(600_120+2*3600, 1, 2, 7777))
-	if h := last(); h.known || h.met {
-		t.Fatalf("a stranger: %+v", h)
+	now += 2 * 3600
+	expect("who was refused for long", 20, true, true)
+	expect("a prowler, let in once", 9, false, false)
+	now += 50 * 3600
+	for range 3 {
+		slot(9, 10)
 	}
+	now += 2 * 3600
+	expect("who prowled two days ago", 9, true, true)
 }
 
 // TestStrangers: the share of strangers that is usual is everybody at first, and

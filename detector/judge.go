@@ -605,8 +605,7 @@ func (j *judge) cap(l *slots.Leaf, id int32, n, x float32, sampled uint8, p *pas
 		}
 		ok := j.buckets.take(h.Identity, uint32(j.start))
 		known := j.visitors.knows(h.Identity, route)
-		// Whom an application names has an account, unless he only claims it.
-		met := welcome || j.visitors.met(h.Identity) || h.Named && j.class != event.Unauthorized
+		met := welcome || j.visitors.met(h.Identity)
 		hit := pastHit{id, h.Named, ok, known, met, h.Identity, h.Account, 0}
 		if j.binding(h) {
 			hit.rule = h.Rule
@@ -910,10 +909,10 @@ func (j *judge) turn() {
 	discount := baseline.Discount(now - j.flushed)
 	j.flushed = now
 	epochs := map[int32]*baseline.Epoch{}
-	known := j.visitors.age(now) >= knowAfter
 	grown := now >= j.born+grownAfter
 	for i := range j.cells {
 		c := &j.cells[i]
+		known := j.remembers(c, now, knowAfter)
 		// Who is a stranger changes faster than rates do.
 		c.in *= discount * discount
 		c.new *= discount * discount
@@ -936,7 +935,7 @@ func (j *judge) turn() {
 	}
 	for i := range j.cells {
 		if c := &j.cells[i]; c.mask == 0 && c.Ends(now) {
-			c.Begin(epochs[c.group()].Keep(), known)
+			c.Begin(epochs[c.group()].Keep(), j.remembers(c, now, knowAfter))
 			for _, s := range c.parents {
 				if s >= 0 {
 					j.series[s].Reset()

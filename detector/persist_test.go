@@ -96,8 +96,10 @@ func busyFeed(seed uint64, hours int) feed {
 	w.access = busyRules()
 	f := feed{seed: seed, marks: map[int][]marker.Marker{}}
 	start := time.Date(2026, 11, 2, 0, 0, 0, 0, time.UTC)
-	// A first half hour, a day before, so that it is known who used to get in.
-	for m := range 30 {
+	// A first half hour, a day before, so that it is known who used to get in. It is learned
+	// soon after it, as it is where slots without data are told.
+	for m := range 33 {
+		m += 29 * max(m-29, 0)
 		for _, c := range w.slot(start.Add(time.Duration(m-1500)*time.Minute).Unix(), 60) {
 			f.slots = append(f.slots, c)
 		}

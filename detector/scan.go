@@ -625,13 +625,23 @@ func (j *judge) many(l *located) verdict {
 		// The log names no identities at all: each denial had to count.
 		return worthy
 	}
-	named, met := 0, 0
+	people := float64(len(who)) * weight
+	named, met, made := 0, 0, 0
+	for _, s := range who {
+		if !s.met && j.vouched(s.named) {
+			made++
+		}
+	}
 	var strange, familiar float64  // denials
 	var everybody, unknown float64 // people
-	for _, s := range who {
+	for i := range who {
+		s := &who[i]
 		if s.named {
 			named++
 		}
+		// A few accounts are soon made; they are strangers, as they are among those who
+		// are let in.
+		s.met = s.met || float64(made)*weight >= minStrangers && j.vouched(s.named)
 		everybody += s.w
 		if s.met {
 			met++
@@ -641,7 +651,6 @@ func (j *judge) many(l *located) verdict {
 			unknown += s.w
 		}
 	}
-	people := float64(len(who)) * weight
 	if people < minPeople {
 		return scanning
 	}

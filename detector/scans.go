@@ -140,7 +140,7 @@ func (s *suspect) count(j *judge, crowd bool) {
 				continue
 			}
 			s.who.add(h.id)
-			if !h.met {
+			if !h.met && !j.vouched(h.named) {
 				s.strangers.add(h.id)
 				if crowd {
 					j.visitors.prowlers.Add(h.id, j.start)

@@ -10,6 +10,7 @@ import (
 
 	"github.com/denywatch/denywatch/baseline"
 	"github.com/denywatch/denywatch/detector/slots"
+	"github.com/denywatch/denywatch/internal/event"
 	"github.com/denywatch/denywatch/internal/seen"
 )
 
@@ -17,12 +18,12 @@ import (
 const (
 	// visitHalf is the half-life of the memory: one to two weeks.
 	visitHalf = 7 * 24 * time.Hour
-	// sessionHalf is the same for who is here right now. Somebody who stays for
-	// several slots comes once, and who came for the first time is a stranger until
-	// then: whoever looks around gets in somewhere.
+	// sessionHalf is the same for who is here right now. Somebody who stays for several
+	// slots comes once, and who came to a route for the first time did not use to get in
+	// there until then: whoever looks around gets in somewhere.
 	sessionHalf = 30 * time.Minute
-	// prowlHalf is the same for who was refused as a stranger in a suspected scan: he
-	// stays one for a day or two.
+	// prowlHalf is the same for strangers who were mostly refused, or in a suspected scan:
+	// they stay strangers for a day or two.
 	prowlHalf = 24 * time.Hour
 	// visitBytes bounds one of the two generations of one service and vantage,
 	// sessionBytes that of who is here and prowlBytes of who prowls, visitBytesAll all
@@ -63,12 +64,13 @@ const (
 // visitors is who was let in lately at one service, as one vantage sees it. A nil
 // visitors knows nobody.
 type visitors struct {
-	// filter holds identities, and identities on a route; here those on a route that
-	// were let in within the hour, and who were so for the first time.
+	// filter holds identities that get in, and identities on a route that were let in
+	// there; here those on a route that were so within the hour, and for the first time.
 	filter, here *seen.Filter
-	// prowlers holds the strangers of suspected scans. They stay strangers: being let
-	// in now and then does not make them people who ought to get in.
+	// prowlers holds strangers who were mostly refused, and those of suspected scans.
 	prowlers *seen.Filter
+	// sessions tells who of the others gets in.
+	sessions sessions
 }
 
 // memories are the filters of a visitors, with the names of their blocks and their
@@ -139,22 +141,22 @@ func (vs *visits) load(i int, get func(key string) []byte) error {
 // routeHash stands for a route in the memory of visitors.
 func routeHash(route string) uint64 { return xxhash.Sum64String(route) }
 
-// A key's second half for a visitor of any route, and for one who is new.
-const (
-	anywhere = 0
-	novice   = 1
-)
+// novice is a key's second half for who is new on a route.
+const novice = 1
 
-// knows reports whether an identity was let in on the route, and does not prowl.
+// anywhere is the key of an identity that gets in.
+func anywhere(id uint64) uint64 { return seen.Pair(id, 0) }
+
+// knows reports whether an identity gets in, and was let in on the route, not for the
+// first time just now.
 func (v *visitors) knows(id, route uint64) bool {
-	return v != nil && v.filter.Has(seen.Pair(id, route)) && !v.prowlers.Has(id)
+	k := seen.Pair(id, route)
+	return v.met(id) && v.filter.Has(k) && !v.here.Has(seen.Pair(k, novice))
 }
 
-// met reports whether an identity was let in anywhere, not for the first time just
-// now, and does not prowl.
-func (v *visitors) met(id uint64) bool {
-	return v != nil && v.filter.Has(seen.Pair(id, anywhere)) && !v.here.Has(seen.Pair(id, novice)) && !v.prowlers.Has(id)
-}
+// met reports whether an identity gets in: was let in more often than refused, in a
+// session that is over.
+func (v *visitors) met(id uint64) bool { return v != nil && v.filter.Has(anywhere(id)) }
 
 // ask counts the visitors of a leaf who just came to its route, up to some, and
 // those of them never met before.
@@ -176,13 +178,15 @@ func (v *visitors) ask(entered []uint64, route uint64) (in, strangers float32) {
 
 // turn lets time pass.
 func (v *visitors) turn(now int64) {
+	v.sessions.turn(now, v.part)
 	for _, m := range v.memories() {
 		(*m.filter).Turn(now)
 	}
 }
 
-// enter remembers who got in during a slot.
-func (v *visitors) enter(leaves []slots.Leaf, now int64) {
+// enter remembers who got in during a slot, with room for so many sessions.
+func (v *visitors) enter(c *slots.Closed, leaves []slots.Leaf, room int) {
+	v.attend(c, leaves, room)
 	for i := range leaves {
 		if len(leaves[i].Entered) == 0 {
 			continue
@@ -194,12 +198,11 @@ func (v *visitors) enter(leaves []slots.Leaf, now int64) {
 			if v.here.Has(k) || v.prowlers.Has(id) {
 				continue
 			}
-			v.here.Add(k, now)
-			if !v.filter.Has(seen.Pair(id, anywhere)) {
-				v.here.Add(seen.Pair(id, novice), now)
+			v.here.Add(k, c.Start)
+			if !v.filter.Has(k) {
+				v.here.Add(seen.Pair(k, novice), c.Start)
 			}
-			v.filter.Add(k, now)
-			v.filter.Add(seen.Pair(id, anywhere), now)
+			v.filter.Add(k, c.Start)
 		}
 	}
 }
@@ -244,6 +247,10 @@ func (j *judge) strangers(s scope, refused map[int32]float64) float64 {
 	return min(1, sum/max(weights, 1e-9)+max(0, 1-float64(age)/float64(judgeAfter)))
 }
 
+// vouched reports whether an identity is no stranger although it was never met: whom an
+// application names has an account, unless he only claims it.
+func (j *judge) vouched(named bool) bool { return named && j.class != event.Unauthorized }
+
 // hot is a series in which people who used to get in are refused, with the
 // evidence that they are more than usual.
 type hot struct {
@@ -258,9 +265,15 @@ func (j *judge) usual(c *cell) baseline.Rate { return c.Q.Shift(j.seasons[c.seas
 
 // telling reports whether refusals of people who used to get in say something of
 // the cell. Where nearly everybody is refused now and then, more and more people
-// have a first success behind them.
+// have a first success behind them, and so they have on a route that is new.
 func (j *judge) telling(c *cell) bool {
-	return j.usual(c).Share() < rarely && j.normal(c).Share() < mostly
+	return j.usual(c).Share() < rarely && j.normal(c).Share() < mostly && j.remembers(c, j.start, judgeAfter)
+}
+
+// remembers reports whether at now visitors of the cell's route were remembered for so
+// many seconds.
+func (j *judge) remembers(c *cell, now, age int64) bool {
+	return j.visitors.age(now) >= age && now-j.routes[c.route].first >= age
 }
 
 // heat makes the series hot in which somebody who used to get in was refused in
@@ -268,9 +281,6 @@ func (j *judge) telling(c *cell) bool {
 func (j *judge) heat() {
 	for i := range j.hot {
 		j.hot[i].sum = baseline.Sum{}
-	}
-	if j.visitors.age(j.start) < judgeAfter {
-		return
 	}
 	for i := range j.slot {
 		t := &j.slot[i]

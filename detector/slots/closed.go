@@ -95,6 +95,9 @@ type Closed struct {
 	Turned []*Source
 	// Sampled is n when hits were kept for one identity in 2^n.
 	Sampled uint8
+	// EnteredSampled is n when of those who were let in only the ones are told that
+	// tally.KeptIn keeps, one in 2^n.
+	EnteredSampled uint8
 	// Numbering says which numbering of keys holds; it changes when the ledger
 	// numbers them anew.
 	Numbering uint32

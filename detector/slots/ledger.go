@@ -807,7 +807,7 @@ func (l *Ledger) close(v int, start int64, partial bool) *Closed {
 		return &l.out
 	}
 	slot.sample(maxHits)
-	l.out.Sampled = slot.sampled
+	l.out.Sampled, l.out.EnteredSampled = slot.sampled, slot.enteredAt
 	l.explain(v, slot)
 	l.enter(slot, start)
 	clear(slot.entered)

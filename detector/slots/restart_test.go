@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/denywatch/denywatch/internal/event"
+	"github.com/denywatch/denywatch/internal/tally"
 )
 
 // TestEnteredIsOneSample: how few of many identities that were let in are kept depends
@@ -29,6 +30,16 @@ func TestEnteredIsOneSample(t *testing.T) {
 					}
 				}
 				c := l.Next(event.NoTime)
+				if sampled := people > 1<<13; (c.EnteredSampled > 0) != sampled {
+					t.Errorf("one in 2^%d is told to be let in", c.EnteredSampled)
+				}
+				for i := range c.Leaves {
+					for _, id := range c.Leaves[i].Entered {
+						if !tally.KeptIn(id, c.Start, c.EnteredSampled) {
+							t.Fatal("somebody is kept who should not be by the sampling that is told")
+						}
+					}
+				}
 				return render(c)
 			}
 			want := run(len(lines), false)

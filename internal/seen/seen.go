@@ -160,6 +160,10 @@ func (f *Filter) Has(key uint64) bool {
 	return f.young.has(key) || f.old.has(key)
 }
 
+// Fresh reports whether the key was added since the last generation began, within one
+// half-life: adding it now changes nothing.
+func (f *Filter) Fresh(key uint64) bool { return f.young.has(mix(key)) }
+
 // Add remembers the key from now, in seconds of event time. Times must not go
 // back.
 func (f *Filter) Add(key uint64, now int64) {
