@@ -429,19 +429,18 @@ func (p *jsonParser) object(b []byte, i int, n *node, depth int) (int, bool) {
 	}
 	for k, last := 0, &at.begin; ; {
 		var m *meaning
-		start := i
-		if k < len(track) && !track[k].spoilt && track[k].follows(b[i:], track[k].text) {
-			l := &track[k]
-			for c := range l.over {
-				if c := &l.over[c]; p.leave>>c.hit.field&1 == 0 {
-					p.offer(&c.hit, c.kind, b[i+c.from:i+c.to])
-				}
+		if k < len(track) {
+			before := k
+			var l *leg
+			if i, k, l = p.glide(b, i, k, track); k > before {
+				at, last = track[k-1].at, track[k-1].last
 			}
-			i += len(l.text)
-			m, last = &l.meaning, l.last
-			l.served++
-			k++
-		} else {
+			if l != nil {
+				m = &l.meaning
+			}
+		}
+		start := i
+		if m == nil {
 			if k < len(track) {
 				track[k].fail()
 			}
@@ -522,6 +521,52 @@ func (p *jsonParser) object(b []byte, i int, n *node, depth int) (int, bool) {
 			p.path.steps[len(p.path.steps)-1].valueEnd = to
 		}
 	}
+}
+
+// glide follows the track from its leg k on, as long as the line does and the values
+// are plain. It returns where it ends, the next leg, and the leg whose value stands
+// there; nil if that is no value but a stretch.
+func (p *jsonParser) glide(b []byte, i, k int, track []leg) (int, int, *leg) {
+	for k < len(track) {
+		l := &track[k]
+		if l.spoilt || !l.follows(b[i:], l.text) {
+			return i, k, nil
+		}
+		for c := range l.over {
+			if c := &l.over[c]; p.leave>>c.hit.field&1 == 0 {
+				p.offer(&c.hit, c.kind, b[i+c.from:i+c.to])
+			}
+		}
+		i += len(l.text)
+		l.served++
+		k++
+		from := i
+		switch {
+		case l.at == nil || l.hit.node != nil:
+			return i, k, l
+		case l.kind == kindString:
+			to := i + bytes.IndexByte(b[i:], '"')
+			if to < i || to > i && b[to-1] == '\\' || to == i && (to+1 == len(b) || b[to+1] != ',' && b[to+1] != '}') {
+				return i, k, l
+			}
+			i = to + 1
+			if l.hit.field != fieldNone && p.leave>>l.hit.field&1 == 0 {
+				p.offer(&l.hit, kindString, b[from:to])
+			}
+		case l.kind == kindNumber:
+			to := scalarEnd(b, i)
+			if to < 0 {
+				return i, k, l
+			}
+			i = to
+			if l.hit.field != fieldNone && p.leave>>l.hit.field&1 == 0 {
+				p.offer(&l.hit, kindNumber, b[from:to])
+			}
+		default:
+			return i, k, l
+		}
+	}
+	return i, k, nil
 }
 
 // nested reads an object that is written as a string, as Azure does with the
