@@ -167,36 +167,36 @@ func compileCloudflare(c Config, loc *time.Location) *jsonProgram {
 }
 
 // cloudflareParser reads the lines of one stream.
-type cloudflareParser struct {
-	jsonParser
-	outline outline
-}
+type cloudflareParser struct{ jsonParser }
 
 func newCloudflareParser(p *jsonProgram) *cloudflareParser {
-	return &cloudflareParser{jsonParser: *newJSONParser(p)}
+	return &cloudflareParser{*newJSONParser(p)}
 }
 
 // Parse implements Parser. Requests that a worker made itself are ErrSubrequest.
 // A line of firewall_events is an event with CauseOnly.
+//
+// What explains refusals is looked for on lines like the one before: if that told of
+// none, a line that does is read twice.
 func (p *cloudflareParser) Parse(line []byte, e *event.Event) error {
-	if n := len(line); n > 0 && line[n-1] == '\r' {
-		line = line[:n-1]
-	}
 	p.scratch = p.scratch[:0]
 	p.escaped = bytes.IndexByte(line, '\\') >= 0
-	read := p.outline.read(&p.jsonParser, line)
-	if read && p.plain() {
-		return p.request(e)
-	}
 	if err := p.walk(line); err != nil {
 		return err
+	}
+	plain := p.plain()
+	if p.leave != 0 && !plain {
+		p.leave, p.scratch = 0, p.scratch[:0]
+		if err := p.walk(line); err != nil {
+			return err
+		}
 	}
 	switch {
 	case p.has(cfEventAction) && (p.has(cfEventSource) || p.has(cfMatch)):
 		return p.firewall(e)
 	case p.has(cfStatus) && (p.has(fieldTime) || p.has(fieldRequestID) || p.has(fieldPath)):
-		if !read && p.plain() {
-			p.outline.learn(&p.jsonParser, line, cloudflareRefusal)
+		if plain {
+			p.leave = cloudflareRefusal
 		}
 		return p.request(e)
 	case p.has(cfContent) && p.seen == 1<<cfContent:

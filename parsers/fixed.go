@@ -14,6 +14,7 @@ import (
 // walk reads line, one object, into p.
 func (p *jsonParser) walk(line []byte) error {
 	p.seen = 0
+	p.path.begins()
 	i := space(line, 0)
 	if i == len(line) || line[i] != '{' {
 		return ErrNotObject
@@ -21,6 +22,9 @@ func (p *jsonParser) walk(line []byte) error {
 	i, ok := p.object(line, i, p.prog.root, 0)
 	if !ok || space(line, i) != len(line) {
 		return ErrSyntax
+	}
+	if p.path.studied {
+		p.path.learn(line)
 	}
 	return nil
 }
