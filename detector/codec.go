@@ -22,7 +22,7 @@ type Writer interface {
 }
 
 // stateVersion is the first byte of every block.
-const stateVersion = 13
+const stateVersion = 14
 
 // ErrState is wrapped by Load's errors: the blocks are not what Save wrote.
 var ErrState = errors.New("the detector's state cannot be read")
@@ -325,6 +325,7 @@ func (p *pastSlot) put(w *wire.Writer) {
 		w.Bool(h.counted)
 		w.Bool(h.known)
 		w.Bool(h.met)
+		w.Bool(h.prowls)
 		w.Word(h.id)
 		w.Word(h.account)
 		w.Bool(h.rule != 0)
@@ -821,7 +822,7 @@ func (j *judge) getPast(r *wire.Reader, start int64) {
 		p.counts = append(p.counts, t)
 	}
 	for range r.Len(21) {
-		h := pastHit{cell(), r.Bool(), r.Bool(), r.Bool(), r.Bool(), r.Word(), r.Word(), 0}
+		h := pastHit{cell(), r.Bool(), r.Bool(), r.Bool(), r.Bool(), r.Bool(), r.Word(), r.Word(), 0}
 		if r.Bool() {
 			h.rule = r.Word()
 		}

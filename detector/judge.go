@@ -606,7 +606,8 @@ func (j *judge) cap(l *slots.Leaf, id int32, n, x float32, sampled uint8, p *pas
 		ok := j.buckets.take(h.Identity, uint32(j.start))
 		known := j.visitors.knows(h.Identity, route)
 		met := welcome || j.visitors.met(h.Identity)
-		hit := pastHit{id, h.Named, ok, known, met, h.Identity, h.Account, 0}
+		prowls := !met && j.visitors.prowls(h.Identity)
+		hit := pastHit{id, h.Named, ok, known, met, prowls, h.Identity, h.Account, 0}
 		if j.binding(h) {
 			hit.rule = h.Rule
 		}

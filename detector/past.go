@@ -29,13 +29,14 @@ type pastCount struct {
 
 // pastHit is one refused identity on one cell in one slot; counted tells that the
 // denial passed the cap, known that the identity used to get in on the route, met
-// that it was let in anywhere or may come without, rule which rule it breaks.
+// that it was let in anywhere or may come without, prowls that it is a stranger who was
+// mostly refused before, rule which rule it breaks.
 type pastHit struct {
-	cell           int32
-	named, counted bool
-	known, met     bool
-	id, account    uint64
-	rule           uint64
+	cell               int32
+	named, counted     bool
+	known, met, prowls bool
+	id, account        uint64
+	rule               uint64
 }
 
 // pastLeak is one identity that came through a door that a rule keeps closed for it,

@@ -563,11 +563,12 @@ func (j *judge) exchange(l *located) bool {
 // many decides whether a rise hits enough people, and not just strangers: half of
 // the least evidence must remain without the identities that were refused most. If
 // more of them than is usual were never let in anywhere, all these are a crowd that
-// proves nothing, and if they are the most, what the others show must be an alarm by
+// proves nothing, like those who prowled before, and if they are the most, what the others show must be an alarm by
 // itself: a crowd comes for hours, and the least evidence comes by chance.
 func (j *judge) many(l *located) verdict {
 	type share struct {
 		named, met bool
+		prowls     bool    // from when the window first saw him
 		x          float64 // denials
 		w          float64 // how far the window still sees him
 	}
@@ -612,6 +613,7 @@ func (j *judge) many(l *located) verdict {
 			}
 			who[n].named = who[n].named || h.named
 			who[n].met = who[n].met || h.met
+			who[n].prowls = h.prowls
 			who[n].w = max(who[n].w, w)
 			if h.counted {
 				who[n].x += w
@@ -625,24 +627,32 @@ func (j *judge) many(l *located) verdict {
 		// The log names no identities at all: each denial had to count.
 		return worthy
 	}
-	people := float64(len(who)) * weight
-	named, met, made := 0, 0, 0
+	people, named, met, made := 0.0, 0, 0, 0
 	for _, s := range who {
+		if s.prowls {
+			continue
+		}
+		people += weight
 		if !s.met && j.vouched(s.named) {
 			made++
 		}
 	}
-	var strange, familiar float64  // denials
-	var everybody, unknown float64 // people
+	var prowling, strange, familiar float64 // denials
+	var everybody, unknown float64          // people
 	for i := range who {
 		s := &who[i]
+		everybody += s.w
+		if s.prowls {
+			prowling += s.x
+			unknown += s.w
+			continue
+		}
 		if s.named {
 			named++
 		}
 		// A few accounts are soon made; they are strangers, as they are among those who
 		// are let in.
 		s.met = s.met || float64(made)*weight >= minStrangers && j.vouched(s.named)
-		everybody += s.w
 		if s.met {
 			met++
 			familiar += s.x
@@ -674,7 +684,7 @@ func (j *judge) many(l *located) verdict {
 	few := people < minStrangers && float64(l.M) < seldom*float64(l.N)
 	var xs []float64
 	for _, s := range who {
-		if !s.met && crowd {
+		if s.prowls || !s.met && crowd {
 			continue
 		}
 		if few && s.x > 1 {
@@ -688,9 +698,12 @@ func (j *judge) many(l *located) verdict {
 	for _, x := range xs[:min(3, (len(xs)+7)/8)] {
 		cut += x
 	}
+	// What is taken out, and what is left.
+	out, left := prowling, strange+familiar
 	if crowd {
-		cut += strange
+		out, left = prowling+strange, familiar
 	}
+	cut += out
 	// What is older was refused to the same people, as far as anybody knows.
 	if remembered > 0 {
 		cut *= max(1, float64(l.X)/remembered)
@@ -699,13 +712,13 @@ func (j *judge) many(l *located) verdict {
 	if few {
 		least = minEvidence
 	}
-	if crowd && strange > familiar {
+	if out > left {
 		least = float64(j.h)
 	}
 	switch {
 	case l.Without(cut) >= least*l.phi:
 		return worthy
-	case crowd:
+	case crowd || out > left:
 		return crowded
 	}
 	return scanning

@@ -132,7 +132,7 @@ func (v *visitors) attend(c *slots.Closed, leaves []slots.Leaf, room int) {
 // being let in now and then does not make him one who ought to get in.
 func (v *visitors) part(id uint64, x session, at int64) {
 	switch {
-	case x.in > x.refused && !v.prowlers.Has(id):
+	case x.in > x.refused && !v.prowls(id):
 		v.filter.Add(anywhere(id), at)
 	case x.in < x.refused && !v.filter.Has(anywhere(id)):
 		v.prowlers.Add(id, at)

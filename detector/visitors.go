@@ -158,6 +158,10 @@ func (v *visitors) knows(id, route uint64) bool {
 // session that is over.
 func (v *visitors) met(id uint64) bool { return v != nil && v.filter.Has(anywhere(id)) }
 
+// prowls reports whether an identity is a stranger who was mostly refused, or in a
+// suspected scan.
+func (v *visitors) prowls(id uint64) bool { return v != nil && v.prowlers.Has(id) }
+
 // ask counts the visitors of a leaf who just came to its route, up to some, and
 // those of them never met before.
 func (v *visitors) ask(entered []uint64, route uint64) (in, strangers float32) {
@@ -165,7 +169,7 @@ func (v *visitors) ask(entered []uint64, route uint64) (in, strangers float32) {
 		return 0, 0
 	}
 	for _, id := range entered[:min(len(entered), askAtMost)] {
-		if v.here.Has(seen.Pair(id, route)) || v.prowlers.Has(id) {
+		if v.here.Has(seen.Pair(id, route)) || v.prowls(id) {
 			continue
 		}
 		in++
@@ -195,7 +199,7 @@ func (v *visitors) enter(c *slots.Closed, leaves []slots.Leaf, room int) {
 		for _, id := range leaves[i].Entered {
 			// Not again while he is here, so that who never leaves counts every hour.
 			k := seen.Pair(id, route)
-			if v.here.Has(k) || v.prowlers.Has(id) {
+			if v.here.Has(k) || v.prowls(id) {
 				continue
 			}
 			v.here.Add(k, c.Start)
