@@ -61,6 +61,7 @@ type replayCmd struct {
 
 // Run implements the command.
 func (c replayCmd) Run(e *env) error {
+	letHeapGrow()
 	cfg, err := e.optionalConfig()
 	if err != nil {
 		return err
