@@ -48,6 +48,31 @@ func Shrink(k, n float32, prior float64) float64 {
 	return (float64(k) + w*prior) / (float64(n) + w)
 }
 
+// Own is Shrink, unless k of n show that the rate has nothing to do with that of the level
+// above: a door is mostly open or mostly closed, whatever the others are. It is the mean of
+// both guesses, by how probable they are: that the rate is near prior, as that of Prior
+// requests is, or that it may be anything (Jeffreys' prior), which disagree nats speak
+// against beforehand (the Bayes factor of two beta-binomial distributions).
+func Own(k, n float32, prior float64) float64 {
+	like := Shrink(k, n, prior)
+	kk, nn := float64(k), float64(n)
+	if nn < 1 || math.Abs(kk-nn*like) < 1 {
+		return like // as most are
+	}
+	p := min(max(prior, 1e-5), 1-1e-5)
+	g := logBeta(kk+0.5, nn-kk+0.5) - logBeta(0.5, 0.5) - logBeta(kk+Prior*p, nn-kk+Prior*(1-p)) + logBeta(Prior*p, Prior*(1-p))
+	own := (kk + 0.5) / (nn + 1)
+	return like + (own-like)/(1+math.Exp(disagree-g))
+}
+
+// logBeta is the logarithm of the Beta function.
+func logBeta(a, b float64) float64 {
+	x, _ := math.Lgamma(a)
+	y, _ := math.Lgamma(b)
+	z, _ := math.Lgamma(a + b)
+	return x + y - z
+}
+
 // Cell is what is known of the rate of one slice of traffic: discounted counts
 // of its current epoch, newer counts on their way in, and, during probation, the
 // hold that keeps the old epoch as judge.

@@ -40,6 +40,30 @@ func TestShrink(t *testing.T) {
 	}
 }
 
+// TestOwn: a closed door among open ones is not taken for half closed, nor an open one among
+// closed ones; where a rate is near that of the level above, it is Shrink.
+func TestOwn(t *testing.T) {
+	for _, c := range []struct {
+		k, n        float32
+		prior, want float64
+		off         float64
+	}{
+		{0, 0, 0.02, 0.02, 0},
+		{25, 28, 0.15, 0.88, 0.01}, // Shrink says 0.58
+		{1, 28, 0.7, 0.06, 0.02},   // and 0.31 here
+		{3, 20, 0.1, Shrink(3, 20, 0.1), 0.002},
+		{1, 1, 0.02, Shrink(1, 1, 0.02), 0.03}, // once proves nothing
+		{1, 10, 0.02, Shrink(1, 10, 0.02), 0.02},
+		{4, 4, 0.02, 0.88, 0.03}, // four times does
+		{970, 1000, 0.02, 0.97, 0.001},
+		{0, 1000, 0.0005, 0.00025, 1e-5},
+	} {
+		if got := Own(c.k, c.n, c.prior); math.Abs(got-c.want) > c.off {
+			t.Errorf("%v of %v under %v: %v, want %v", c.k, c.n, c.prior, got, c.want)
+		}
+	}
+}
+
 // TestLag: what happened teaches after one to two periods, not before.
 func TestLag(t *testing.T) {
 	var c Cell

@@ -22,7 +22,7 @@ type Writer interface {
 }
 
 // stateVersion is the first byte of every block.
-const stateVersion = 14
+const stateVersion = 15
 
 // ErrState is wrapped by Load's errors: the blocks are not what Save wrote.
 var ErrState = errors.New("the detector's state cannot be read")
@@ -359,6 +359,7 @@ func (p *pastSlot) put(w *wire.Writer) {
 		w.Uint(uint64(f.n))
 		w.Uint(uint64(f.denied))
 	}
+	putComers(w, p.comers)
 }
 
 func (j *judge) putRest(w *wire.Writer) error {
@@ -841,6 +842,7 @@ func (j *judge) getPast(r *wire.Reader, start int64) {
 		}
 		p.flags = append(p.flags, pastFlag{int32(route), strings.Clone(r.String()), count(), count()})
 	}
+	p.comers = j.getComers(r)
 	if p.start != start || r.Err != nil || len(j.past.slots) > 0 && j.past.slots[len(j.past.slots)-1].start >= start {
 		corrupt(r)
 		return

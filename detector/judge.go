@@ -418,7 +418,7 @@ func (j *judge) expect(id int32) {
 	shrink := func(s int32) {
 		if s >= 0 {
 			se := &j.series[s]
-			q = baseline.Shrink(se.k, se.n, q)
+			q = baseline.Own(se.k, se.n, q)
 			u = baseline.Shrink(se.u, se.m, u)
 		}
 	}
@@ -439,7 +439,7 @@ func (j *judge) expect(id int32) {
 		}
 		shrink(s)
 	}
-	c.P = baseline.RateOf(baseline.Shrink(c.K, c.N, q))
+	c.P = baseline.RateOf(baseline.Own(c.K, c.N, q))
 	c.Q = baseline.RateOf(baseline.Shrink(c.U, c.M, u))
 }
 
@@ -551,6 +551,7 @@ func (j *judge) count(c *slots.Closed, leaves []slots.Leaf, room *int) {
 		t.xc += xc
 		t.yc += yc
 		t.bc += bc
+		j.greet(l, id, nc-xc, p)
 		if j.class == event.Refused {
 			t.valid += valid
 			t.vc += float32(vs)

@@ -68,6 +68,7 @@ type pastSlot struct {
 	splits    []pastSplit
 	leaks     []pastLeak
 	flags     []pastFlag
+	comers    []comer
 }
 
 // past holds the last slots that had data, oldest first.
@@ -89,7 +90,7 @@ func (p *past) push(start, horizon int64) *pastSlot {
 	p.drop(drop)
 	s := p.spare
 	p.spare = pastSlot{}
-	p.slots = append(p.slots, pastSlot{start: start, dirty: true, counts: s.counts[:0], hits: s.hits[:0], splits: s.splits[:0], leaks: s.leaks[:0], flags: s.flags[:0]})
+	p.slots = append(p.slots, pastSlot{start: start, dirty: true, counts: s.counts[:0], hits: s.hits[:0], splits: s.splits[:0], leaks: s.leaks[:0], flags: s.flags[:0], comers: s.comers[:0]})
 	return &p.slots[len(p.slots)-1]
 }
 

@@ -334,7 +334,7 @@ func (j *judge) broke(l *located) verdict {
 		if math.Abs(l.Shift()) < minRise || float64(l.X-l.M) < minRiseRate*float64(l.N) {
 			return tooLittle
 		}
-	case learned > declared && (l.sig < float64(j.h) || people*weight < float64(j.least) || !j.fallen(l) || j.fleeting(l)):
+	case learned > declared && (l.sig < float64(j.h) || people*weight < float64(j.least) || !j.fallen(l) || !j.several(l) || j.fleeting(l)):
 		// Of many walls that were only learned, some let somebody in by chance.
 		return tooLittle
 	}

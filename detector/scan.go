@@ -108,10 +108,22 @@ type located struct {
 	tight bool
 }
 
-// sums returns denials and requests of every cell in a window since a slot.
+// sums returns denials and requests of every cell in a window since a slot. Falls are
+// also seen in the coarser past.
 func (j *judge) sums(w window, dir int8) [][2]float32 {
 	sums := slices.Grow(j.recent[:0], len(j.cells))[:len(j.cells)]
 	clear(sums)
+	if dir == baseline.Down && !w.known && !w.rules {
+		for i := range j.hours.list {
+			if h := &j.hours.list[i]; h.start >= w.since {
+				for k := range h.counts {
+					t := &h.counts[k]
+					sums[t.cell][0] += t.xc
+					sums[t.cell][1] += t.nc
+				}
+			}
+		}
+	}
 	for i := range j.past.slots {
 		if p := &j.past.slots[i]; p.start >= w.since {
 			for k := range p.counts {
@@ -438,7 +450,8 @@ func (j *judge) damp(fired []int32, dir int8, known bool) {
 }
 
 // began is the slot in which the strongest evidence of series that fired left
-// zero, 0 when the detailed past does not reach back that far.
+// zero, 0 when the detailed past does not reach back that far. Of a fall it is as far back
+// as the coarser past reaches.
 func (j *judge) began(fired []int32, dir int8, known bool) int64 {
 	var most float32
 	at := int64(0)
@@ -447,10 +460,17 @@ func (j *judge) began(fired []int32, dir int8, known bool) int64 {
 			most, at = e, j.start-int64(age)*j.step
 		}
 	}
-	if len(j.past.slots) == 0 || at < j.past.slots[0].start {
+	switch {
+	case len(j.past.slots) == 0:
 		return 0
+	case at >= j.past.slots[0].start:
+		return at
+	case dir == baseline.Up || known:
+		return 0
+	case len(j.hours.list) > 0:
+		return max(at, j.hours.list[0].start, 1)
 	}
-	return at
+	return max(j.past.slots[0].start, 1)
 }
 
 // verdict says what a located change is worth.
@@ -478,7 +498,7 @@ func (j *judge) accept(l *located) verdict {
 	}
 	if l.dir == baseline.Down {
 		switch {
-		case !j.fallen(l):
+		case !j.fallen(l), !j.several(l):
 			return tooLittle
 		case j.fleeting(l):
 			return mended

@@ -14,7 +14,7 @@ const (
 	// one is in seconds (or a slot, if that is longer): four hours.
 	hourSlots  = 24
 	hourLength = 600
-	// hourCounts bounds their counts in a judge, 3 MiB.
+	// hourCounts bounds their counts in a judge, 5 MiB.
 	hourCounts = 1 << 18
 	// maxTraces bounds the resolved incidents whose trace is remembered,
 	// maxTraceMarks the changes that one names.
@@ -22,18 +22,20 @@ const (
 	maxTraceMarks = 20
 )
 
-// hourCount is one cell in one long step.
+// hourCount is one cell in one long step: requests and denials, and those that count.
 type hourCount struct {
-	cell int32
-	n, x uint32
+	cell   int32
+	n, x   uint32
+	nc, xc float32
 }
 
 // hour is a long step of the past: what was counted in slots that are not remembered in
-// detail any more. Unlike them it is there for pictures only.
+// detail any more. It is there for pictures, and for falls of what is seldom asked for.
 type hour struct {
 	start  int64
 	dirty  bool
 	counts []hourCount
+	comers []comer
 }
 
 // hours holds the last long steps that had data, oldest first.
@@ -74,7 +76,10 @@ func (h *hours) add(p *pastSlot, step int64) {
 		c := &now.counts[h.at[t.cell]-1]
 		c.n += t.n
 		c.x += t.x
+		c.nc += t.nc
+		c.xc += t.xc
 	}
+	now.comers = append(now.comers, p.comers[:min(len(p.comers), maxComers-len(now.comers))]...)
 	total := h.total
 	h.forget(func(i int) bool {
 		if i == len(h.list)-1 || total <= hourCounts {
@@ -98,7 +103,7 @@ func (h *hours) inherit(from *judge) {
 	}
 	for i := range h.list {
 		for k := range h.list[i].counts {
-			h.list[i].counts[k].x = 0
+			h.list[i].counts[k].x, h.list[i].counts[k].xc = 0, 0
 		}
 	}
 }
@@ -128,7 +133,10 @@ func (h *hour) put(w *wire.Writer) {
 		w.Uint(uint64(h.counts[i].cell))
 		w.Uint(uint64(h.counts[i].n))
 		w.Uint(uint64(h.counts[i].x))
+		baseline.PutFloat(w, h.counts[i].nc)
+		baseline.PutFloat(w, h.counts[i].xc)
 	}
+	putComers(w, h.comers)
 }
 
 // getHour reads the step that begins at start; they come in order.
@@ -136,8 +144,8 @@ func (j *judge) getHour(r *wire.Reader, start int64) {
 	h := hour{start: r.Int()}
 	clear(j.hours.at)
 	j.hours.at = append(j.hours.at, make([]int32, max(0, len(j.cells)-len(j.hours.at)))...)
-	for range r.Len(3) {
-		c := hourCount{int32(bounded(r, r.Uint(), 0, uint64(len(j.cells)))), uint32(bounded(r, r.Uint(), 0, math.MaxUint32)), uint32(bounded(r, r.Uint(), 0, math.MaxUint32))}
+	for range r.Len(11) {
+		c := hourCount{int32(bounded(r, r.Uint(), 0, uint64(len(j.cells)))), uint32(bounded(r, r.Uint(), 0, math.MaxUint32)), uint32(bounded(r, r.Uint(), 0, math.MaxUint32)), baseline.GetFloat(r), baseline.GetFloat(r)}
 		if int(c.cell) >= len(j.cells) || j.hours.at[c.cell] != 0 {
 			corrupt(r)
 			return
@@ -145,6 +153,7 @@ func (j *judge) getHour(r *wire.Reader, start int64) {
 		h.counts = append(h.counts, c)
 		j.hours.at[c.cell] = int32(len(h.counts))
 	}
+	h.comers = j.getComers(r)
 	if n := len(j.hours.list); h.start != start || r.Err != nil || n > 0 && j.hours.list[n-1].start >= start {
 		corrupt(r)
 		return
