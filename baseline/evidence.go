@@ -246,6 +246,12 @@ func (e *Excess) Change() int {
 	return at
 }
 
+// Smaller is a change of the same kind of a half to a fifth of the size.
+func Smaller(change int) int {
+	const kind = Scans / 2
+	return max(change-2, change/kind*kind)
+}
+
 // Likelihood is the log-likelihood ratio of the best change of all cells alike
 // against none, and what it must be divided by; 0 when the slice moved against
 // dir. It is Kulldorff's scan statistic for refusals.

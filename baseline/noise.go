@@ -130,6 +130,11 @@ func (s *Season) Turn(old, hour int, learn bool) {
 		s.m[old] = s.m[old]*seasonDiscount + s.cm
 	}
 	s.cx, s.cm = 0, 0
+	s.Steps = s.At(hour)
+}
+
+// At is what an hour, 0..23, adds to a Rate by what is known now.
+func (s *Season) At(hour int) int16 {
 	f := float64((s.x[hour] + seasonPrior) / (s.m[hour] + seasonPrior))
-	s.Steps = Steps(min(max(f, 0.3), 3))
+	return Steps(min(max(f, 0.3), 3))
 }

@@ -22,7 +22,7 @@ type Writer interface {
 }
 
 // stateVersion is the first byte of every block.
-const stateVersion = 15
+const stateVersion = 16
 
 // ErrState is wrapped by Load's errors: the blocks are not what Save wrote.
 var ErrState = errors.New("the detector's state cannot be read")
@@ -307,6 +307,7 @@ func (p *pastSlot) put(w *wire.Writer) {
 		baseline.PutFloat(w, c.nc)
 		baseline.PutFloat(w, c.xc)
 		baseline.PutFloat(w, c.yc)
+		w.Bool(c.explained)
 		ruled := c.valid|c.leaked != 0 || c.bc != 0 || c.lc != 0
 		w.Bool(ruled)
 		if ruled {
@@ -326,6 +327,7 @@ func (p *pastSlot) put(w *wire.Writer) {
 		w.Bool(h.known)
 		w.Bool(h.met)
 		w.Bool(h.prowls)
+		w.Bool(h.explained)
 		w.Word(h.id)
 		w.Word(h.account)
 		w.Bool(h.rule != 0)
@@ -424,7 +426,7 @@ func (f *finding) put(w *wire.Writer) error {
 	w.Bool(f.accepted)
 	w.String(f.flag)
 	w.String(f.version)
-	for _, x := range [...]int64{f.opened, f.started, f.latest, f.resolved, f.awake, f.from, f.requests, f.denials, f.calmSince, f.refused} {
+	for _, x := range [...]int64{f.opened, f.started, f.began.earliest, f.began.at, f.began.latest, f.resolved, f.awake, f.from, f.requests, f.denials, f.calmSince, f.refused} {
 		w.Int(x)
 	}
 	for _, x := range [...]float64{f.share, f.rate, f.base, f.wallX, f.wallN, f.wallM, f.expected, f.calm, f.over} {
@@ -815,15 +817,15 @@ func (j *judge) getPast(r *wire.Reader, start int64) {
 		return int32(id)
 	}
 	count := func() uint32 { return uint32(bounded(r, r.Uint(), 0, math.MaxUint32)) }
-	for range r.Len(16) {
-		t := pastCount{cell: cell(), n: count(), x: count(), denied: count(), nc: baseline.GetFloat(r), xc: baseline.GetFloat(r), yc: baseline.GetFloat(r)}
+	for range r.Len(17) {
+		t := pastCount{cell: cell(), n: count(), x: count(), denied: count(), nc: baseline.GetFloat(r), xc: baseline.GetFloat(r), yc: baseline.GetFloat(r), explained: r.Bool()}
 		if r.Bool() {
 			t.valid, t.leaked, t.vc, t.bc, t.lc = count(), count(), baseline.GetFloat(r), baseline.GetFloat(r), baseline.GetFloat(r)
 		}
 		p.counts = append(p.counts, t)
 	}
-	for range r.Len(21) {
-		h := pastHit{cell(), r.Bool(), r.Bool(), r.Bool(), r.Bool(), r.Bool(), r.Word(), r.Word(), 0}
+	for range r.Len(23) {
+		h := pastHit{cell(), r.Bool(), r.Bool(), r.Bool(), r.Bool(), r.Bool(), r.Bool(), r.Word(), r.Word(), 0}
 		if r.Bool() {
 			h.rule = r.Word()
 		}
@@ -914,7 +916,9 @@ func (f *finding) get(r *wire.Reader, j *judge, cells int) {
 	f.dir = getDir(r)
 	f.fresh, f.known, f.rules, f.accepted = r.Bool(), r.Bool(), r.Bool(), r.Bool()
 	f.flag, f.version = strings.Clone(r.String()), strings.Clone(r.String())
-	f.opened, f.started, f.latest, f.resolved = getTime(r), getTime(r), getTime(r), getTime(r)
+	f.opened, f.started = getTime(r), getTime(r)
+	f.began = onset{getTime(r), getTime(r), getTime(r)}
+	f.resolved = getTime(r)
 	f.awake, f.from = getTime(r), getTime(r)
 	f.requests, f.denials = r.Int(), r.Int()
 	f.calmSince, f.refused = getTime(r), getTime(r)

@@ -88,7 +88,9 @@ func (j *judge) several(l *located) bool {
 		p := &j.past.slots[i]
 		w := l.win.weight(p.start, j.start)
 		for k := range p.counts {
-			count(w, p.counts[k].cell, p.counts[k].nc, p.counts[k].xc)
+			if t := &p.counts[k]; !t.explained {
+				count(w, t.cell, t.nc, t.xc)
+			}
 		}
 		greeted(w, p.comers)
 	}

@@ -25,9 +25,6 @@ const (
 	wellKnown = 100
 	maxCauses = 64
 	maxRules  = 64
-	// together is how much of the score of two findings one scope must reach to
-	// stand for both.
-	together = 0.8
 	// stillActive is how much of its excess a part must show after the rest
 	// recovered.
 	stillActive = 0.6
@@ -77,8 +74,10 @@ type finding struct {
 	accepted bool
 	former   []former
 	// opened and resolved are ends of slots, started is the start of one; resolved
-	// is 0 while open. It may have begun as late as in the slot that starts at latest.
-	opened, started, latest, resolved int64
+	// is 0 while open.
+	opened, started, resolved int64
+	// began is started with how uncertain that is.
+	began onset
 	// awake and from are opened and started of the current episode: they differ
 	// after the finding was reopened.
 	awake, from int64
@@ -158,7 +157,7 @@ func (j *judge) what(w window, dir int8, t *pastCount) (n, x float32, p float64,
 	case w.known:
 		return t.nc, t.yc, float64(j.usual(c).Share()), j.telling(c)
 	}
-	return t.nc, t.xc, float64(j.normal(c).Share()), true
+	return t.nc, t.xc, float64(j.normal(c).Share()), !t.explained
 }
 
 // follow adds a cell's counts of the current slot to the finding that explains it.
@@ -297,7 +296,7 @@ func (j *judge) open(l *located, fired []int32) scope {
 			}
 			continue
 		}
-		kind := window{since: j.reach(f), known: l.win.known, rules: l.win.rules}
+		kind := window{since: j.sight(f), known: l.win.known, rules: l.win.rules}
 		w, ok := j.best(nil, l.dir, f.mask, &l.scope, j.views(kind))
 		if !ok || !w.scope.overlaps(&j.book, f.scope) {
 			continue
@@ -308,7 +307,7 @@ func (j *judge) open(l *located, fired []int32) scope {
 		if inside && !w.matters() {
 			w = *l
 		}
-		if inside || w.matters() && w.score >= together*(l.score+alone) {
+		if inside || w.matters() && !separate(l.score, alone, w.score) {
 			j.widen(f, &w)
 			return f.scope
 		}
@@ -322,8 +321,7 @@ func (j *judge) open(l *located, fired []int32) scope {
 		if f.mask = j.freeMask(); f.mask == 0 {
 			break
 		}
-		since, _ := j.onset(l, fired)
-		since = max(since, f.resolved)
+		since := max(j.onset(l, fired).at, f.resolved)
 		f.resolved, f.awake, f.from, f.accepted = 0, now, since, false
 		j.locate(f, l)
 		j.hide(f)
@@ -341,7 +339,8 @@ func (j *judge) open(l *located, fired []int32) scope {
 	}
 	j.nextUID++
 	f.uid = j.nextUID
-	f.started, f.latest = j.onset(l, fired)
+	f.began = j.onset(l, fired)
+	f.started = f.began.at
 	f.from = f.started
 	f.fresh = l.dir == baseline.Up && !l.win.known && !l.win.rules && j.isNew(l.scope) && f.started-j.firstSeen(l.scope) <= newOnset
 	j.locate(f, l)
@@ -416,51 +415,94 @@ func (f *finding) measure(x, n, m float64) {
 // onsetDoubt is by how many nats an onset may be less likely than the best one.
 const onsetDoubt = 2
 
-// onset estimates the start of the slot in which the change began: the start
-// that makes the located shift most likely, over the detailed past, and the latest
-// one that is nearly as likely. What began earlier is told by the evidence of the
-// series that fired.
-func (j *judge) onset(l *located, fired []int32) (at, latest int64) {
+// onset estimates the start of the slot in which the change began: the start that makes
+// the located shift most likely, over the past that is remembered, and how uncertain that
+// is. What rises slowly began when a change of a part of its size may have. What began
+// before is told by the evidence of the series that fired.
+func (j *judge) onset(l *located, fired []int32) onset {
 	change := l.Change()
-	best, sum := math.Inf(-1), 0.0
-	at = j.start
-	oldest := j.start
-	var likely []float64 // by slot, the newest first
-	for i := len(j.past.slots) - 1; i >= 0; i-- {
+	changes := [...]int{change, baseline.Smaller(change)}
+	o := onset{j.start, j.start, j.start}
+	var starts []int64 // the newest first
+	var likely [len(changes)][]float64
+	var sum [len(changes)]float64
+	best := math.Inf(-1)
+	add := func(n, x float32, r baseline.Rate) {
+		for k, change := range changes {
+			sum[k] += baseline.Ratio(n, x, r, l.dir, change)
+		}
+	}
+	end := func(start int64) {
+		starts = append(starts, start)
+		for k := range sum {
+			likely[k] = append(likely[k], sum[k])
+		}
+		if sum[0] > best {
+			best, o.at = sum[0], start
+		}
+	}
+	in := func(cell int32) bool { c := &j.cells[cell]; return c.mask == 0 && l.scope.has(&j.book, c) }
+	for i := range slices.Backward(j.past.slots) {
 		p := &j.past.slots[i]
 		for k := range p.counts {
-			t := &p.counts[k]
-			c := &j.cells[t.cell]
-			if c.mask == 0 && l.scope.has(&j.book, c) {
+			if t := &p.counts[k]; in(t.cell) {
 				if n, x, p, ok := j.what(l.win, l.dir, t); ok {
-					sum += baseline.Ratio(n, x, baseline.RateOf(p), l.dir, change)
+					add(n, x, baseline.RateOf(p))
 				}
 			}
 		}
-		oldest = p.start
-		likely = append(likely, sum)
-		if sum > best {
-			best, at = sum, p.start
+		end(p.start)
+	}
+	if j.lingers(l.win) {
+		for i := range slices.Backward(j.hours.list) {
+			h := &j.hours.list[i]
+			if !j.looksAt(l.win, h) {
+				break
+			}
+			for k := range h.counts {
+				if t := &h.counts[k]; in(t.cell) {
+					add(t.nc, t.xc, j.normalAt(&j.cells[t.cell], h.start))
+				}
+			}
+			end(h.start)
 		}
 	}
-	latest = at
-	if i := slices.IndexFunc(likely, func(x float64) bool { return x >= best-onsetDoubt }); i >= 0 {
-		latest = j.past.slots[len(j.past.slots)-1-i].start
-	}
-	if at > oldest {
-		return at, latest
-	}
-	var most float32
-	for _, s := range fired {
-		if !j.series[s].scope.overlaps(&j.book, l.scope) {
-			continue
+	// Most likely in a long step, or before all: the series that fired know it better.
+	if n := len(starts); n > 0 && (o.at < j.detail() || o.at == starts[n-1]) {
+		var most float32
+		from, to := o.at, min(o.at+length(j.step), j.detail())
+		if o.at == starts[n-1] {
+			from = 0
 		}
-		if e, age := j.evidence(s, l.win.known).Best(l.dir, j.number()); e > most {
-			most = e
-			at = min(oldest, j.start-int64(age)*j.step)
+		for _, s := range fired {
+			if !j.series[s].scope.overlaps(&j.book, l.scope) {
+				continue
+			}
+			if e, age := j.evidence(s, l.win.known).Best(l.dir, j.number()); e > most {
+				most = e
+				o.at = max(from, min(to, j.start-int64(age)*j.step))
+			}
 		}
 	}
-	return max(at, j.born), latest
+	o.at = max(o.at, j.born)
+	o.earliest, o.latest = o.at, o.at
+	for k := range changes {
+		if len(starts) == 0 {
+			break
+		}
+		doubtful := slices.Max(likely[k]) - onsetDoubt
+		for i, start := range starts {
+			switch {
+			case likely[k][i] < doubtful:
+			case start < o.earliest:
+				o.earliest = start
+			case k == 0 && start > o.latest:
+				o.latest = start
+			}
+		}
+	}
+	o.earliest = max(o.earliest, j.born)
+	return o
 }
 
 // hide masks the cells of a finding: they leave every series and teach nothing.
@@ -497,6 +539,7 @@ func (j *judge) show(mask uint16, forget bool) {
 // taint takes the refusals of people who used to get in, and what broke rules, out of
 // the past of the cells of a mask: they are explained.
 func (j *judge) taint(mask uint16) {
+	j.explain(func(c *cell) bool { return c.mask == mask })
 	for i := range j.past.slots {
 		p := &j.past.slots[i]
 		for k := range p.counts {
@@ -517,6 +560,28 @@ func (j *judge) taint(mask uint16) {
 			p.dirty = p.dirty || n != len(p.leaks)
 		}
 	}
+}
+
+// explain takes what cells were seen to do out of the windows of a scan.
+func (j *judge) explain(in func(*cell) bool) {
+	cells := make([]bool, len(j.cells))
+	for i := range j.cells {
+		cells[i] = in(&j.cells[i])
+	}
+	for i := range j.past.slots {
+		p := &j.past.slots[i]
+		for k := range p.counts {
+			if t := &p.counts[k]; !t.explained && cells[t.cell] {
+				t.explained, p.dirty = true, true
+			}
+		}
+		for k := range p.hits {
+			if h := &p.hits[k]; cells[h.cell] {
+				h.explained = true
+			}
+		}
+	}
+	j.hours.explain(cells)
 }
 
 // recount adds what the past knows of a finding since a time.
@@ -546,10 +611,11 @@ func (j *judge) recount(f *finding, since int64) {
 func (j *judge) widen(f *finding, l *located) {
 	j.show(f.mask, false)
 	first := f.from == f.started
-	at, latest := j.onset(l, nil)
-	f.from = min(f.from, at)
+	o := j.onset(l, nil)
+	f.from = min(f.from, o.at)
 	if first {
-		f.started, f.latest = f.from, latest
+		f.started = f.from
+		f.began = onset{min(o.earliest, f.from), f.from, max(o.latest, f.from)}
 	}
 	j.locate(f, l)
 	j.hide(f)
@@ -607,6 +673,10 @@ func (j *judge) tend(partial bool) {
 	}
 }
 
+// sight is since when a scan can look at a finding: its onset, or the oldest that is
+// remembered.
+func (j *judge) sight(f *finding) int64 { return max(f.from, j.oldest()) }
+
 // reach is since when a finding can be seen in the detailed past: its onset, or 0
 // when that is too long ago.
 func (j *judge) reach(f *finding) int64 {
@@ -618,7 +688,7 @@ func (j *judge) reach(f *finding) int64 {
 
 // refine looks for a scope that explains a young finding better.
 func (j *judge) refine(f *finding) {
-	since := j.reach(f)
+	since := j.sight(f)
 	views := j.views(f.win(since))
 	w, ok := j.best(nil, f.dir, f.mask, &f.scope, views)
 	if ok && w.scope == f.scope {
@@ -642,7 +712,7 @@ func (j *judge) refine(f *finding) {
 		return
 	}
 	better := float64(betterBy)
-	if since == 0 {
+	if since > f.from {
 		better = betterLate
 	}
 	if w.score > score+better {
@@ -653,8 +723,8 @@ func (j *judge) refine(f *finding) {
 // narrow gives a finding that seems over the part of its scope that is not, if
 // there is one: its scope was too wide, or all but a part of it recovered.
 func (j *judge) narrow(f *finding) bool {
-	since := j.reach(f)
-	if since == 0 || f.calmSince <= since {
+	since := j.sight(f)
+	if since > f.from || f.calmSince <= since {
 		return false
 	}
 	buf := j.scan(f.win(since), f.dir, f.mask)

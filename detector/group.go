@@ -25,10 +25,6 @@ const (
 	maxContrast = 3
 	topCauses   = 5
 	topRules    = 5
-	// A marker names incidents that begin up to this long after it.
-	blameWithin = 2 * time.Hour
-	// mendsWithin is how long people may still be refused after the change that mends it.
-	mendsWithin = 30 * time.Minute
 )
 
 // member is a finding that belongs to a group.
@@ -402,8 +398,12 @@ func (d *Detector) refresh(g *group, now int64) (open bool) {
 			inc.Resolution = incident.Accepted
 		}
 	}
-	latest := slices.MinFunc(counted, func(a, b sight) int { return cmp.Compare(a.f.latest, b.f.latest) }).f.latest
-	d.attribute(g, instant(latest+2*lead.j.step))
+	began := counted[0].f.began
+	for _, s := range counted[1:] {
+		o := s.f.began
+		began = onset{min(began.earliest, o.earliest), min(began.at, o.at), min(began.latest, o.latest)}
+	}
+	d.attribute(g, began)
 	inc.Statuses = d.refusing(inc.Class)
 	inc.Severity = incident.ByNumbers(inc)
 	return open
@@ -458,52 +458,6 @@ func layer(f *finding) event.Layer {
 		}
 	}
 	return best
-}
-
-// attribute names the latest change that the incident followed, which may have begun
-// as late as at to. What came after people were told, such as a rollback, was not the
-// cause.
-func (d *Detector) attribute(g *group, to time.Time) {
-	inc := &g.inc
-	inc.Marker, inc.MarkerInfo = "", nil
-	from := inc.StartedAt.Add(-blameWithin)
-	if !inc.OpenedAt.After(to) {
-		to = inc.OpenedAt.Add(-time.Nanosecond)
-	}
-	for i := len(d.marks) - 1; i >= 0 && !d.marks[i].Time.Before(from); i-- {
-		m := &d.marks[i].Marker
-		if m.Time.After(to) || !marked(attributed(m), &inc.Scope) {
-			continue
-		}
-		inc.Marker = m.ID
-		about := info(m)
-		inc.MarkerInfo = &about
-		return
-	}
-}
-
-// mended names the latest change that the recovery followed, after the one that the
-// incident did. One after which people were refused for longer than changes take to reach
-// everybody is not it.
-func (d *Detector) mended(g *group) {
-	inc := &g.inc
-	inc.Fix, inc.FixInfo = "", nil
-	if inc.Resolution != incident.Recovered || g.lead == nil {
-		return
-	}
-	from := instant(g.lead.refused).Add(-mendsWithin)
-	// What spoke for recovery began in this slot; like an onset it may be a slot early.
-	to := instant(g.lead.calmSince + 2*g.judge.step)
-	for i := len(d.marks) - 1; i >= 0 && d.marks[i].Time.After(inc.StartedAt) && !d.marks[i].Time.Before(from); i-- {
-		m := &d.marks[i].Marker
-		if m.Time.After(to) || m.ID == inc.Marker || !marked(attributed(m), &inc.Scope) {
-			continue
-		}
-		inc.Fix = m.ID
-		about := info(m)
-		inc.FixInfo = &about
-		return
-	}
 }
 
 // attributed is the scope in which a marker's change is seen: its service's at least.

@@ -122,7 +122,7 @@ type judge struct {
 	decay5  [256]float32
 	decay40 [256]float32
 	scans   []candidate
-	recent  [][2]float32
+	recent  []spell
 	scanID  map[uint64]int32
 	// rejected are the scopes found not worth an incident in this slot, suspects
 	// those of them that look like scans.
@@ -255,6 +255,11 @@ func (j *judge) decay(id int32) {
 
 // normal is the cell's expected rate at this hour.
 func (j *judge) normal(c *cell) baseline.Rate { return c.P.Shift(j.seasons[c.season].Steps) }
+
+// normalAt is what it was at the hour of an earlier time, by what is known now.
+func (j *judge) normalAt(c *cell, at int64) baseline.Rate {
+	return c.P.Shift(j.seasons[c.season].At(int(at / 3600 % 24)))
+}
 
 // cellOf returns the cell of a leaf, as find does.
 func (j *judge) cellOf(l *slots.Leaf, room *int) int32 {
@@ -608,7 +613,7 @@ func (j *judge) cap(l *slots.Leaf, id int32, n, x float32, sampled uint8, p *pas
 		known := j.visitors.knows(h.Identity, route)
 		met := welcome || j.visitors.met(h.Identity)
 		prowls := !met && j.visitors.prowls(h.Identity)
-		hit := pastHit{id, h.Named, ok, known, met, prowls, h.Identity, h.Account, 0}
+		hit := pastHit{cell: id, named: h.Named, counted: ok, known: known, met: met, prowls: prowls, id: h.Identity, account: h.Account}
 		if j.binding(h) {
 			hit.rule = h.Rule
 		}

@@ -17,7 +17,8 @@ const (
 // to get in on the route. valid refusals and leaked requests are apart from those, vc of
 // the valid ones were seen; of the capped denials bc break a rule, and lc people came
 // through a closed door. What was seen is evidence; the others are what a sampled log
-// stands for, which is told to people.
+// stands for, which is told to people. Of what is explained, by an incident that is over or
+// by a crowd, only people hear.
 type pastCount struct {
 	cell          int32
 	n, x          uint32
@@ -25,16 +26,19 @@ type pastCount struct {
 	nc, xc, yc    float32
 	valid, leaked uint32
 	vc, bc, lc    float32
+	explained     bool
 }
 
 // pastHit is one refused identity on one cell in one slot; counted tells that the
 // denial passed the cap, known that the identity used to get in on the route, met
 // that it was let in anywhere or may come without, prowls that it is a stranger who was
-// mostly refused before, rule which rule it breaks.
+// mostly refused before, explained that an incident or a crowd that is over is why, rule
+// which rule it breaks.
 type pastHit struct {
 	cell               int32
 	named, counted     bool
 	known, met, prowls bool
+	explained          bool
 	id, account        uint64
 	rule               uint64
 }

@@ -154,10 +154,9 @@ func (j *judge) accustom(mask uint16) {
 // mend makes what a scope shows since it fell its baseline, for no more than it is: what
 // was expected was a guess, or learned in a trouble.
 func (j *judge) mend(l *located) {
-	onset, _ := j.onset(l, nil)
-	sums := j.sums(window{since: onset}, l.dir)
+	sums := j.sums(window{since: j.onset(l, nil).at}, l.dir)
 	in := func(c *cell) bool { return c.mask == 0 && l.scope.has(&j.book, c) }
-	j.relevel(in, func(i int) (x, n float32) { return sums[i][0], sums[i][1] }, 0)
+	j.relevel(in, func(i int) (x, n float32) { return sums[i].x, sums[i].n }, 0)
 	for i := range j.cells {
 		if c := &j.cells[i]; in(c) {
 			c.x5, c.n5, c.m5, c.x40, c.n40, c.m40 = 0, 0, 0, 0, 0, 0

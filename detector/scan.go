@@ -57,8 +57,8 @@ type candidate struct {
 	level uint8
 }
 
-// window is the time that a scan looks at: since a slot of the detailed past, or
-// decayed over about 5 or 40 minutes.
+// window is the time that a scan looks at: since a slot, as far as the past is remembered,
+// or decayed over about 5 or 40 minutes.
 type window struct {
 	since int64
 	tau   float64 // seconds, when since is 0
@@ -108,22 +108,18 @@ type located struct {
 	tight bool
 }
 
-// sums returns denials and requests of every cell in a window since a slot. Falls are
-// also seen in the coarser past.
-func (j *judge) sums(w window, dir int8) [][2]float32 {
+// spell is what a cell was seen to do since a slot: x of n requests were refused, of them
+// m of the old ones, that are not remembered in detail, were expected to.
+type spell struct{ x, n, old, m float32 }
+
+// expected is how many of the requests were expected to be refused where p are now.
+func (s *spell) expected(p float32) float32 { return (s.n-s.old)*p + s.m }
+
+// sums returns what every cell was seen to do in a window since a slot.
+func (j *judge) sums(w window, dir int8) []spell {
 	sums := slices.Grow(j.recent[:0], len(j.cells))[:len(j.cells)]
 	clear(sums)
-	if dir == baseline.Down && !w.known && !w.rules {
-		for i := range j.hours.list {
-			if h := &j.hours.list[i]; h.start >= w.since {
-				for k := range h.counts {
-					t := &h.counts[k]
-					sums[t.cell][0] += t.xc
-					sums[t.cell][1] += t.nc
-				}
-			}
-		}
-	}
+	j.recent = sums
 	for i := range j.past.slots {
 		if p := &j.past.slots[i]; p.start >= w.since {
 			for k := range p.counts {
@@ -134,14 +130,56 @@ func (j *judge) sums(w window, dir int8) [][2]float32 {
 					x = t.yc
 				case w.rules:
 					n, x, _, _, _ = j.doors(t, dir)
+				case t.explained:
+					continue
 				}
-				sums[t.cell][0] += x
-				sums[t.cell][1] += n
+				sums[t.cell].x += x
+				sums[t.cell].n += n
 			}
 		}
 	}
-	j.recent = sums
+	if !j.lingers(w) {
+		return sums
+	}
+	for i := range j.hours.list {
+		h := &j.hours.list[i]
+		if !j.looksAt(w, h) {
+			continue
+		}
+		for k := range h.counts {
+			t := &h.counts[k]
+			c, s := &j.cells[t.cell], &sums[t.cell]
+			s.x += t.xc
+			s.n += t.nc
+			s.old += t.nc
+			s.m += t.nc * j.normalAt(c, h.start).Share()
+		}
+	}
 	return sums
+}
+
+// looksAt reports whether a long step is in the window: most of it.
+func (j *judge) looksAt(w window, h *hour) bool {
+	return h.start+length(j.step)/2 >= w.since
+}
+
+// lingers reports whether a window is longer than what is remembered in detail.
+func (j *judge) lingers(w window) bool { return w.since != 0 && w.since < j.detail() }
+
+// detail is the begin of the past that is remembered in detail.
+func (j *judge) detail() int64 {
+	if len(j.past.slots) == 0 {
+		return j.start
+	}
+	return max(j.past.slots[0].start, 1)
+}
+
+// oldest is the begin of the past that is remembered, in detail or in long steps.
+func (j *judge) oldest() int64 {
+	if len(j.hours.list) > 0 {
+		return max(j.hours.list[0].start, 1)
+	}
+	return j.detail()
 }
 
 // scan sums the cells' windows over the lattice. Cells that another incident
@@ -153,7 +191,7 @@ func (j *judge) scan(w window, dir int8, keep uint16) []candidate {
 		j.scanID = map[uint64]int32{}
 	}
 	clear(j.scanID)
-	var since [][2]float32
+	var since []spell
 	if w.since != 0 {
 		since = j.sums(w, dir)
 	}
@@ -166,7 +204,7 @@ func (j *judge) scan(w window, dir int8, keep uint16) []candidate {
 		base := c.N
 		switch {
 		case since != nil:
-			x, n = since[i][0], since[i][1]
+			x, n = since[i].x, since[i].n
 			if w.rules {
 				p, b, ok := j.ruledRate(int32(i), dir)
 				if !ok {
@@ -183,7 +221,7 @@ func (j *judge) scan(w window, dir int8, keep uint16) []candidate {
 				base = c.M
 				break
 			}
-			m = n * j.normal(c).Share()
+			m = since[i].expected(j.normal(c).Share())
 		case c.n40 != 0:
 			j.decay(int32(i))
 			x, n, m = c.x5, c.n5, c.m5
@@ -257,8 +295,12 @@ func (j *judge) part(s scope, dir int8, keep uint16, w window, score float64) (a
 	for _, i := range hidden {
 		j.cells[i].mask = keep
 	}
-	return a, ok && a.score+b.score > score+max(betterBy, apartBy*score)
+	return a, ok && separate(a.score, b.score, score)
 }
+
+// separate reports whether two changes of the scores a and b explain better what one of the
+// score both explains too.
+func separate(a, b, both float64) bool { return a+b > both+max(betterBy, apartBy*both) }
 
 // weigh gives the score of a candidate: the log-likelihood that it moved as one,
 // less a price for how many scopes of its kind there are, and the same evidence
@@ -288,14 +330,19 @@ func (j *judge) best(fired []int32, dir int8, keep uint16, must *scope, views []
 	for _, w := range views {
 		buf := j.scan(w, dir, keep)
 		leaves := len(buf) - len(j.series)
-		at := -1
+		at, least := -1, 0.0
+		if j.lingers(w) && dir == baseline.Up {
+			// Nothing has faded: all that made the alarm is there, drawn once in a
+			// learning period, not every minute.
+			least = float64(j.h - j.slow)
+		}
 		for id := range buf {
 			c := &buf[id]
 			if c.N < 0.5 {
 				continue
 			}
 			score, sig, phi := j.weigh(id, c, leaves, dir)
-			if score <= best.score || sig <= 0 {
+			if score <= best.score || sig <= least {
 				continue
 			}
 			if slices.ContainsFunc(j.rejected, func(r scope) bool { return c.scope.overlaps(&j.book, r) }) {
@@ -432,7 +479,7 @@ func (j *judge) alarm(fired []int32, dir int8, known bool) {
 		case exchanged:
 			j.announce(j.markerScope(l.scope), dir, j.start, j.start)
 		case scanning, crowded:
-			j.suspects = append(j.suspects, suspicion{l.scope, max(since, l.win.since), v == crowded})
+			j.suspects = append(j.suspects, suspicion{l.scope, max(since, l.win.since, j.past.slots[0].start), v == crowded})
 			fallthrough
 		default:
 			j.damp(slices.DeleteFunc(slices.Clone(fired), func(s int32) bool { return !explained.overlaps(&j.book, j.series[s].scope) }), dir, known)
@@ -450,8 +497,7 @@ func (j *judge) damp(fired []int32, dir int8, known bool) {
 }
 
 // began is the slot in which the strongest evidence of series that fired left
-// zero, 0 when the detailed past does not reach back that far. Of a fall it is as far back
-// as the coarser past reaches.
+// zero, or the oldest that is remembered.
 func (j *judge) began(fired []int32, dir int8, known bool) int64 {
 	var most float32
 	at := int64(0)
@@ -460,17 +506,7 @@ func (j *judge) began(fired []int32, dir int8, known bool) int64 {
 			most, at = e, j.start-int64(age)*j.step
 		}
 	}
-	switch {
-	case len(j.past.slots) == 0:
-		return 0
-	case at >= j.past.slots[0].start:
-		return at
-	case dir == baseline.Up || known:
-		return 0
-	case len(j.hours.list) > 0:
-		return max(at, j.hours.list[0].start, 1)
-	}
-	return max(j.past.slots[0].start, 1)
+	return max(at, j.oldest())
 }
 
 // verdict says what a located change is worth.
@@ -555,7 +591,7 @@ func (l *located) matters() bool {
 // onset: who was refused with a 403 is refused with a 404 now, and nothing changed
 // for him.
 func (j *judge) exchange(l *located) bool {
-	onset, _ := j.onset(l, nil)
+	onset := j.onset(l, nil).at
 	var n, own, others [2]float64 // before the onset and since
 	for i := range j.past.slots {
 		p := &j.past.slots[i]
@@ -597,8 +633,28 @@ func (j *judge) many(l *located) verdict {
 	weight := 1.0
 	cut := 0.0
 	var remembered, asked float64   // denials and requests of the window that the detailed past still has
+	var older float64               // denials of before, of which is known who was refused
 	refused := map[int32]float64{}  // hits by route
 	others := map[uint64]struct{}{} // who must not count as known
+	// He is met again, from the newest refusal to the oldest.
+	meet := func(h hourHit, w float64) {
+		n, ok := at[h.id]
+		if !ok {
+			n = len(who)
+			at[h.id] = n
+			who = append(who, share{})
+		}
+		refused[j.cells[h.cell].route] += w
+		s := &who[n]
+		s.named = s.named || h.named
+		s.met = s.met || h.met
+		s.prowls = h.prowls
+		s.w = max(s.w, w)
+		if h.counted {
+			s.x += w
+		}
+	}
+	in := func(cell int32) bool { c := &j.cells[cell]; return c.mask == 0 && l.scope.has(&j.book, c) }
 	for i := len(j.past.slots) - 1; i >= 0; i-- {
 		p := &j.past.slots[i]
 		w := l.win.weight(p.start, j.start)
@@ -608,39 +664,47 @@ func (j *judge) many(l *located) verdict {
 		w *= float64(uint64(1) << min(p.sampled, 31))
 		weight = max(weight, float64(uint64(1)<<min(p.sampled, 31)))
 		for k := range p.counts {
-			if t := &p.counts[k]; j.cells[t.cell].mask == 0 && l.scope.has(&j.book, &j.cells[t.cell]) {
-				n, x, _, _ := j.what(l.win, l.dir, t)
+			if t := &p.counts[k]; in(t.cell) {
+				n, x, _, ok := j.what(l.win, l.dir, t)
+				if !ok {
+					continue
+				}
 				remembered += float64(x) * l.win.weight(p.start, j.start)
 				asked += float64(n) * l.win.weight(p.start, j.start)
 			}
 		}
 		for k := range p.hits {
 			h := &p.hits[k]
-			c := &j.cells[h.cell]
-			if !l.scope.has(&j.book, c) || c.mask != 0 {
-				continue
-			}
-			if l.win.known && !h.known {
+			switch {
+			case !in(h.cell) || h.explained && !l.win.rules:
+			case l.win.known && !h.known:
 				others[h.id] = struct{}{}
-				continue
-			}
-			refused[c.route] += w
-			n, ok := at[h.id]
-			if !ok {
-				n = len(who)
-				at[h.id] = n
-				who = append(who, share{})
-			}
-			who[n].named = who[n].named || h.named
-			who[n].met = who[n].met || h.met
-			who[n].prowls = h.prowls
-			who[n].w = max(who[n].w, w)
-			if h.counted {
-				who[n].x += w
+			default:
+				meet(h.brief(), w)
 			}
 		}
 	}
-	if base := float64(l.M / l.N); l.win.since == 0 && remembered-asked*base <= stillThere*asked*(float64(l.X/l.N)-base) {
+	if j.lingers(l.win) {
+		for i := range slices.Backward(j.hours.list) {
+			h := &j.hours.list[i]
+			if h.faceless || !j.looksAt(l.win, h) {
+				continue
+			}
+			w := float64(uint64(1) << min(h.sampled, 31))
+			weight = max(weight, w)
+			for k := range h.counts {
+				if in(h.counts[k].cell) {
+					older += float64(h.counts[k].xc)
+				}
+			}
+			for _, t := range slices.Backward(h.hits) {
+				if in(t.cell) {
+					meet(t, w)
+				}
+			}
+		}
+	}
+	if base := float64(l.M / l.N); (l.win.since == 0 || j.lingers(l.win)) && remembered-asked*base <= stillThere*asked*(float64(l.X/l.N)-base) {
 		return tooLittle // it is over
 	}
 	if len(at)+len(others) == 0 {
@@ -725,7 +789,7 @@ func (j *judge) many(l *located) verdict {
 	}
 	cut += out
 	// What is older was refused to the same people, as far as anybody knows.
-	if remembered > 0 {
+	if remembered += older; remembered > 0 {
 		cut *= max(1, float64(l.X)/remembered)
 	}
 	least := minEvidence / 2.0

@@ -108,6 +108,7 @@ func (s *suspect) end(j *judge) {
 			j.markCell(int32(i))
 		}
 	}
+	j.explain(func(c *cell) bool { return c.mask == 0 && s.scope.has(&j.book, c) })
 }
 
 // count adds the slots since the last one. The strangers of a crowd prowl from now on.

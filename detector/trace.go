@@ -14,34 +14,53 @@ const (
 	// one is in seconds (or a slot, if that is longer): four hours.
 	hourSlots  = 24
 	hourLength = 600
-	// hourCounts bounds their counts in a judge, 5 MiB.
+	// hourCounts bounds their counts in a judge, 5 MiB, and hourHits who was refused, 2 MiB.
 	hourCounts = 1 << 18
+	hourHits   = 1 << 16
 	// maxTraces bounds the resolved incidents whose trace is remembered,
 	// maxTraceMarks the changes that one names.
 	maxTraces     = 200
 	maxTraceMarks = 20
 )
 
-// hourCount is one cell in one long step: requests and denials, and those that count.
+// hourCount is one cell in one long step: requests and denials, as seen and as they count
+// for the evidence.
 type hourCount struct {
 	cell   int32
 	n, x   uint32
 	nc, xc float32
 }
 
+// hourHit is one refused identity on one cell in one slot, see pastHit.
+type hourHit struct {
+	cell                        int32
+	named, counted, met, prowls bool
+	id                          uint64
+}
+
+// brief is what a long step remembers of a hit.
+func (h *pastHit) brief() hourHit {
+	return hourHit{h.cell, h.named, h.counted, h.met, h.prowls, h.id}
+}
+
 // hour is a long step of the past: what was counted in slots that are not remembered in
-// detail any more. It is there for pictures, and for falls of what is seldom asked for.
+// detail any more. It is there for pictures, and for scans of what comes slowly.
 type hour struct {
-	start  int64
-	dirty  bool
-	counts []hourCount
-	comers []comer
+	start   int64
+	dirty   bool
+	sampled uint8
+	// faceless tells that who was refused is not remembered any more.
+	faceless bool
+	counts   []hourCount
+	hits     []hourHit
+	comers   []comer
 }
 
 // hours holds the last long steps that had data, oldest first.
 type hours struct {
 	list  []hour
 	total int
+	hits  int
 	// at is where a cell's count is in the newest step: 1 + its place, 0 for none.
 	at    []int32
 	spare []hourCount
@@ -63,12 +82,16 @@ func (h *hours) add(p *pastSlot, step int64) {
 	}
 	now := &h.list[len(h.list)-1]
 	now.dirty = true
+	now.sampled = max(now.sampled, p.sampled)
 	for i := range p.counts {
 		t := &p.counts[i]
 		if n := int(t.cell) + 1; n > len(h.at) {
 			h.at = append(h.at, make([]int32, max(n, 2*len(h.at))-len(h.at))...)
 		}
 		if h.at[t.cell] == 0 {
+			if len(now.counts) == hourCounts {
+				continue
+			}
 			now.counts = append(now.counts, hourCount{cell: t.cell})
 			h.at[t.cell] = int32(len(now.counts))
 			h.total++
@@ -76,8 +99,26 @@ func (h *hours) add(p *pastSlot, step int64) {
 		c := &now.counts[h.at[t.cell]-1]
 		c.n += t.n
 		c.x += t.x
-		c.nc += t.nc
-		c.xc += t.xc
+		if !t.explained {
+			c.nc += t.nc
+			c.xc += t.xc
+		}
+	}
+	for i := range p.hits {
+		switch k := &p.hits[i]; {
+		case k.explained:
+		case len(now.hits) < hourHits:
+			now.hits = append(now.hits, k.brief())
+			h.hits++
+		default:
+			now.faceless = true
+		}
+	}
+	for i := 0; h.hits > hourHits; i++ {
+		if o := &h.list[i]; len(o.hits) > 0 {
+			h.hits -= len(o.hits)
+			o.hits, o.faceless, o.dirty = nil, true, true
+		}
 	}
 	now.comers = append(now.comers, p.comers[:min(len(p.comers), maxComers-len(now.comers))]...)
 	total := h.total
@@ -95,11 +136,13 @@ func (h *hours) add(p *pastSlot, step int64) {
 func (h *hours) inherit(from *judge) {
 	for i := range from.hours.list {
 		o := &from.hours.list[i]
-		h.list = append(h.list, hour{start: o.start, dirty: true, counts: slices.Clone(o.counts)})
+		h.list = append(h.list, hour{start: o.start, dirty: true, sampled: o.sampled, counts: slices.Clone(o.counts)})
 	}
 	h.total, h.at = from.hours.total, slices.Clone(from.hours.at)
 	for i := range from.past.slots {
-		h.add(&from.past.slots[i], from.step)
+		p := from.past.slots[i]
+		p.hits = nil
+		h.add(&p, from.step)
 	}
 	for i := range h.list {
 		for k := range h.list[i].counts {
@@ -108,11 +151,29 @@ func (h *hours) inherit(from *judge) {
 	}
 }
 
+// explain takes what cells were seen to do out of the evidence.
+func (h *hours) explain(cells []bool) {
+	for i := range h.list {
+		o := &h.list[i]
+		for k := range o.counts {
+			if c := &o.counts[k]; c.nc+c.xc != 0 && cells[c.cell] {
+				c.nc, c.xc = 0, 0
+				o.dirty = true
+			}
+		}
+		n := len(o.hits)
+		o.hits = slices.DeleteFunc(o.hits, func(k hourHit) bool { return cells[k.cell] })
+		h.hits -= n - len(o.hits)
+		o.dirty = o.dirty || len(o.hits) < n
+	}
+}
+
 // forget drops the oldest steps while old says so, and keeps the list of one.
 func (h *hours) forget(old func(i int) bool) {
 	n := 0
 	for n < len(h.list) && old(n) {
 		h.total -= len(h.list[n].counts)
+		h.hits -= len(h.list[n].hits)
 		n++
 	}
 	if n > 0 {
@@ -137,6 +198,18 @@ func (h *hour) put(w *wire.Writer) {
 		baseline.PutFloat(w, h.counts[i].xc)
 	}
 	putComers(w, h.comers)
+	w.Uint(uint64(h.sampled))
+	w.Bool(h.faceless)
+	w.Uint(uint64(len(h.hits)))
+	for i := range h.hits {
+		k := &h.hits[i]
+		w.Uint(uint64(k.cell))
+		w.Bool(k.named)
+		w.Bool(k.counted)
+		w.Bool(k.met)
+		w.Bool(k.prowls)
+		w.Word(k.id)
+	}
 }
 
 // getHour reads the step that begins at start; they come in order.
@@ -145,7 +218,8 @@ func (j *judge) getHour(r *wire.Reader, start int64) {
 	clear(j.hours.at)
 	j.hours.at = append(j.hours.at, make([]int32, max(0, len(j.cells)-len(j.hours.at)))...)
 	for range r.Len(11) {
-		c := hourCount{int32(bounded(r, r.Uint(), 0, uint64(len(j.cells)))), uint32(bounded(r, r.Uint(), 0, math.MaxUint32)), uint32(bounded(r, r.Uint(), 0, math.MaxUint32)), baseline.GetFloat(r), baseline.GetFloat(r)}
+		c := hourCount{int32(bounded(r, r.Uint(), 0, uint64(len(j.cells)))), uint32(bounded(r, r.Uint(), 0, math.MaxUint32)), uint32(bounded(r, r.Uint(), 0, math.MaxUint32)),
+			baseline.GetFloat(r), baseline.GetFloat(r)}
 		if int(c.cell) >= len(j.cells) || j.hours.at[c.cell] != 0 {
 			corrupt(r)
 			return
@@ -154,12 +228,23 @@ func (j *judge) getHour(r *wire.Reader, start int64) {
 		j.hours.at[c.cell] = int32(len(h.counts))
 	}
 	h.comers = j.getComers(r)
-	if n := len(j.hours.list); h.start != start || r.Err != nil || n > 0 && j.hours.list[n-1].start >= start {
+	h.sampled = uint8(bounded(r, r.Uint(), 0, math.MaxUint8))
+	h.faceless = r.Bool()
+	for range r.Len(13) {
+		k := hourHit{int32(bounded(r, r.Uint(), 0, uint64(len(j.cells)))), r.Bool(), r.Bool(), r.Bool(), r.Bool(), r.Word()}
+		if int(k.cell) >= len(j.cells) {
+			corrupt(r)
+			return
+		}
+		h.hits = append(h.hits, k)
+	}
+	if n := len(j.hours.list); h.start != start || len(h.hits) > hourHits || len(h.counts) > hourCounts || r.Err != nil || n > 0 && j.hours.list[n-1].start >= start {
 		corrupt(r)
 		return
 	}
 	j.hours.list = append(j.hours.list, h)
 	j.hours.total += len(h.counts)
+	j.hours.hits += len(h.hits)
 }
 
 // point is what was counted in the scope of a finding in one step of time.
