@@ -196,9 +196,13 @@ func (e *Epoch) Add(c *Cell) {
 	e.newN += float64(c.n0 + c.n1)
 }
 
-// disagree is the evidence (three standard deviations) from which on the old and
-// the new epoch are taken to have different rates.
-const disagree = 4.5
+// disagree is the evidence (three standard deviations) from which on two rates are taken to be
+// different, epochsDisagree (three and a half, since a release asks that of hundreds of groups,
+// whose denials come in clumps) the old and the new epoch of a group.
+const (
+	disagree       = 4.5
+	epochsDisagree = 6 * firstPhi
+)
 
 // Keep is the share of the old counts that stays as a prior for the new epoch:
 // never more than the group's own new evidence, and no more than Prior requests
@@ -209,10 +213,10 @@ func (e *Epoch) Keep() float32 {
 		return 1
 	}
 	most := max(e.newN, Prior)
-	if e.newN > 0 {
-		if Divergence(e.newK, e.newN, e.newN*e.oldK/e.oldN) > disagree {
-			most = Prior
-		}
+	// Two samples: that none of many was refused before says not that nobody is.
+	q := (e.oldK + e.newK) / (e.oldN + e.newN)
+	if Divergence(e.newK, e.newN, e.newN*q)+Divergence(e.oldK, e.oldN, e.oldN*q) > epochsDisagree {
+		most = Prior
 	}
 	return float32(min(1, most/e.oldN))
 }

@@ -116,6 +116,11 @@ func TestEpochs(t *testing.T) {
 	if c := end(0, 2); c.N != 22 {
 		t.Errorf("hardly any new requests: %v", c.N)
 	}
+	// One refusal where none of many is known is no other rate.
+	e := Epoch{oldN: 4439, newK: 1, newN: 846}
+	if keep := e.Keep(); math.Abs(float64(keep)-846.0/4439) > 1e-4 {
+		t.Errorf("one refusal: %v is kept", keep)
+	}
 	c := &Cell{}
 	for at := int64(0); at < 10*3600; at += 3600 { // a release every hour
 		c.Freeze(at, at+7200)
@@ -324,5 +329,51 @@ func BenchmarkEvidence(b *testing.B) {
 	s := Part(10, 1, RateOf(0.1))
 	for b.Loop() {
 		e.Add(&s, 0, 1e9, &sc, false)
+	}
+}
+
+// TestQuietSeries: a series whose residuals are by chance those of coin tosses is not taken
+// to be without the noise that all of its level have, one that is noisier is noisy.
+func TestQuietSeries(t *testing.T) {
+	const v, sigma2 = 5, 0.0225
+	var l Level
+	var c Clumping
+	teach := func(d *Dispersion, s2 float32, periods int) float64 {
+		for range periods {
+			m := float32(v)
+			d.Add(&Sum{X: m + float32(math.Sqrt(float64(c.Phi()*v+s2*v*v))), M: m, V: v})
+			d.Learn(&l, &c, true)
+			l.Age()
+		}
+		return float64(d.Sigma2(&l, &c))
+	}
+	for range 100 {
+		var d Dispersion
+		teach(&d, sigma2, 20)
+	}
+	var quiet, noisy Dispersion
+	if s := teach(&quiet, 0, 96); s < sigma2/3 {
+		t.Errorf("two quiet days: %.4f of %.4f", s, sigma2)
+	}
+	if s := teach(&noisy, 0.2, 96); s < 0.15 {
+		t.Errorf("two noisy days: %.4f", s)
+	}
+}
+
+// TestUnsure: of how many nats the sample that a rate is known from explains.
+func TestUnsure(t *testing.T) {
+	for _, c := range []struct {
+		n0, x, n, q float32
+		least, most float32
+	}{
+		{523, 4, 7, 0.0019, 3, 5},        // one refusal is known: four may come at half a percent
+		{1e6, 4, 7, 0.0019, 0, 0.1},      // two thousand are
+		{20_000, 60, 1000, 0.03, 0.5, 1}, // (60-30)²/(2 600): what n / N says
+		{50, 10, 10, 0.02, 0, 0},         // no sample
+	} {
+		sc := Scale{Phi: 1, N: c.n0}
+		if g := sc.unsure(c.x, c.n, c.q); g < c.least || g > c.most {
+			t.Errorf("%+v: %v", c, g)
+		}
 	}
 }

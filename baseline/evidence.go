@@ -81,11 +81,36 @@ func (sc *Scale) beyond(h float32, j int, l, v, perV float32, s *Sum) bool {
 	if s.V > 0 {
 		n, m := v*perV, v*s.M/s.V
 		x := (l + v*s.D[j]/s.V) / d
+		if j < Ups {
+			need = max(need, sc.Phi*h+sc.unsure(x, n, m/n))
+		}
 		if seen := LogOdds(float64(x/n)) - LogOdds(float64(m/n)); math.Abs(seen) > math.Abs(float64(d)) && seen*float64(d) > 0 {
 			d = float32(seen)
 		}
 	}
 	return l > need+max(h-sc.Slow, 0)*sc.Sigma2*2*l/(d*d)
+}
+
+// sample is the number of requests behind an expectation from which on it is a sample.
+// Of fewer Trust says what they are worth.
+const sample = 100
+
+// unsure is how much of the evidence of x refusals of n requests is explained by the rate q
+// being known from N requests only: the log-likelihood ratio of the beta-binomial
+// distribution with the shapes q N + 1/2 and (1-q) N + 1/2, which is that of what comes
+// after such a sample (Gelman et al., Bayesian Data Analysis, 2.4), against the binomial one
+// with q. For small changes it is about what n / N says. For large ones of rates of which
+// hardly any refusals are known it is more: each refusal is as improbable as q, and q may be
+// twice that. Clumps are as many refusals less, there and here.
+func (sc *Scale) unsure(x, n, q float32) float32 {
+	if sc.N < sample || q <= 0 || q >= 1 {
+		return 0
+	}
+	x, n = x/sc.Phi, n/sc.Phi
+	a, b := float64(q*sc.N/sc.Phi+0.5), float64((1-q)*sc.N/sc.Phi+0.5)
+	in, out := float64(x), float64(max(n-x, 0))
+	seen := logBeta(a+in, b+out) - logBeta(a, b)
+	return sc.Phi * float32(max(seen-in*math.Log(float64(q))-out*math.Log1p(-float64(q)), 0))
 }
 
 // Evidence is a mixture CUSUM: for every alternative the log-likelihood ratio

@@ -6,7 +6,7 @@ const (
 	// half-life of 100 h.
 	dispersionDiscount = 0.99654
 	// seriesWeight is how much squared variance the pooled dispersion of a level
-	// weighs in each of its series.
+	// weighs at least in each of its series.
 	seriesWeight = 300
 	// poolWeight is the same for the first guess of a level.
 	poolWeight = 3000
@@ -36,9 +36,18 @@ func (d *Dispersion) Drop() { d.x, d.m, d.v = 0, 0, 0 }
 // Level pools the dispersion of all series of a kind.
 type Level struct{ r2, v, vv float64 }
 
-// Sigma2 is the variance of the log-odds of a series, shrunk to its level's.
+// Sigma2 is the variance of the log-odds of a series, shrunk to its level's. That a
+// series is noisier than others is believed at once. That it is quieter is not: what
+// squared residuals tell has the variance 2 phi² / sv, so that half of the series of a
+// level would seem to be without any noise, and what all series of a level differ by is
+// about what they have (as an exponential distribution).
 func (d *Dispersion) Sigma2(l *Level, c *Clumping) float32 {
-	return (max(0, d.s2-c.Phi()*d.s1) + l.Sigma2(c)*seriesWeight) / (d.sv + seriesWeight)
+	own, pool := max(0, d.s2-c.Phi()*d.s1), l.Sigma2(c)
+	weight := float32(seriesWeight)
+	if own < pool*d.sv {
+		weight = max(weight, 2*c.Phi()*c.Phi()/(pool*pool))
+	}
+	return (own + pool*weight) / (d.sv + weight)
 }
 
 // Sigma2 is the pooled variance of the log-odds of a level.

@@ -15,12 +15,12 @@ func Power(n, q, w, h float64, sc *Scale) float64 {
 	for _, shift := range Grid[:Ups] {
 		d := float64(shift)
 		mean := n * (w*d - math.Log1p(q*math.Expm1(d)))
-		// Where it crosses, l = h (phi + sigma2 2 l / d² + n / (N + Trust)).
+		// Where it crosses, l = h (phi + sigma2 2 l / d² + n / (N + Trust)), or what unsure says.
 		room := 1 - 2*h*float64(sc.Sigma2)/(d*d)
 		if mean <= 0 || room <= 0 {
 			continue
 		}
-		need := h * (phi + n/(float64(sc.N)+Trust)) / room
+		need := max(h*(phi+n/(float64(sc.N)+Trust)), phi*h+float64(sc.unsure(float32(n*w), float32(n), float32(q)))) / room
 		sd := d * math.Sqrt(phi*n*max(w*(1-w), 1e-9))
 		best = max(best, math.Erfc((need-mean)/(sd*math.Sqrt2))/2)
 	}

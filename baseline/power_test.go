@@ -17,7 +17,7 @@ func TestPower(t *testing.T) {
 		{0.01, 0.109, 10, Scale{Phi: 1.3, Sigma2: 0.01, N: 5000}},
 		{0.002, 0.102, 3, Scale{Phi: 1, Sigma2: 0.02, N: 1e5}},
 		{0.3, 0.56, 20, Scale{Phi: 1.5, Sigma2: 0.01, N: 2000}},
-		{0.05, 0.525, 0.5, Scale{Phi: 1.3, Sigma2: 0.03, N: 200}},
+		{0.05, 0.525, 0.5, Scale{Phi: 1.3, Sigma2: 0.03, N: 1000}},
 	} {
 		const h, runs = 14, 400
 		rate := RateOf(c.q)

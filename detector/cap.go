@@ -1,13 +1,16 @@
 package detector
 
 import (
+	"math"
 	"slices"
 
 	"github.com/denywatch/denywatch/internal/wire"
 )
 
 // What one identity may contribute: three denials at once, then one in ten
-// minutes, kept as seconds of credit so that arithmetic is exact.
+// minutes, kept as seconds of credit so that arithmetic is exact; of the cell that it was last
+// refused on one in ten minutes: who tries again a few seconds later says nothing new, in this
+// slot or in the next.
 const (
 	creditPerDenial = 600
 	creditMost      = 3 * creditPerDenial
@@ -18,8 +21,14 @@ const (
 )
 
 type bucket struct {
-	credit uint32
 	at     uint32
+	credit uint16
+	cell   uint16 // the low half of the cell it was last counted on
+}
+
+// worth is the credit at now.
+func (t bucket) worth(now uint32) uint16 {
+	return uint16(min(creditMost, uint32(t.credit)+min(now-t.at, creditMost)))
 }
 
 // buckets holds the credit of identities that were refused lately. One that is
@@ -30,8 +39,8 @@ type buckets struct {
 	dirty [shards]bool
 }
 
-// take asks for one denial of an identity at now.
-func (b *buckets) take(id uint64, now uint32) bool {
+// take asks for one denial of an identity on a cell at now.
+func (b *buckets) take(id uint64, cell int32, now uint32) bool {
 	s := id >> 60
 	t, ok := b.m[s][id]
 	if !ok {
@@ -42,13 +51,16 @@ func (b *buckets) take(id uint64, now uint32) bool {
 			b.m[s] = map[uint64]bucket{}
 		}
 		b.n++
-		t = bucket{creditMost, now}
+		t = bucket{now, creditMost, 0}
+	} else if t.cell == uint16(cell) && now-t.at < creditPerDenial {
+		return false
 	}
-	t.credit = min(creditMost, t.credit+min(now-t.at, creditMost))
+	t.credit = t.worth(now)
 	t.at = now
 	ok = t.credit >= creditPerDenial
 	if ok {
 		t.credit -= creditPerDenial
+		t.cell = uint16(cell)
 	}
 	b.m[s][id] = t
 	b.dirty[s] = true
@@ -58,14 +70,14 @@ func (b *buckets) take(id uint64, now uint32) bool {
 // empty reports whether an identity has no credit left at now.
 func (b *buckets) empty(id uint64, now uint32) bool {
 	t, ok := b.m[id>>60][id]
-	return ok && t.credit+min(now-t.at, creditMost) < creditPerDenial
+	return ok && t.worth(now) < creditPerDenial
 }
 
 // sweep drops the buckets that are full again.
 func (b *buckets) sweep(now uint32) {
 	for s := range b.m {
 		for id, t := range b.m[s] {
-			if t.credit+min(now-t.at, creditMost) >= creditMost {
+			if t.worth(now) == creditMost {
 				delete(b.m[s], id)
 				b.n--
 				b.dirty[s] = true
@@ -86,15 +98,16 @@ func (b *buckets) put(w *wire.Writer, s int) {
 		w.Word(id)
 		w.Uint(uint64(t.credit))
 		w.Uint(uint64(t.at))
+		w.Uint(uint64(t.cell))
 	}
 }
 
 func (b *buckets) get(r *wire.Reader, s int) {
-	n := r.Len(10)
+	n := r.Len(11)
 	b.m[s] = make(map[uint64]bucket, n)
 	for range n {
 		id := r.Word()
-		b.m[s][id] = bucket{uint32(min(r.Uint(), creditMost)), uint32(r.Uint())}
+		b.m[s][id] = bucket{credit: uint16(min(r.Uint(), creditMost)), at: uint32(r.Uint()), cell: uint16(min(r.Uint(), math.MaxUint16))}
 	}
 	b.n += len(b.m[s])
 }

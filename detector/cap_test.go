@@ -11,8 +11,8 @@ import (
 func TestBuckets(t *testing.T) {
 	var b buckets
 	got := ""
-	for _, at := range []uint32{0, 0, 0, 0, 60, 600, 660, 1200, 6000, 6000, 6000, 6000} {
-		if b.take(7, at) {
+	for i, at := range []uint32{0, 0, 0, 0, 60, 600, 660, 1200, 6000, 6000, 6000, 6000} {
+		if b.take(7, int32(i), at) {
 			got += "y"
 		} else {
 			got += "n"
@@ -28,6 +28,21 @@ func TestBuckets(t *testing.T) {
 	b.sweep(9000)
 	if b.n != 0 || len(b.m[0]) != 0 {
 		t.Fatal("a full bucket was kept")
+	}
+}
+
+// TestRetriesCountOnce: who tries again on the same cell counts once in ten minutes, also in
+// the next slot; elsewhere he counts.
+func TestRetriesCountOnce(t *testing.T) {
+	var b buckets
+	for _, c := range []struct {
+		cell   int32
+		at     uint32
+		counts bool
+	}{{1, 0, true}, {1, 60, false}, {1, 540, false}, {2, 540, true}, {1, 660, true}, {1, 1200, false}, {1, 1260, true}} {
+		if b.take(7, c.cell, c.at) != c.counts {
+			t.Errorf("%+v", c)
+		}
 	}
 }
 

@@ -609,7 +609,7 @@ func (j *judge) cap(l *slots.Leaf, id int32, n, x float32, sampled uint8, p *pas
 		if h.Class != j.class || h.Denials == 0 {
 			continue
 		}
-		ok := j.buckets.take(h.Identity, uint32(j.start))
+		ok := j.buckets.take(h.Identity, id, uint32(j.start))
 		known := j.visitors.knows(h.Identity, route)
 		met := welcome || j.visitors.met(h.Identity)
 		prowls := !met && j.visitors.prowls(h.Identity)
