@@ -369,7 +369,7 @@ func TestUnsure(t *testing.T) {
 		{523, 4, 7, 0.0019, 3, 5},        // one refusal is known: four may come at half a percent
 		{1e6, 4, 7, 0.0019, 0, 0.1},      // two thousand are
 		{20_000, 60, 1000, 0.03, 0.5, 1}, // (60-30)²/(2 600): what n / N says
-		{50, 10, 10, 0.02, 0, 0},         // no sample
+		{10, 10, 10, 0.02, 0, 0},         // no sample
 	} {
 		sc := Scale{Phi: 1, N: c.n0}
 		if g := sc.unsure(c.x, c.n, c.q); g < c.least || g > c.most {

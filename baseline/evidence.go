@@ -93,7 +93,7 @@ func (sc *Scale) beyond(h float32, j int, l, v, perV float32, s *Sum) bool {
 
 // sample is the number of requests behind an expectation from which on it is a sample.
 // Of fewer Trust says what they are worth.
-const sample = 100
+const sample = 20
 
 // unsure is how much of the evidence of x refusals of n requests is explained by the rate q
 // being known from N requests only: the log-likelihood ratio of the beta-binomial

@@ -764,8 +764,8 @@ func (j *judge) many(l *located) verdict {
 		// Of so many strangers some are taken for known.
 		cut += seen.FalseRate * float64(len(others)) * weight
 	}
-	// Where refusals are rare, a few people who try again and again are no crowd.
-	few := people < minStrangers && float64(l.M) < seldom*float64(l.N)
+	// Where refusals are rare, a few people more than usual who try again and again are no crowd.
+	few := people-float64(l.M) < minStrangers && l.M < minStrangers && float64(l.M) < seldom*float64(l.N)
 	var xs []float64
 	for _, s := range who {
 		if s.prowls || !s.met && crowd {
