@@ -360,20 +360,24 @@ func TestQuietSeries(t *testing.T) {
 	}
 }
 
-// TestUnsure: of how many nats the sample that a rate is known from explains.
-func TestUnsure(t *testing.T) {
+// TestSurprise: how surprising refusals are after the sample that their rate is known from.
+func TestSurprise(t *testing.T) {
 	for _, c := range []struct {
 		n0, x, n, q float32
 		least, most float32
 	}{
-		{523, 4, 7, 0.0019, 3, 5},        // one refusal is known: four may come at half a percent
-		{1e6, 4, 7, 0.0019, 0, 0.1},      // two thousand are
-		{20_000, 60, 1000, 0.03, 0.5, 1}, // (60-30)²/(2 600): what n / N says
-		{10, 10, 10, 0.02, 0, 0},         // no sample
+		{523, 4, 7, 0.0019, 15, 17},        // one refusal is known: they may come at half a percent
+		{1e6, 4, 7, 0.0019, 20, 21},        // two thousand are
+		{1000, 65, 130, 1e-4, 100, 200},    // no chance at all
+		{200, 105, 200, 0.05, 60, 70},      // two samples
+		{20_000, 60, 1000, 0.03, 11, 12.5}, // many are known
 	} {
 		sc := Scale{Phi: 1, N: c.n0}
-		if g := sc.unsure(c.x, c.n, c.q); g < c.least || g > c.most {
+		if g := sc.surprise(c.x, c.n, c.q); g < c.least || g > c.most {
 			t.Errorf("%+v: %v", c, g)
 		}
+	}
+	if sc := (Scale{Phi: 1, N: 10}); sc.surprise(10, 10, 0.02) < 1e9 {
+		t.Error("ten requests are no sample")
 	}
 }

@@ -81,8 +81,8 @@ func (sc *Scale) beyond(h float32, j int, l, v, perV float32, s *Sum) bool {
 	if s.V > 0 {
 		n, m := v*perV, v*s.M/s.V
 		x := (l + v*s.D[j]/s.V) / d
-		if j < Ups {
-			need = max(need, sc.Phi*h+sc.unsure(x, n, m/n))
+		if j < Ups && sc.surprise(x, n, m/n) <= h {
+			return false
 		}
 		if seen := LogOdds(float64(x/n)) - LogOdds(float64(m/n)); math.Abs(seen) > math.Abs(float64(d)) && seen*float64(d) > 0 {
 			d = float32(seen)
@@ -95,22 +95,26 @@ func (sc *Scale) beyond(h float32, j int, l, v, perV float32, s *Sum) bool {
 // Of fewer Trust says what they are worth.
 const sample = 20
 
-// unsure is how much of the evidence of x refusals of n requests is explained by the rate q
-// being known from N requests only: the log-likelihood ratio of the beta-binomial
-// distribution with the shapes q N + 1/2 and (1-q) N + 1/2, which is that of what comes
-// after such a sample (Gelman et al., Bayesian Data Analysis, 2.4), against the binomial one
-// with q. For small changes it is about what n / N says. For large ones of rates of which
-// hardly any refusals are known it is more: each refusal is as improbable as q, and q may be
-// twice that. Clumps are as many refusals less, there and here.
-func (sc *Scale) unsure(x, n, q float32) float32 {
+// surprise is by how many nats x refusals of n requests are more than may come where the rate
+// q is known from N requests only: the likelihood of the rate that was seen against that of the
+// beta-binomial distribution with the shapes q N + 1/2 and (1-q) N + 1/2, which is that of
+// what comes after such a sample (Gelman et al., Bayesian Data Analysis, 2.4). Of rates of which
+// hardly any refusals are known it is much less than the evidence against q: each refusal
+// is as improbable as q, and q may be twice that. Clumps are as many refusals less, there and here.
+func (sc *Scale) surprise(x, n, q float32) float32 {
 	if sc.N < sample || q <= 0 || q >= 1 {
-		return 0
+		return math.MaxFloat32
 	}
-	x, n = x/sc.Phi, n/sc.Phi
+	in, out := float64(x/sc.Phi), float64(max(n-x, 0)/sc.Phi)
 	a, b := float64(q*sc.N/sc.Phi+0.5), float64((1-q)*sc.N/sc.Phi+0.5)
-	in, out := float64(x), float64(max(n-x, 0))
-	seen := logBeta(a+in, b+out) - logBeta(a, b)
-	return sc.Phi * float32(max(seen-in*math.Log(float64(q))-out*math.Log1p(-float64(q)), 0))
+	g := logBeta(a, b) - logBeta(a+in, b+out)
+	if in > 0 {
+		g += in * math.Log(in/(in+out))
+	}
+	if out > 0 {
+		g += out * math.Log(out/(in+out))
+	}
+	return float32(g)
 }
 
 // Evidence is a mixture CUSUM: for every alternative the log-likelihood ratio

@@ -22,7 +22,7 @@ func TestFindsWalls(t *testing.T) {
 	var delays []time.Duration
 	first, seeds := 900, 3
 	if raceOn {
-		seeds = 1
+		seeds = 2
 	}
 	if s := os.Getenv("DENYWATCH_WALL_SEEDS"); s != "" {
 		if _, err := fmt.Sscanf(s, "%d+%d", &first, &seeds); err != nil {
