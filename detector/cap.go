@@ -9,7 +9,7 @@ import (
 
 // What one identity may contribute: three denials at once, then one in ten
 // minutes, kept as seconds of credit so that arithmetic is exact; of the cell that it was last
-// refused on one in ten minutes: who tries again a few seconds later says nothing new, in this
+// counted on one in ten minutes: who tries again a few seconds later says nothing new, in this
 // slot or in the next.
 const (
 	creditPerDenial = 600
@@ -21,7 +21,7 @@ const (
 )
 
 type bucket struct {
-	at     uint32
+	at     uint32 // when a denial of it was last counted
 	credit uint16
 	cell   uint16 // the low half of the cell it was last counted on
 }
@@ -55,16 +55,13 @@ func (b *buckets) take(id uint64, cell int32, now uint32) bool {
 	} else if t.cell == uint16(cell) && now-t.at < creditPerDenial {
 		return false
 	}
-	t.credit = t.worth(now)
-	t.at = now
-	ok = t.credit >= creditPerDenial
-	if ok {
-		t.credit -= creditPerDenial
-		t.cell = uint16(cell)
+	credit := t.worth(now)
+	if credit < creditPerDenial {
+		return false
 	}
-	b.m[s][id] = t
+	b.m[s][id] = bucket{now, credit - creditPerDenial, uint16(cell)}
 	b.dirty[s] = true
-	return ok
+	return true
 }
 
 // empty reports whether an identity has no credit left at now.

@@ -674,8 +674,13 @@ func (j *judge) tend(partial bool) {
 }
 
 // sight is since when a scan can look at a finding: its onset, or the oldest that is
-// remembered.
-func (j *judge) sight(f *finding) int64 { return max(f.from, j.oldest()) }
+// remembered of what it is about.
+func (j *judge) sight(f *finding) int64 {
+	if f.known || f.rules {
+		return max(f.from, j.detail())
+	}
+	return max(f.from, j.oldest())
+}
 
 // reach is since when a finding can be seen in the detailed past: its onset, or 0
 // when that is too long ago.

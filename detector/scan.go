@@ -163,8 +163,11 @@ func (j *judge) looksAt(w window, h *hour) bool {
 	return h.start+length(j.step)/2 >= w.since
 }
 
-// lingers reports whether a window is longer than what is remembered in detail.
-func (j *judge) lingers(w window) bool { return w.since != 0 && w.since < j.detail() }
+// lingers reports whether a window is longer than what is remembered in detail. Long steps
+// know neither of refusals of known people nor of what breaks rules.
+func (j *judge) lingers(w window) bool {
+	return !w.known && !w.rules && w.since != 0 && w.since < j.detail()
+}
 
 // detail is the begin of the past that is remembered in detail.
 func (j *judge) detail() int64 {

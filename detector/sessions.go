@@ -101,10 +101,10 @@ func (s *sessions) get(r *wire.Reader) {
 }
 
 // attend counts a slot for the sessions of people who are not remembered, or were not for
-// a week. Of who is let in a slot may tell a part: then the same part of the refused counts.
+// a week. Of who is let in, or refused, a slot may tell a part: then only who is in both counts.
 func (v *visitors) attend(c *slots.Closed, leaves []slots.Leaf, room int) {
 	note := func(id uint64, in, refused uint16) {
-		if !v.filter.Fresh(anywhere(id)) {
+		if tally.Kept(id, c.Sampled) && !v.filter.Fresh(anywhere(id)) {
 			v.sessions.note(id, in, refused, room)
 		}
 	}
