@@ -49,7 +49,7 @@ func (o onset) cost(t, late int64) float64 {
 // may is true of, nil if none does. late is as for cost.
 func (d *Detector) likeliest(o onset, late int64, scope *incident.Scope, may func(*marker.Marker) bool) *marker.Marker {
 	var best *marker.Marker
-	least := float64(blameCost)
+	var least float64
 	from := instant(o.earliest).Add(-blameCost * takesEffect)
 	for i := len(d.marks) - 1; i >= 0 && !d.marks[i].Time.Before(from); i-- {
 		m := &d.marks[i].Marker
@@ -71,12 +71,7 @@ func (d *Detector) likeliest(o onset, late int64, scope *incident.Scope, may fun
 // people were told, such as a rollback, was not the cause.
 func (d *Detector) attribute(g *group, o onset) {
 	inc := &g.inc
-	inc.Marker, inc.MarkerInfo = "", nil
-	m := d.likeliest(o, 2*g.judge.step, &inc.Scope, func(m *marker.Marker) bool { return m.Time.Before(inc.OpenedAt) })
-	if m != nil {
-		about := info(m)
-		inc.Marker, inc.MarkerInfo = m.ID, &about
-	}
+	inc.Marker, inc.MarkerInfo = name(d.likeliest(o, 2*g.judge.step, &inc.Scope, func(m *marker.Marker) bool { return m.Time.Before(inc.OpenedAt) }))
 }
 
 // mended names the change that the recovery most likely followed, after the one that the
@@ -90,11 +85,16 @@ func (d *Detector) mended(g *group) {
 	}
 	// What spoke for recovery began in this slot; like an onset it may be a slot early.
 	o := onset{g.lead.refused, g.lead.refused, max(g.lead.calmSince, g.lead.refused)}
-	m := d.likeliest(o, 2*g.judge.step, &inc.Scope, func(m *marker.Marker) bool {
+	inc.Fix, inc.FixInfo = name(d.likeliest(o, 2*g.judge.step, &inc.Scope, func(m *marker.Marker) bool {
 		return m.Time.After(inc.StartedAt) && m.ID != inc.Marker
-	})
-	if m != nil {
-		about := info(m)
-		inc.Fix, inc.FixInfo = m.ID, &about
+	}))
+}
+
+// name is what an incident says of a change, of none if m is nil.
+func name(m *marker.Marker) (id string, about *incident.MarkerInfo) {
+	if m == nil {
+		return "", nil
 	}
+	i := info(m)
+	return m.ID, &i
 }

@@ -1,6 +1,7 @@
 package detector
 
 import (
+	"maps"
 	"math"
 	"slices"
 
@@ -84,11 +85,7 @@ func (b *buckets) sweep(now uint32) {
 }
 
 func (b *buckets) put(w *wire.Writer, s int) {
-	ids := make([]uint64, 0, len(b.m[s]))
-	for id := range b.m[s] {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
+	ids := slices.Sorted(maps.Keys(b.m[s]))
 	w.Uint(uint64(len(ids)))
 	for _, id := range ids {
 		t := b.m[s][id]

@@ -22,7 +22,7 @@ type Writer interface {
 }
 
 // stateVersion is the first byte of every block.
-const stateVersion = 16
+const stateVersion = 17
 
 // ErrState is wrapped by Load's errors: the blocks are not what Save wrote.
 var ErrState = errors.New("the detector's state cannot be read")
@@ -321,14 +321,9 @@ func (p *pastSlot) put(w *wire.Writer) {
 	w.Uint(uint64(len(p.hits)))
 	for i := range p.hits {
 		h := &p.hits[i]
-		w.Uint(uint64(h.cell))
-		w.Bool(h.named)
-		w.Bool(h.counted)
+		h.put(w)
 		w.Bool(h.known)
-		w.Bool(h.met)
-		w.Bool(h.prowls)
 		w.Bool(h.explained)
-		w.Word(h.id)
 		w.Word(h.account)
 		w.Bool(h.rule != 0)
 		if h.rule != 0 {
@@ -825,7 +820,7 @@ func (j *judge) getPast(r *wire.Reader, start int64) {
 		p.counts = append(p.counts, t)
 	}
 	for range r.Len(23) {
-		h := pastHit{cell(), r.Bool(), r.Bool(), r.Bool(), r.Bool(), r.Bool(), r.Bool(), r.Word(), r.Word(), 0}
+		h := pastHit{hit: getHit(r, len(j.cells)), known: r.Bool(), explained: r.Bool(), account: r.Word()}
 		if r.Bool() {
 			h.rule = r.Word()
 		}
@@ -852,6 +847,24 @@ func (j *judge) getPast(r *wire.Reader, start int64) {
 	j.past.slots = append(j.past.slots, p)
 	j.past.counts += len(p.counts)
 	j.past.hits += len(p.hits) + len(p.leaks)
+}
+
+func (h *hit) put(w *wire.Writer) {
+	w.Uint(uint64(h.cell))
+	w.Bool(h.named)
+	w.Bool(h.counted)
+	w.Bool(h.met)
+	w.Bool(h.prowls)
+	w.Word(h.id)
+}
+
+// getHit reads a hit on one of so many cells.
+func getHit(r *wire.Reader, cells int) hit {
+	h := hit{int32(bounded(r, r.Uint(), 0, uint64(cells))), r.Bool(), r.Bool(), r.Bool(), r.Bool(), r.Word()}
+	if int(h.cell) >= cells {
+		corrupt(r)
+	}
+	return h
 }
 
 func (j *judge) getRest(r *wire.Reader) (cells, series, ruled int, starts, hours []int64) {

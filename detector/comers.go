@@ -35,8 +35,8 @@ func (j *judge) greet(l *slots.Leaf, cell int32, in float32, p *pastSlot) {
 // several reports whether a fall lets enough people in, where many used to be refused: half
 // of the least evidence must remain without those who came most often, one of eight and three
 // at most. Of fewer than eight each counts once, and all of it must remain without two, who
-// may be people who may come in.
-// Requests of which nobody tells who made them count as of so many people.
+// may be people who may come in. Requests of which nobody tells who made them count as of so
+// many people.
 func (j *judge) several(l *located) bool {
 	change := l.Change()
 	type person struct {
@@ -44,14 +44,14 @@ func (j *judge) several(l *located) bool {
 		w         float64 // how far the window still sees him
 	}
 	who := map[uint64]*person{}
+	within := j.unmasked(l.scope)
 	var evidence float64
 	var in, told float64 // let in where many used to be refused
 	count := func(w float64, cell int32, n, x float32) {
-		c := &j.cells[cell]
-		if w == 0 || c.mask != 0 || !l.scope.has(&j.book, c) {
+		if w == 0 || !within(cell) {
 			return
 		}
-		r := j.normal(c)
+		r := j.normal(&j.cells[cell])
 		evidence += w * baseline.Ratio(n, x, r, l.dir, change)
 		if r.Share() > oftenRefused {
 			in += w * float64(n-x)
@@ -61,7 +61,7 @@ func (j *judge) several(l *located) bool {
 		for i := range comers {
 			c := &comers[i]
 			r := j.normal(&j.cells[c.cell])
-			if w == 0 || r.Share() <= oftenRefused || j.cells[c.cell].mask != 0 || !l.scope.has(&j.book, &j.cells[c.cell]) {
+			if w == 0 || r.Share() <= oftenRefused || !within(c.cell) {
 				continue
 			}
 			p := who[c.id]
@@ -112,13 +112,11 @@ func (j *judge) several(l *located) bool {
 		}
 		worth = append(worth, p.all)
 	}
-	slices.Sort(worth)
-	slices.Reverse(worth)
 	n := (len(worth) + 7) / 8
 	if few {
 		n = minPeople - 1
 	}
-	for _, x := range worth[:min(n, 3, len(worth))] {
+	for _, x := range busiest(worth, n) {
 		cut += x
 	}
 	return evidence-cut >= least*l.phi

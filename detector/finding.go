@@ -441,7 +441,7 @@ func (j *judge) onset(l *located, fired []int32) onset {
 			best, o.at = sum[0], start
 		}
 	}
-	in := func(cell int32) bool { c := &j.cells[cell]; return c.mask == 0 && l.scope.has(&j.book, c) }
+	in := j.unmasked(l.scope)
 	for i := range slices.Backward(j.past.slots) {
 		p := &j.past.slots[i]
 		for k := range p.counts {

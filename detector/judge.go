@@ -613,7 +613,7 @@ func (j *judge) cap(l *slots.Leaf, id int32, n, x float32, sampled uint8, p *pas
 		known := j.visitors.knows(h.Identity, route)
 		met := welcome || j.visitors.met(h.Identity)
 		prowls := !met && j.visitors.prowls(h.Identity)
-		hit := pastHit{cell: id, named: h.Named, counted: ok, known: known, met: met, prowls: prowls, id: h.Identity, account: h.Account}
+		hit := pastHit{hit: hit{cell: id, named: h.Named, counted: ok, met: met, prowls: prowls, id: h.Identity}, known: known, account: h.Account}
 		if j.binding(h) {
 			hit.rule = h.Rule
 		}

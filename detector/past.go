@@ -29,18 +29,22 @@ type pastCount struct {
 	explained     bool
 }
 
-// pastHit is one refused identity on one cell in one slot; counted tells that the
-// denial passed the cap, known that the identity used to get in on the route, met
-// that it was let in anywhere or may come without, prowls that it is a stranger who was
-// mostly refused before, explained that an incident or a crowd that is over is why, rule
-// which rule it breaks.
+// hit is one refused identity on one cell in one slot; counted tells that the denial passed
+// the cap, met that the identity was let in anywhere or may come without, prowls that it
+// is a stranger who was mostly refused before.
+type hit struct {
+	cell                        int32
+	named, counted, met, prowls bool
+	id                          uint64
+}
+
+// pastHit is a hit in detail; known tells that the identity used to get in on the route,
+// explained that an incident or a crowd that is over is why, rule which rule it breaks.
 type pastHit struct {
-	cell               int32
-	named, counted     bool
-	known, met, prowls bool
-	explained          bool
-	id, account        uint64
-	rule               uint64
+	hit
+	known, explained bool
+	account          uint64
+	rule             uint64
 }
 
 // pastLeak is one identity that came through a door that a rule keeps closed for it,

@@ -622,8 +622,9 @@ func (j *judge) exchange(l *located) bool {
 // many decides whether a rise hits enough people, and not just strangers: half of
 // the least evidence must remain without the identities that were refused most. If
 // more of them than is usual were never let in anywhere, all these are a crowd that
-// proves nothing, like those who prowled before, and if they are the most, what the others show must be an alarm by
-// itself: a crowd comes for hours, and the least evidence comes by chance.
+// proves nothing, like those who prowled before, and if they are the most, what the
+// others show must be an alarm by itself: a crowd comes for hours, and the least evidence
+// comes by chance.
 func (j *judge) many(l *located) verdict {
 	type share struct {
 		named, met bool
@@ -640,7 +641,7 @@ func (j *judge) many(l *located) verdict {
 	refused := map[int32]float64{}  // hits by route
 	others := map[uint64]struct{}{} // who must not count as known
 	// He is met again, from the newest refusal to the oldest.
-	meet := func(h hourHit, w float64) {
+	meet := func(h hit, w float64) {
 		n, ok := at[h.id]
 		if !ok {
 			n = len(who)
@@ -657,7 +658,7 @@ func (j *judge) many(l *located) verdict {
 			s.x += w
 		}
 	}
-	in := func(cell int32) bool { c := &j.cells[cell]; return c.mask == 0 && l.scope.has(&j.book, c) }
+	in := j.unmasked(l.scope)
 	for i := len(j.past.slots) - 1; i >= 0; i-- {
 		p := &j.past.slots[i]
 		w := l.win.weight(p.start, j.start)
@@ -683,7 +684,7 @@ func (j *judge) many(l *located) verdict {
 			case l.win.known && !h.known:
 				others[h.id] = struct{}{}
 			default:
-				meet(h.brief(), w)
+				meet(h.hit, w)
 			}
 		}
 	}
@@ -780,9 +781,7 @@ func (j *judge) many(l *located) verdict {
 		}
 		xs = append(xs, s.x)
 	}
-	slices.Sort(xs)
-	slices.Reverse(xs)
-	for _, x := range xs[:min(3, (len(xs)+7)/8)] {
+	for _, x := range busiest(xs, (len(xs)+7)/8) {
 		cut += x
 	}
 	// What is taken out, and what is left.
@@ -809,6 +808,21 @@ func (j *judge) many(l *located) verdict {
 		return crowded
 	}
 	return scanning
+}
+
+// busiest sorts xs and returns the n largest, three at most.
+func busiest(xs []float64, n int) []float64 {
+	slices.Sort(xs)
+	slices.Reverse(xs)
+	return xs[:min(n, 3, len(xs))]
+}
+
+// unmasked returns whether a cell is in the scope and nothing explains it.
+func (j *judge) unmasked(s scope) func(cell int32) bool {
+	return func(cell int32) bool {
+		c := &j.cells[cell]
+		return c.mask == 0 && s.has(&j.book, c)
+	}
 }
 
 // isNew reports whether a scope is a route, or a prefix, that nobody knew: it

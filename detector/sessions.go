@@ -1,6 +1,7 @@
 package detector
 
 import (
+	"maps"
 	"math"
 	"slices"
 	"time"
@@ -14,8 +15,9 @@ import (
 const (
 	// sessionSeconds is how long sessions are gathered: each lasts for one to two of it.
 	sessionSeconds = int64(sessionHalf / time.Second)
-	// maxSessions bounds the sessions that one service and vantage gathers, sessionsAll
-	// those of all. Who finds no room is remembered when he comes again.
+	// maxSessions bounds the sessions that begin at one service and vantage in one
+	// sessionSeconds, sessionsAll those of all; as many older ones are held beside. Who
+	// finds no room is remembered when he comes again.
 	maxSessions = 1 << 16
 	sessionsAll = 1 << 19
 )
@@ -56,7 +58,7 @@ func (s *sessions) turn(now int64, over func(id uint64, x session, at int64)) {
 	period := now / sessionSeconds
 	for range min(period-s.period, 2) {
 		s.period++
-		for _, id := range inOrder(s.old) {
+		for _, id := range slices.Sorted(maps.Keys(s.old)) {
 			over(id, s.old[id], s.period*sessionSeconds)
 		}
 		clear(s.old)
@@ -65,20 +67,11 @@ func (s *sessions) turn(now int64, over func(id uint64, x session, at int64)) {
 	s.period = period
 }
 
-func inOrder(m map[uint64]session) []uint64 {
-	ids := make([]uint64, 0, len(m))
-	for id := range m {
-		ids = append(ids, id)
-	}
-	slices.Sort(ids)
-	return ids
-}
-
 func (s *sessions) put(w *wire.Writer) error {
 	w.Int(s.period)
 	for _, m := range [...]map[uint64]session{s.young, s.old} {
 		w.Uint(uint64(len(m)))
-		for _, id := range inOrder(m) {
+		for _, id := range slices.Sorted(maps.Keys(m)) {
 			x := m[id]
 			w.Word(id)
 			w.Uint(uint64(x.in))

@@ -31,18 +31,6 @@ type hourCount struct {
 	nc, xc float32
 }
 
-// hourHit is one refused identity on one cell in one slot, see pastHit.
-type hourHit struct {
-	cell                        int32
-	named, counted, met, prowls bool
-	id                          uint64
-}
-
-// brief is what a long step remembers of a hit.
-func (h *pastHit) brief() hourHit {
-	return hourHit{h.cell, h.named, h.counted, h.met, h.prowls, h.id}
-}
-
 // hour is a long step of the past: what was counted in slots that are not remembered in
 // detail any more. It is there for pictures, and for scans of what comes slowly.
 type hour struct {
@@ -52,7 +40,7 @@ type hour struct {
 	// faceless tells that who was refused is not remembered any more.
 	faceless bool
 	counts   []hourCount
-	hits     []hourHit
+	hits     []hit
 	comers   []comer
 }
 
@@ -108,7 +96,7 @@ func (h *hours) add(p *pastSlot, step int64) {
 		switch k := &p.hits[i]; {
 		case k.explained:
 		case len(now.hits) < hourHits:
-			now.hits = append(now.hits, k.brief())
+			now.hits = append(now.hits, k.hit)
 			h.hits++
 		default:
 			now.faceless = true
@@ -141,7 +129,7 @@ func (h *hours) inherit(from *judge) {
 	h.total, h.at = from.hours.total, slices.Clone(from.hours.at)
 	for i := range from.past.slots {
 		p := from.past.slots[i]
-		p.hits = nil
+		p.hits, p.comers = nil, nil
 		h.add(&p, from.step)
 	}
 	for i := range h.list {
@@ -162,7 +150,7 @@ func (h *hours) explain(cells []bool) {
 			}
 		}
 		n := len(o.hits)
-		o.hits = slices.DeleteFunc(o.hits, func(k hourHit) bool { return cells[k.cell] })
+		o.hits = slices.DeleteFunc(o.hits, func(k hit) bool { return cells[k.cell] })
 		h.hits -= n - len(o.hits)
 		o.dirty = o.dirty || len(o.hits) < n
 	}
@@ -202,13 +190,7 @@ func (h *hour) put(w *wire.Writer) {
 	w.Bool(h.faceless)
 	w.Uint(uint64(len(h.hits)))
 	for i := range h.hits {
-		k := &h.hits[i]
-		w.Uint(uint64(k.cell))
-		w.Bool(k.named)
-		w.Bool(k.counted)
-		w.Bool(k.met)
-		w.Bool(k.prowls)
-		w.Word(k.id)
+		h.hits[i].put(w)
 	}
 }
 
@@ -231,12 +213,7 @@ func (j *judge) getHour(r *wire.Reader, start int64) {
 	h.sampled = uint8(bounded(r, r.Uint(), 0, math.MaxUint8))
 	h.faceless = r.Bool()
 	for range r.Len(13) {
-		k := hourHit{int32(bounded(r, r.Uint(), 0, uint64(len(j.cells)))), r.Bool(), r.Bool(), r.Bool(), r.Bool(), r.Word()}
-		if int(k.cell) >= len(j.cells) {
-			corrupt(r)
-			return
-		}
-		h.hits = append(h.hits, k)
+		h.hits = append(h.hits, getHit(r, len(j.cells)))
 	}
 	if n := len(j.hours.list); h.start != start || len(h.hits) > hourHits || len(h.counts) > hourCounts || r.Err != nil || n > 0 && j.hours.list[n-1].start >= start {
 		corrupt(r)

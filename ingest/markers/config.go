@@ -3,6 +3,7 @@ package markers
 import (
 	"encoding/base64"
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -89,7 +90,7 @@ func (c Config) Validate() []Problem {
 		bad("services", "more than %d", maxNames)
 	}
 	lower := map[string]string{}
-	for _, name := range sortedKeys(c.Services) {
+	for _, name := range slices.Sorted(maps.Keys(c.Services)) {
 		at := "services." + name
 		switch other := lower[strings.ToLower(name)]; {
 		case name == "" || len(name) > maxName || !visible(name):
@@ -168,15 +169,6 @@ func decodeSigning(s secret.String) ([]byte, bool) {
 	text, ok := strings.CutPrefix(s.Reveal(), signingPrefix)
 	key, err := base64.StdEncoding.DecodeString(text)
 	return key, ok && err == nil && len(key) == signingKey
-}
-
-func sortedKeys(m map[string]string) []string {
-	keys := make([]string, 0, len(m))
-	for k := range m {
-		keys = append(keys, k)
-	}
-	slices.Sort(keys)
-	return keys
 }
 
 // visible reports whether s has no control characters.
