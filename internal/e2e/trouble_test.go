@@ -219,7 +219,8 @@ func TestDamagedState(t *testing.T) {
 			}
 			return b
 		},
-		"half":    func(b []byte) []byte { return b[:len(b)/2/4096*4096] },
+		// Half of it may be no damage: what comes behind can all be free pages.
+		"head":    func(b []byte) []byte { return b[:3*4096] },
 		"empty":   func([]byte) []byte { return []byte("not a store") },
 		"zeroes":  func(b []byte) []byte { clear(b); return b },
 		"middle":  func(b []byte) []byte { clear(b[len(b)/4 : len(b)*3/4]); return b },
